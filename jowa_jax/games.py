@@ -1,0 +1,260 @@
+"""The 60 Atari games: task ids, legal actions, reference scores, game lists.
+
+The tables are data; `tests/test_games.py` checks the actions against ale-py.
+Sources: ALE (action sets), Agarwal et al. 2020 (reference scores), JOWA
+section 5.1, appendix D and E.2 (game lists).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+NUM_ACTIONS = 18
+# The names of the shared action vocabulary, in ALE order.
+ACTION_NAMES = (
+  'NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE '
+  'RIGHTFIRE LEFTFIRE DOWNFIRE UPRIGHTFIRE UPLEFTFIRE DOWNRIGHTFIRE '
+  'DOWNLEFTFIRE'
+).split()
+
+_ALL = tuple(range(NUM_ACTIONS))
+
+
+class ReferenceScore(NamedTuple):
+  """Unclipped episode scores that normalise others."""
+
+  random: float
+  human: float
+  dqn: float
+
+
+# ALE's minimal action set of each game, as indices into the 18 actions. The
+# order is ALE's: index i of a game's minimal set is entry i of its tuple.
+LEGAL_ACTIONS: dict[str, tuple[int, ...]] = {
+  'AirRaid': (0, 1, 3, 4, 11, 12),
+  'Alien': _ALL,
+  'Amidar': (0, 1, 2, 3, 4, 5, 10, 11, 12, 13),
+  'Assault': (0, 1, 2, 3, 4, 11, 12),
+  'Asterix': (0, 2, 3, 4, 5, 6, 7, 8, 9),
+  'Asteroids': (0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15),
+  'Atlantis': (0, 1, 11, 12),
+  'BankHeist': _ALL,
+  'BattleZone': _ALL,
+  'BeamRider': (0, 1, 2, 3, 4, 6, 7, 11, 12),
+  'Berzerk': _ALL,
+  'Bowling': (0, 1, 2, 5, 10, 13),
+  'Boxing': _ALL,
+  'Breakout': (0, 1, 3, 4),
+  'Carnival': (0, 1, 3, 4, 11, 12),
+  'Centipede': _ALL,
+  'ChopperCommand': _ALL,
+  'CrazyClimber': (0, 2, 3, 4, 5, 6, 7, 8, 9),
+  'DemonAttack': (0, 1, 3, 4, 11, 12),
+  'DoubleDunk': _ALL,
+  'ElevatorAction': _ALL,
+  'Enduro': (0, 1, 3, 4, 5, 8, 9, 11, 12),
+  'FishingDerby': _ALL,
+  'Freeway': (0, 2, 5),
+  'Frostbite': _ALL,
+  'Gopher': (0, 1, 2, 3, 4, 10, 11, 12),
+  'Gravitar': _ALL,
+  'Hero': _ALL,
+  'IceHockey': _ALL,
+  'Jamesbond': _ALL,
+  'JourneyEscape': (0, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15, 16, 17),
+  'Kangaroo': _ALL,
+  'Krull': _ALL,
+  'KungFuMaster': (0, 2, 3, 4, 5, 8, 9, 11, 12, 13, 14, 15, 16, 17),
+  'MontezumaRevenge': _ALL,
+  'MsPacman': (0, 2, 3, 4, 5, 6, 7, 8, 9),
+  'NameThisGame': (0, 1, 3, 4, 11, 12),
+  'Phoenix': (0, 1, 3, 4, 5, 11, 12, 13),
+  'Pitfall': _ALL,
+  'Pong': (0, 1, 3, 4, 11, 12),
+  'Pooyan': (0, 1, 2, 5, 10, 13),
+  'PrivateEye': _ALL,
+  'Qbert': (0, 1, 2, 3, 4, 5),
+  'Riverraid': _ALL,
+  'RoadRunner': _ALL,
+  'Robotank': _ALL,
+  'Seaquest': _ALL,
+  'Skiing': (0, 3, 4),
+  'Solaris': _ALL,
+  'SpaceInvaders': (0, 1, 3, 4, 11, 12),
+  'StarGunner': _ALL,
+  'Tennis': _ALL,
+  'TimePilot': (0, 1, 2, 3, 4, 5, 10, 11, 12, 13),
+  'Tutankham': (0, 2, 3, 4, 5, 10, 11, 12),
+  'UpNDown': (0, 1, 2, 5, 10, 13),
+  'Venture': _ALL,
+  'VideoPinball': (0, 1, 2, 3, 4, 5, 10, 11, 12),
+  'WizardOfWor': (0, 1, 2, 3, 4, 5, 10, 11, 12, 13),
+  'YarsRevenge': _ALL,
+  'Zaxxon': _ALL,
+}
+
+# A game's task id is its place in this alphabetical list.
+GAMES: tuple[str, ...] = tuple(LEGAL_ACTIONS)
+NUM_TASKS = len(GAMES)
+
+REFERENCE_SCORES: dict[str, ReferenceScore] = {
+  'Alien': ReferenceScore(227.8, 7127.7, 2484.5),
+  'Amidar': ReferenceScore(5.8, 1719.5, 1207.7),
+  'Assault': ReferenceScore(222.4, 742.0, 1525.2),
+  'Asterix': ReferenceScore(210.0, 8503.3, 2711.4),
+  'Atlantis': ReferenceScore(12850.0, 29028.1, 853640.0),
+  'BankHeist': ReferenceScore(14.2, 753.1, 601.8),
+  'BattleZone': ReferenceScore(2360.0, 37187.5, 17784.8),
+  'BeamRider': ReferenceScore(363.9, 16926.5, 5852.4),
+  'Berzerk': ReferenceScore(123.7, 2630.4, 487.5),
+  'Boxing': ReferenceScore(0.1, 12.1, 78.0),
+  'Breakout': ReferenceScore(1.7, 30.5, 96.2),
+  'Carnival': ReferenceScore(700.8, 3800, 4784.8),
+  'Centipede': ReferenceScore(2090.9, 12017.0, 2583.0),
+  'ChopperCommand': ReferenceScore(811.0, 7387.8, 2690.6),
+  'CrazyClimber': ReferenceScore(10780.5, 35829.4, 104568.8),
+  'DemonAttack': ReferenceScore(152.1, 1971.0, 6361.6),
+  'DoubleDunk': ReferenceScore(-18.6, -16.4, -6.5),
+  'Enduro': ReferenceScore(0.0, 860.5, 628.9),
+  'FishingDerby': ReferenceScore(-91.7, -38.7, 0.6),
+  'Freeway': ReferenceScore(0.0, 29.6, 26.3),
+  'Frostbite': ReferenceScore(65.2, 4334.7, 367.1),
+  'Gopher': ReferenceScore(257.6, 2412.5, 5479.9),
+  'Gravitar': ReferenceScore(173.0, 3351.4, 330.1),
+  'Hero': ReferenceScore(1027.0, 30826.4, 17325.4),
+  'IceHockey': ReferenceScore(-11.2, 0.9, -5.8),
+  'Jamesbond': ReferenceScore(29.0, 302.8, 573.3),
+  'Kangaroo': ReferenceScore(52.0, 3035.0, 11486.0),
+  'Krull': ReferenceScore(1598.0, 2665.5, 6097.6),
+  'KungFuMaster': ReferenceScore(258.5, 22736.3, 23435.4),
+  'MsPacman': ReferenceScore(307.3, 6951.6, 3402.4),
+  'NameThisGame': ReferenceScore(2292.3, 8049.0, 7278.6),
+  'Phoenix': ReferenceScore(761.4, 7242.6, 4996.6),
+  'Pong': ReferenceScore(-20.7, 14.6, 16.6),
+  'Pooyan': ReferenceScore(371.2, 0, 3212.0),
+  'Qbert': ReferenceScore(163.9, 13455.0, 10117.5),
+  'Riverraid': ReferenceScore(1338.5, 17118.0, 11638.9),
+  'Robotank': ReferenceScore(2.2, 11.9, 59.8),
+  'Seaquest': ReferenceScore(68.4, 42054.7, 1600.7),
+  'SpaceInvaders': ReferenceScore(148.0, 1668.7, 1794.2),
+  'StarGunner': ReferenceScore(664.0, 10250.0, 42165.2),
+  'TimePilot': ReferenceScore(3568.0, 5229.2, 3654.4),
+  'UpNDown': ReferenceScore(533.4, 11693.2, 8488.3),
+  'VideoPinball': ReferenceScore(16256.9, 17667.9, 63406.1),
+  'WizardOfWor': ReferenceScore(563.5, 4756.5, 2065.8),
+  'YarsRevenge': ReferenceScore(3092.9, 54576.9, 23909.4),
+  'Zaxxon': ReferenceScore(32.5, 9173.3, 4538.6),
+}
+
+PRETRAIN_GAMES = (
+  'Phoenix',
+  'Centipede',
+  'SpaceInvaders',
+  'Carnival',
+  'NameThisGame',
+  'Assault',
+  'Atlantis',
+  'DemonAttack',
+  'BeamRider',
+  'ChopperCommand',
+  'Seaquest',
+  'TimePilot',
+  'StarGunner',
+  'Berzerk',
+  'Zaxxon',
+)
+HELD_OUT_GAMES = ('Pong', 'Robotank', 'YarsRevenge', 'Gravitar', 'MsPacman')
+ABLATION_GAMES = (
+  'Assault',
+  'Carnival',
+  'Centipede',
+  'NameThisGame',
+  'Phoenix',
+  'SpaceInvaders',
+)
+GAME_LISTS: dict[str, tuple[str, ...]] = {
+  'all': GAMES,
+  'pretrain': PRETRAIN_GAMES,
+  'held_out': HELD_OUT_GAMES,
+  'ablation': ABLATION_GAMES,
+}
+
+# Held-out games borrow their task embedding's initial value from these
+# (appendix E.2). Games that are not listed start from their own row.
+RELATED_GAMES: dict[str, str] = {
+  'Robotank': 'Phoenix',
+  'YarsRevenge': 'ChopperCommand',
+  'Gravitar': 'TimePilot',
+  'MsPacman': 'Berzerk',
+}
+
+
+def check_game(name: str) -> str:
+  """Returns `name` if it is a known game; raises ValueError otherwise."""
+  if name not in LEGAL_ACTIONS:
+    close = [game for game in GAMES if game.lower() == name.lower()]
+    hint = f'did you mean {close[0]!r}?' if close else f'one of {GAMES}'
+    raise ValueError(f'Unknown game {name!r}: {hint}')
+  return name
+
+
+def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
+  """Expands a list name ('pretrain') or games ('Pong,Zaxxon') to games.
+
+  Raises:
+    ValueError: a name is neither a game nor a list, or none is given.
+  """
+  if isinstance(names, str):
+    names = [name.strip() for name in names.split(',') if name.strip()]
+  expanded: list[str] = []
+  for name in names:
+    games = GAME_LISTS.get(name) or (check_game(name),)
+    expanded.extend(game for game in games if game not in expanded)
+  if not expanded:
+    raise ValueError(
+      f'No game given: name games or one of the lists {tuple(GAME_LISTS)}'
+    )
+  return tuple(expanded)
+
+
+def task_id(game: str) -> int:
+  """Returns the game's row in the task embedding tables."""
+  return GAMES.index(check_game(game))
+
+
+def rom_id(game: str) -> str:
+  """Returns ale-py's name for the game: 'SpaceInvaders' -> 'space_invaders'."""
+  return re.sub(r'(?<!^)(?=[A-Z])', '_', check_game(game)).lower()
+
+
+def legal_mask() -> np.ndarray:
+  """Returns the legal actions of every game, [60, 18] bool."""
+  mask = np.zeros((NUM_TASKS, NUM_ACTIONS), bool)
+  for row, actions in enumerate(LEGAL_ACTIONS.values()):
+    mask[row, list(actions)] = True
+  return mask
+
+
+def normalized_score(
+  game: str, score: float, reference: str = 'human'
+) -> float:
+  """Returns (score - random) / (human - random), or the DQN analogue.
+
+  The DQN-normalised score divides by max - min of (random, dqn) and starts
+  at the smaller, so that it is defined where DQN is below random.
+
+  Raises:
+    ValueError: the game has no reference scores, or `reference` is unknown.
+  """
+  if check_game(game) not in REFERENCE_SCORES:
+    raise ValueError(f'{game} has no reference scores')
+  scores = REFERENCE_SCORES[game]
+  if reference == 'human':
+    low, high = scores.random, scores.human
+  elif reference == 'dqn':
+    low, high = sorted((scores.random, scores.dqn))
+  else:
+    raise ValueError(f"reference is {reference!r}, not 'human' or 'dqn'")
+  return (score - low) / (high - low)

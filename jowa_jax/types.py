@@ -1,0 +1,39 @@
+"""Bundles of arrays that cross package borders.
+
+Shape letters used throughout: B segments in a batch, T steps of a segment,
+E environments, A = 18 actions, H x W = 84 x 84 pixels, N tokens, D width.
+"""
+
+from typing import Any
+
+import chex
+
+# A nested dict of arrays.
+Params = Any
+
+
+@chex.dataclass(frozen=True)
+class Segment:
+  """A batch of fixed-length pieces of episodes.
+
+  Step t of a segment holds o_t, a_t, the reward r_t of taking a_t in o_t, and
+  whether that action ended the episode. Steps outside `mask` are padding.
+  """
+
+  observations: chex.Array  # [B, T, 84, 84] uint8, one grey frame per step
+  actions: chex.Array  # [B, T] int32, in the shared 18-action vocabulary
+  rewards: chex.Array  # [B, T] float32, clipped to [-1, 1]
+  ends: chex.Array  # [B, T] bool, the episode terminated after this action
+  mask: chex.Array  # [B, T] bool, false on padding
+  return_to_go: chex.Array  # [B, T] float32, undiscounted sum of rewards[t:]
+  task: chex.Array  # [B] int32, index of the game in `games.GAMES`
+  episode_id: chex.Array  # [B] int32, unique within a data set
+  t: chex.Array  # [B] int32, position of the segment's first step
+
+
+@chex.dataclass(frozen=True)
+class TimeStep:
+  """What a batch of environments shows a policy."""
+
+  frames: chex.Array  # [E, 84, 84] uint8
+  first: chex.Array  # [E] bool, true on the first step of an episode
