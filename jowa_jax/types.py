@@ -29,6 +29,7 @@ class Segment:
   task: chex.Array  # [B] int32, index of the game in `games.GAMES`
   episode_id: chex.Array  # [B] int32, unique within a data set
   t: chex.Array  # [B] int32, position of the segment's first step
+  imagined: chex.Array | None = None  # [B] bool, dreamed; None: all are real
 
 
 @chex.dataclass(frozen=True)

@@ -1,0 +1,95 @@
+"""The interface between a learning method and the trainer and evaluator.
+
+A method is a tuple of pure functions over `Variables`. The trainer knows
+nothing else: it asks for `Part`s, differentiates each part's loss with
+respect to the parameters the part names, and applies that part's optimizer.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import chex
+
+from jowa_jax.types import Params, Segment, TimeStep
+
+Metrics = dict[str, chex.Array]
+
+
+@chex.dataclass(frozen=True)
+class Variables:
+  """Everything a method learns or remembers."""
+
+  params: dict[str, Params]  # trained by gradients, by top-level name
+  targets: dict[str, Params]  # slow copies of some of `params`
+  extras: dict[str, Any]  # counters and constants, never differentiated
+
+
+class Aux(NamedTuple):
+  """What a loss returns beside its value."""
+
+  metrics: Metrics  # scalars, logged
+  carry: dict[str, Any]  # arrays for `Method.after_update`, never logged
+
+
+class Part(NamedTuple):
+  """One loss and the parameters it updates.
+
+  Attributes:
+    params: top-level names in `Variables.params` that the loss updates.
+    loss: (variables, batch, key) -> (scalar, Aux).
+  """
+
+  params: tuple[str, ...]
+  loss: Callable[[Variables, Segment, chex.PRNGKey], tuple[chex.Array, Aux]]
+
+
+class BatchSpec(NamedTuple):
+  """What a method needs of the data.
+
+  Attributes:
+    length: steps in a segment.
+    statistics: names of the data-set statistics that `Method.init` takes.
+  """
+
+  length: int
+  statistics: tuple[str, ...] = ()
+
+
+class Policy(NamedTuple):
+  """A batched agent: one call of `act` serves all environments.
+
+  Attributes:
+    init: (tasks [E] int32) -> PolicyState, a pytree of arrays.
+    act: (variables, PolicyState, TimeStep, key) -> (actions [E] int32 in the
+      18-action vocabulary, PolicyState, info). An environment whose
+      `TimeStep.first` is set starts with an empty context.
+  """
+
+  init: Callable[[chex.Array], Any]
+  act: Callable[
+    [Any, Any, TimeStep, chex.PRNGKey],
+    tuple[chex.Array, Any, dict[str, chex.Array]],
+  ]
+
+
+class Method(NamedTuple):
+  """A trainable agent.
+
+  Attributes:
+    spec: what it needs of the data.
+    init: (key, statistics) -> Variables.
+    parts: the losses a training stage can ask for, by name.
+    after_update: (variables, carry, step) -> Variables, called once per
+      training step after all parts were updated; `carry` merges the parts'
+      `Aux.carry`, `step` counts within the stage from 1.
+    evaluate: (variables, batch, key) -> metrics on held-out segments.
+    policy: (**options) -> Policy; options are the method's own, such as the
+      planner and its width. An unknown option is a TypeError.
+  """
+
+  spec: BatchSpec
+  init: Callable[[chex.PRNGKey, Mapping[str, chex.Array]], Variables]
+  parts: dict[str, Part]
+  after_update: Callable[[Variables, dict[str, Any], chex.Array], Variables]
+  evaluate: Callable[[Variables, Segment, chex.PRNGKey], Metrics]
+  policy: Callable[..., Policy]

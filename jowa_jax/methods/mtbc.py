@@ -1,0 +1,165 @@
+"""MTBC: multi-task behaviour cloning on JOWA's backbone (appendix E.1.2).
+
+The world heads are gone and the Q heads' outputs are replaced by 18-way
+classification; everything else is JOWA's.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jowa_jax.losses.masked import masked_mean
+from jowa_jax.losses.policy import action_nll
+from jowa_jax.methods import tokenizer as tokenizer_lib
+from jowa_jax.methods.base import (
+  Aux,
+  BatchSpec,
+  Method,
+  Metrics,
+  Part,
+  Policy,
+  Variables,
+)
+from jowa_jax.methods.jowa import check_tokens
+from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.methods.transformer_policy import Context, transformer_policy
+from jowa_jax.models import world_action
+from jowa_jax.models.heads import EnsembleConfig, EnsembleHeads
+from jowa_jax.models.transformer import BackboneConfig
+from jowa_jax.models.vqvae import VQVAEConfig
+from jowa_jax.types import Segment
+
+
+@dataclasses.dataclass(frozen=True)
+class MtbcConfig:
+  """Backbone and policy heads."""
+
+  backbone: BackboneConfig
+  num_heads: int = 1
+  head_width: int = 768
+  head_dropout: float = 0.01
+
+  @property
+  def policy_heads(self) -> EnsembleConfig:
+    return EnsembleConfig(
+      self.num_heads,
+      self.head_width,
+      self.backbone.num_actions,
+      self.head_dropout,
+      self.backbone.dtype,
+    )
+
+
+def make_mtbc(
+  tokenizer: VQVAEConfig, model: MtbcConfig, training: TokenizerTraining
+) -> Method:
+  """Returns MTBC as a `Method` with the parts `tokenizer` and `policy`.
+
+  Raises:
+    ValueError: tokenizer and backbone disagree on tokens.
+  """
+  check_tokens(tokenizer, model.backbone)
+
+  def init(key, statistics) -> Variables:
+    keys = jax.random.split(key, 3)
+    hidden = jnp.zeros((1, model.backbone.width))
+    return Variables(
+      params={
+        'tokenizer': tokenizer_lib.init(tokenizer, keys[0]),
+        'backbone': world_action.init_backbone(model.backbone, keys[1]),
+        'policy_heads': EnsembleHeads(model.policy_heads).init(keys[2], hidden)[
+          'params'
+        ],
+      },
+      targets={},
+      extras=tokenizer_lib.init_extras(tokenizer, training, statistics),
+    )
+
+  def encode(variables: Variables, frames):
+    return tokenizer_lib.encode(
+      tokenizer, variables.params['tokenizer'], frames
+    )
+
+  def logits(variables: Variables, batch: Segment, key=None):
+    """Returns [heads, B, T, A]."""
+    keys = [None] * 2 if key is None else jax.random.split(key)
+    hidden = world_action.hidden_states(
+      model.backbone,
+      variables.params['backbone'],
+      lax.stop_gradient(encode(variables, batch.observations)),
+      batch.actions,
+      batch.task,
+      keys[0],
+    )
+    return world_action.ensemble_logits(
+      model.policy_heads,
+      variables.params['policy_heads'],
+      world_action.at_last_observation(model.backbone, hidden),
+      keys[1],
+    )
+
+  def metrics(variables: Variables, batch: Segment, key=None) -> Metrics:
+    outputs = logits(variables, batch, key)
+    nll = jax.vmap(action_nll, (1, 0))(outputs, batch.actions)
+    right = jnp.argmax(outputs.mean(axis=0), axis=-1) == batch.actions
+    return {
+      'policy/cross_entropy': masked_mean(nll, batch.mask),
+      'policy/accuracy': masked_mean(right * 1.0, batch.mask),
+    }
+
+  def loss(variables: Variables, batch: Segment, key):
+    values = metrics(variables, batch, key)
+    return values['policy/cross_entropy'], Aux(values, {})
+
+  def after_update(variables, carry, step) -> Variables:
+    return tokenizer_lib.replace_codes(training, variables, carry, step)
+
+  def evaluate(variables: Variables, batch: Segment, key) -> Metrics:
+    del key
+    return {
+      **tokenizer_lib.evaluate(tokenizer, variables.params['tokenizer'], batch),
+      **metrics(variables, batch),
+    }
+
+  def policy(
+    *, context_length: int | None = None, epsilon: float = 0.001
+  ) -> Policy:
+    """Takes the most likely legal action, heads averaged."""
+    room = model.backbone.max_blocks
+    length = room if context_length is None else min(context_length, room)
+
+    def decide(variables, context: Context, legal):
+      hidden, _ = world_action.prefill(
+        model.backbone,
+        variables.params['backbone'],
+        context.tokens,
+        context.actions,
+        context.count,
+        context.tasks,
+      )
+      outputs = world_action.ensemble_logits(
+        model.policy_heads, variables.params['policy_heads'], hidden
+      ).mean(axis=0)
+      outputs = jnp.where(legal, outputs, -jnp.inf)
+      return jnp.argmax(outputs, axis=-1).astype(jnp.int32), {'logits': outputs}
+
+    return transformer_policy(
+      encode, decide, model.backbone.tokens_per_frame, length, epsilon
+    )
+
+  return Method(
+    spec=BatchSpec(
+      length=model.backbone.max_blocks,
+      statistics=(tokenizer_lib.MEDIAN_FRAMES,),
+    ),
+    init=init,
+    parts={
+      'tokenizer': tokenizer_lib.part(tokenizer, training),
+      'policy': Part(('backbone', 'policy_heads'), loss),
+    },
+    after_update=after_update,
+    evaluate=evaluate,
+    policy=policy,
+  )

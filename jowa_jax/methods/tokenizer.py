@@ -1,0 +1,244 @@
+"""Training of the VQ-VAE tokenizer, a part shared by several methods."""
+
+import dataclasses
+import logging
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jowa_jax.losses import vqvae as losses
+from jowa_jax.methods.base import Aux, Metrics, Part, Variables
+from jowa_jax.models import lpips
+from jowa_jax.models.vqvae import VQVAE, VQVAEConfig, normalize_frames
+from jowa_jax.types import Params, Segment
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerTraining:
+  """How the tokenizer is trained; the defaults are the paper's.
+
+  Attributes:
+    frames_per_step: frames drawn from each batch; all of them if it has fewer.
+    perceptual_weights: file with LPIPS weights; None leaves the term out.
+    codebook_init_step: step at which the codebook is replaced by encoder
+      outputs; 0 never.
+    restart_period: steps between replacements of codes unused since the last
+      one; 0 never.
+    restart_until: last step at which codes are restarted.
+    restart_noise: standard deviation added to replaced codes.
+    motion_weight: extra weight of the reconstruction error on pixels that
+      depart from their game's median frame.
+    motion_threshold: departure that counts, in units of the pixel range.
+  """
+
+  frames_per_step: int = 2048
+  perceptual_weights: str | None = None
+  codebook_init_step: int = 0
+  restart_period: int = 0
+  restart_until: int = 0
+  restart_noise: float = 0.01
+  motion_weight: float = 0.0
+  motion_threshold: float = 0.06
+
+  @property
+  def replaces_codes(self) -> bool:
+    return self.codebook_init_step > 0 or self.restart_period > 0
+
+
+# The statistic of the data set that weighs moving pixels: [tasks, H, W] uint8.
+MEDIAN_FRAMES = 'median_frames'
+
+
+def init(config: VQVAEConfig, key: chex.PRNGKey) -> Params:
+  """Returns fresh tokenizer parameters."""
+  frame = jnp.zeros((1, config.resolution, config.resolution), jnp.uint8)
+  return VQVAE(config).init(key, frame)['params']
+
+
+def init_extras(
+  config: VQVAEConfig, training: TokenizerTraining, statistics
+) -> dict[str, chex.Array]:
+  """Returns what `part` and `replace_codes` keep in `Variables.extras`."""
+  extras = {}
+  if training.replaces_codes:
+    extras['code_usage'] = jnp.zeros((config.vocab_size,), jnp.int32)
+  if training.motion_weight:
+    extras[MEDIAN_FRAMES] = jnp.asarray(statistics[MEDIAN_FRAMES], jnp.uint8)
+  return extras
+
+
+def encode(
+  config: VQVAEConfig, params: Params, frames: chex.Array
+) -> chex.Array:
+  """Returns tokens [..., K] int32 of frames [..., H, W] uint8."""
+  return VQVAE(config).apply({'params': params}, frames, method='encode')
+
+
+def decode(
+  config: VQVAEConfig, params: Params, tokens: chex.Array
+) -> chex.Array:
+  """Returns frames [..., H, W] uint8 of tokens [..., K]."""
+  return VQVAE(config).apply({'params': params}, tokens, method='decode')
+
+
+def tokenizer_losses(
+  config: VQVAEConfig,
+  params: Params,
+  frames: chex.Array,
+  weights: chex.Array | None = None,
+) -> tuple[dict[str, chex.Array], dict[str, chex.Array]]:
+  """Returns the loss terms and what was computed on the way.
+
+  Args:
+    config: of the tokenizer.
+    params: of the tokenizer.
+    frames: [N, H, W] uint8.
+    weights: [N, H, W] of the reconstruction error, or None.
+
+  Returns:
+    Terms `reconstruction` and `commitment`, and `latents` [N, K, D], `tokens`
+    [N, K] and `reconstruction` [N, H, W] in [-1, 1].
+  """
+  model, variables = VQVAE(config), {'params': params}
+  z = model.apply(variables, frames, method='latents')
+  tokens = lax.stop_gradient(model.apply(variables, z, method='quantize'))
+  codes = model.apply(variables, tokens, method='embed')
+  quantized = losses.straight_through(z, codes)
+  x_hat = model.apply(variables, quantized, method='reconstruct')
+  x = normalize_frames(frames)
+  terms = {
+    'reconstruction': losses.reconstruction_loss(x, x_hat, weights),
+    'commitment': losses.commitment_loss(z, codes),
+  }
+  return terms, {'latents': z, 'tokens': tokens, 'reconstruction': x_hat}
+
+
+def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
+  """Returns the part that trains the tokenizer on a batch's valid frames.
+
+  Raises:
+    ValueError: the file of perceptual weights cannot be used.
+  """
+  perceptual = _perceptual_params(training)
+
+  def loss(variables: Variables, batch: Segment, key: chex.PRNGKey):
+    draw_key, dropout_key = jax.random.split(key)
+    frames, tasks = _draw_frames(batch, training.frames_per_step, draw_key)
+    weights = None
+    if training.motion_weight:
+      weights = losses.motion_weights(
+        frames,
+        variables.extras[MEDIAN_FRAMES][tasks],
+        training.motion_weight,
+        training.motion_threshold,
+      )
+    terms, out = tokenizer_losses(
+      config, variables.params['tokenizer'], frames, weights
+    )
+    if perceptual is not None:
+      terms['perceptual'] = lpips.lpips_distance(
+        perceptual,
+        normalize_frames(frames)[..., None],
+        out['reconstruction'][..., None],
+        dropout_key=dropout_key,
+      ).mean()
+    counts = jnp.bincount(out['tokens'].reshape(-1), length=config.vocab_size)
+    metrics = {f'tokenizer/{name}': value for name, value in terms.items()}
+    metrics['tokenizer/perplexity'] = losses.perplexity(counts)
+    carry = {'latents': out['latents'], 'code_counts': counts}
+    return sum(terms.values()), Aux(metrics, carry)
+
+  return Part(params=('tokenizer',), loss=loss)
+
+
+def _perceptual_params(training: TokenizerTraining):
+  if training.perceptual_weights is None:
+    logging.info(
+      'No LPIPS weight file given: the tokenizer trains without the perceptual '
+      'loss (tokenizer_training.perceptual_weights).'
+    )
+    return None
+  return lpips.load_params(training.perceptual_weights)
+
+
+def _draw_frames(batch: Segment, count: int, key: chex.PRNGKey):
+  """Draws frames and their tasks; padding comes last, if it must come."""
+  steps = batch.mask.size
+  frames = batch.observations.reshape(steps, *batch.observations.shape[2:])
+  tasks = jnp.repeat(batch.task, batch.mask.shape[1])
+  if count >= steps:
+    return frames, tasks
+  priority = jax.random.uniform(key, (steps,)) + batch.mask.reshape(-1)
+  _, drawn = lax.top_k(priority, count)
+  return frames[drawn], tasks[drawn]
+
+
+def replace_codes(
+  training: TokenizerTraining,
+  variables: Variables,
+  carry: dict[str, chex.Array],
+  step: chex.Array,
+) -> Variables:
+  """Moves codes that nothing uses to where the encoder's outputs are.
+
+  Does nothing in a stage that does not train the tokenizer, or when neither
+  option is on.
+
+  Args:
+    training: says when.
+    variables: after the update.
+    carry: of `part`'s loss; its latents are the pool that codes are drawn
+      from.
+    step: of the stage, from 1.
+  """
+  if not training.replaces_codes or 'latents' not in carry:
+    return variables
+  usage = variables.extras['code_usage'] + carry['code_counts']
+  tokenizer = variables.params['tokenizer']
+  period = max(training.restart_period, 1)
+  initialise = step == training.codebook_init_step
+  restart = (
+    (training.restart_period > 0)
+    & (step > training.codebook_init_step)
+    & (step <= training.restart_until)
+    & (step % period == 0)
+  )
+
+  def draw(codebook):
+    pool = carry['latents'].reshape(-1, codebook.shape[1])
+    key = jax.random.fold_in(jax.random.key(0), step)
+    row_key, noise_key = jax.random.split(key)
+    rows = jax.random.randint(row_key, (codebook.shape[0],), 0, pool.shape[0])
+    noise = jax.random.normal(noise_key, codebook.shape)
+    fresh = pool[rows] + training.restart_noise * noise
+    replaced = initialise | (usage == 0)
+    return jnp.where(replaced[:, None], fresh, codebook)
+
+  codebook = lax.cond(
+    initialise | restart, draw, lambda codebook: codebook, tokenizer['codebook']
+  )
+  usage = jnp.where(initialise | restart, 0, usage)
+  return variables.replace(
+    params={
+      **variables.params,
+      'tokenizer': {**tokenizer, 'codebook': codebook},
+    },
+    extras={**variables.extras, 'code_usage': usage},
+  )
+
+
+def evaluate(config: VQVAEConfig, params: Params, batch: Segment) -> Metrics:
+  """Returns reconstruction error and perplexity on a batch's valid frames."""
+  frames, _ = _draw_frames(batch, batch.mask.size, jax.random.key(0))
+  terms, out = tokenizer_losses(config, params, frames)
+  counts = jnp.bincount(
+    out['tokens'].reshape(-1),
+    weights=jnp.repeat(batch.mask.reshape(-1), out['tokens'].shape[1]),
+    length=config.vocab_size,
+  )
+  return {
+    'tokenizer/reconstruction': terms['reconstruction'],
+    'tokenizer/perplexity': losses.perplexity(counts),
+  }

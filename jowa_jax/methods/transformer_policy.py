@@ -1,0 +1,101 @@
+"""Acting with the shared backbone: a sliding context of frames and actions.
+
+Used by every method whose model reads interleaved tokens; they differ only
+in how an action is decided from the context.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from jowa_jax import games
+from jowa_jax.methods.base import Policy
+from jowa_jax.types import TimeStep
+
+
+@chex.dataclass(frozen=True)
+class Context:
+  """The last C blocks of each environment, right-aligned."""
+
+  tokens: chex.Array  # [E, C, K] int32, the current frame last
+  actions: chex.Array  # [E, C] int32, the one still to be chosen last
+  count: chex.Array  # [E] int32, blocks that are real
+  tasks: chex.Array  # [E] int32
+
+
+def slide(context: Context, tokens: chex.Array, first: chex.Array) -> Context:
+  """Appends the frames [E, K]; environments at `first` [E] start anew."""
+
+  def shift(x, last):
+    return jnp.concatenate([x[:, 1:], last[:, None]], axis=1)
+
+  length = context.tokens.shape[1]
+  return context.replace(
+    tokens=shift(context.tokens, tokens),
+    actions=shift(context.actions, jnp.zeros_like(context.count)),
+    count=jnp.where(first, 1, jnp.minimum(context.count + 1, length)),
+  )
+
+
+def epsilon_greedy(
+  key: chex.PRNGKey, actions: chex.Array, legal: chex.Array, epsilon: float
+) -> chex.Array:
+  """Replaces a share epsilon of actions [E] by random legal ones."""
+  explore_key, action_key = jax.random.split(key)
+  explore = jax.random.bernoulli(explore_key, epsilon, actions.shape)
+  random = jax.random.categorical(action_key, jnp.where(legal, 0.0, -jnp.inf))
+  return jnp.where(explore, random, actions).astype(jnp.int32)
+
+
+def transformer_policy(
+  encode: Callable[[Any, chex.Array], chex.Array],
+  decide: Callable[[Any, Context, chex.Array], tuple[chex.Array, dict]],
+  tokens_per_frame: int,
+  context_length: int,
+  epsilon: float,
+) -> Policy:
+  """Returns a policy that acts on a sliding context.
+
+  Args:
+    encode: (variables, frames [E, H, W] uint8) -> tokens [E, K].
+    decide: (variables, context, legal [E, A]) -> (actions [E], info).
+    tokens_per_frame: K.
+    context_length: C, blocks of context with the current one.
+    epsilon: share of random legal actions.
+
+  Raises:
+    ValueError: context_length < 1 or epsilon outside [0, 1].
+  """
+  if context_length < 1:
+    raise ValueError(
+      'The context must hold at least the current frame: context_length='
+      f'{context_length}. Shorten the planning horizon or raise it.'
+    )
+  if not 0 <= epsilon <= 1:
+    raise ValueError(f'epsilon={epsilon} is not in [0, 1]')
+  legal_table = games.legal_mask()
+
+  def init(tasks: chex.Array) -> Context:
+    envs = tasks.shape[0]
+    return Context(
+      tokens=jnp.zeros((envs, context_length, tokens_per_frame), jnp.int32),
+      actions=jnp.zeros((envs, context_length), jnp.int32),
+      count=jnp.zeros((envs,), jnp.int32),
+      tasks=jnp.asarray(tasks, jnp.int32),
+    )
+
+  @jax.jit
+  def act(
+    variables: Any, context: Context, timestep: TimeStep, key: chex.PRNGKey
+  ):
+    legal = jnp.asarray(legal_table)[context.tasks]
+    context = slide(context, encode(variables, timestep.frames), timestep.first)
+    actions, info = decide(variables, context, legal)
+    actions = epsilon_greedy(key, actions, legal, epsilon)
+    context = context.replace(actions=context.actions.at[:, -1].set(actions))
+    return actions, context, info
+
+  return Policy(init=init, act=act)

@@ -1,0 +1,216 @@
+"""The world-action model: backbone, world heads and Q heads as functions.
+
+Parameters live in a dict with the top-level names `backbone`, `world_heads`
+and `q_heads`, so that a loss, an optimizer or another method can take the
+parts it needs.
+"""
+
+import dataclasses
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jowa_jax.models import heads as heads_lib
+from jowa_jax.models.heads import EnsembleHeads, WorldHeads, WorldLogits
+from jowa_jax.models.kv_cache import KVCache
+from jowa_jax.models.transformer import Backbone, BackboneConfig, empty_cache
+from jowa_jax.types import Params
+
+
+@dataclasses.dataclass(frozen=True)
+class ReturnConfig:
+  """How Q values are represented (JOWA section 4.1.3, Table 13).
+
+  Attributes:
+    num_atoms: atoms of C51's support; 1 is a scalar Q with squared error.
+    v_min: first atom.
+    v_max: last atom.
+    gamma: discount.
+  """
+
+  num_atoms: int = 51
+  v_min: float = -10.0
+  v_max: float = 30.0
+  gamma: float = 0.99
+
+  def __post_init__(self):
+    if self.num_atoms < 1 or self.v_min >= self.v_max:
+      raise ValueError(
+        'returns need num_atoms >= 1 and v_min < v_max, got '
+        f'num_atoms={self.num_atoms}, v_min={self.v_min}, v_max={self.v_max}'
+      )
+
+  @property
+  def atoms(self) -> chex.Array:
+    return jnp.linspace(self.v_min, self.v_max, self.num_atoms)
+
+
+@dataclasses.dataclass(frozen=True)
+class WorldActionConfig:
+  """Backbone, Q heads and the representation of returns."""
+
+  backbone: BackboneConfig
+  num_q: int = 1
+  q_width: int = 768
+  q_dropout: float = 0.01
+  returns: ReturnConfig = ReturnConfig()
+
+  @property
+  def q_heads(self) -> heads_lib.EnsembleConfig:
+    outputs = self.backbone.num_actions * self.returns.num_atoms
+    return heads_lib.EnsembleConfig(
+      self.num_q, self.q_width, outputs, self.q_dropout, self.backbone.dtype
+    )
+
+
+def init_backbone(config: BackboneConfig, key: chex.PRNGKey) -> Params:
+  """Returns fresh backbone parameters, boxed with logical axis names."""
+  block = jnp.zeros((1, config.block_size), jnp.int32)
+  tasks = jnp.zeros((1,), jnp.int32)
+  return Backbone(config).init(key, block, tasks)['params']
+
+
+def init(config: WorldActionConfig, key: chex.PRNGKey) -> dict[str, Params]:
+  """Returns fresh parameters, boxed with their logical axis names."""
+  keys = jax.random.split(key, 3)
+  hidden = jnp.zeros((1, config.backbone.block_size, config.backbone.width))
+  return {
+    'backbone': init_backbone(config.backbone, keys[0]),
+    'world_heads': WorldHeads(config.backbone).init(keys[1], hidden)['params'],
+    'q_heads': EnsembleHeads(config.q_heads).init(keys[2], hidden)['params'],
+  }
+
+
+def interleave(tokens: chex.Array, actions: chex.Array) -> chex.Array:
+  """Joins frames [B, T, K] and actions [B, T] to ids [B, T * (K + 1)]."""
+  blocks = jnp.concatenate(
+    [tokens.astype(jnp.int32), actions.astype(jnp.int32)[..., None]], axis=-1
+  )
+  return blocks.reshape(blocks.shape[0], -1)
+
+
+def _rngs(dropout_key):
+  return {} if dropout_key is None else {'dropout': dropout_key}
+
+
+def hidden_states(
+  config: BackboneConfig,
+  params: Params,
+  tokens: chex.Array,
+  actions: chex.Array,
+  tasks: chex.Array,
+  dropout_key: chex.PRNGKey | None = None,
+) -> chex.Array:
+  """Runs whole segments; returns hidden states [B, T * (K + 1), D]."""
+  hidden, _ = Backbone(config).apply(
+    {'params': params},
+    interleave(tokens, actions),
+    tasks,
+    deterministic=dropout_key is None,
+    rngs=_rngs(dropout_key),
+  )
+  return hidden
+
+
+def at_last_observation(
+  config: BackboneConfig, hidden: chex.Array
+) -> chex.Array:
+  """Picks the hidden states the Q heads read, [B, T, D]."""
+  blocks = hidden.reshape(
+    hidden.shape[0], -1, config.block_size, hidden.shape[-1]
+  )
+  return blocks[:, :, config.tokens_per_frame - 1]
+
+
+def world_logits(
+  config: BackboneConfig, params: Params, hidden: chex.Array
+) -> WorldLogits:
+  """Applies the world heads to the hidden states of whole blocks."""
+  return WorldHeads(config).apply({'params': params}, hidden)
+
+
+def ensemble_logits(
+  config: heads_lib.EnsembleConfig,
+  params: Params,
+  hidden: chex.Array,
+  dropout_key: chex.PRNGKey | None = None,
+) -> chex.Array:
+  """Applies stacked heads to [..., D]; returns [num_heads, ..., outputs]."""
+  return EnsembleHeads(config).apply(
+    {'params': params},
+    hidden,
+    deterministic=dropout_key is None,
+    rngs=_rngs(dropout_key),
+  )
+
+
+def split_atoms(returns: ReturnConfig, logits: chex.Array) -> chex.Array:
+  """Splits (action, atom) outputs: [..., A * atoms] -> [..., A, atoms]."""
+  return logits.reshape(*logits.shape[:-1], -1, returns.num_atoms)
+
+
+def mixed_returns(
+  returns: ReturnConfig, logits: chex.Array, weights: chex.Array | None = None
+) -> chex.Array:
+  """Mixes the heads: probabilities [..., A, atoms], or scalars [..., A, 1].
+
+  Args:
+    returns: the representation.
+    logits: of the Q heads, [num_q, ..., A * atoms].
+    weights: [num_q], summing to 1; None weighs the heads equally.
+  """
+  values = split_atoms(returns, logits)
+  if returns.num_atoms > 1:
+    values = nn.softmax(values)
+  if weights is None:
+    return values.mean(axis=0)
+  return jnp.tensordot(weights, values, axes=1)
+
+
+def expected_returns(returns: ReturnConfig, mixed: chex.Array) -> chex.Array:
+  """Returns Q [..., A] of mixed returns [..., A, atoms]."""
+  if returns.num_atoms == 1:
+    return mixed[..., 0]
+  return mixed @ returns.atoms
+
+
+def q_values(
+  config: WorldActionConfig, params: Params, hidden: chex.Array
+) -> chex.Array:
+  """Returns Q [..., A] at hidden states [..., D], heads mixed equally."""
+  logits = ensemble_logits(config.q_heads, params, hidden)
+  return expected_returns(config.returns, mixed_returns(config.returns, logits))
+
+
+def prefill(
+  config: BackboneConfig,
+  params: Params,
+  tokens: chex.Array,
+  actions: chex.Array,
+  count: chex.Array,
+  tasks: chex.Array,
+  extra_blocks: int = 0,
+) -> tuple[chex.Array, KVCache]:
+  """Runs right-aligned contexts up to the current frame.
+
+  Args:
+    config: of the backbone.
+    params: of the backbone.
+    tokens: [B, C, K] frames, the current one last.
+    actions: [B, C] int32; the last is not read (it is yet to be chosen).
+    count: [B] int32 in 1..C, how many of the last blocks are real.
+    tasks: [B] int32.
+    extra_blocks: room to leave in the cache for dreamed blocks.
+
+  Returns:
+    The hidden state at the current frame's last token, [B, D], and the cache.
+  """
+  blocks = tokens.shape[1]
+  start = (blocks - count) * config.block_size
+  cache = empty_cache(config, start, blocks + extra_blocks)
+  hidden, cache = Backbone(config).apply(
+    {'params': params}, interleave(tokens, actions)[:, :-1], tasks, cache
+  )
+  return hidden[:, -1], cache

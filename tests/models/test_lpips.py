@@ -1,0 +1,306 @@
+"""LPIPS against plain numpy, its weight files, and its gradients."""
+
+import pickle
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jowa_jax.models import lpips
+
+# Layer by layer as the published network lists them: convolutions, with their
+# place in torchvision's `features`, pools, and the taps that LPIPS compares.
+_VGG16 = (
+  'conv1_1:0 conv1_2:2 tap pool conv2_1:5 conv2_2:7 tap pool '
+  'conv3_1:10 conv3_2:12 conv3_3:14 tap pool '
+  'conv4_1:17 conv4_2:19 conv4_3:21 tap pool '
+  'conv5_1:24 conv5_2:26 conv5_3:28 tap'
+).split()
+
+_distance = jax.jit(lpips.lpips_distance)
+
+
+@pytest.fixture(scope='module')
+def params():
+  return lpips.init_params(jax.random.key(0))
+
+
+@pytest.fixture(scope='module')
+def images():
+  rng = np.random.default_rng(1)
+  x = rng.uniform(-1, 1, (2, 32, 24, 1)).astype(np.float32)
+  y = np.clip(x + rng.normal(0, 0.3, x.shape), -1, 1).astype(np.float32)
+  return x, y
+
+
+def _conv(x, kernel, bias):
+  """3x3 convolution as nine shifted matrix products."""
+  height, width = x.shape[1:3]
+  padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  out = np.zeros(x.shape[:3] + (kernel.shape[-1],)) + bias
+  for i in range(3):
+    for j in range(3):
+      out += padded[:, i : i + height, j : j + width] @ kernel[i, j]
+  return out
+
+
+def _numpy_features(params, x):
+  x = np.repeat(x.astype(np.float64), 3, axis=-1)
+  x = (x - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
+  features = []
+  for layer in _VGG16:
+    if layer == 'tap':
+      features.append(x)
+    elif layer == 'pool':
+      b, h, w, c = x.shape
+      # The last row or column of an odd side is left out.
+      x = x[:, : h // 2 * 2, : w // 2 * 2]
+      x = x.reshape(b, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+    else:
+      conv = params[layer.split(':')[0]]
+      x = np.maximum(_conv(x, conv['kernel'], conv['bias']), 0)
+  return features
+
+
+def _numpy_lpips(params, x, y):
+  """The definition, place by place, in float64."""
+  params = jax.tree.map(lambda a: np.asarray(a, np.float64), params)
+  total = np.zeros(len(x))
+  features = zip(
+    _numpy_features(params, x), _numpy_features(params, y), strict=True
+  )
+  for layer, (fx, fy) in enumerate(features):
+    fx = fx / (np.linalg.norm(fx, axis=-1, keepdims=True) + 1e-10)
+    fy = fy / (np.linalg.norm(fy, axis=-1, keepdims=True) + 1e-10)
+    total += ((fx - fy) ** 2 @ params[f'lin{layer}']).mean(axis=(1, 2))
+  return total
+
+
+def _released_state(params):
+  state = {}
+  for layer in _VGG16:
+    if ':' not in layer:
+      continue
+    name, index = layer.split(':')
+    prefix = f'net.slice{name[4]}.{index}'
+    kernel = np.asarray(params[name]['kernel'])
+    state[f'{prefix}.weight'] = kernel.transpose(3, 2, 0, 1)
+    state[f'{prefix}.bias'] = np.asarray(params[name]['bias'])
+  for i in range(5):
+    head = np.asarray(params[f'lin{i}'])
+    state[f'lin{i}.model.1.weight'] = head[None, :, None, None]
+  return state
+
+
+def _torchvision_state(params):
+  state = {}
+  for key, value in _released_state(params).items():
+    if key.startswith('net.'):
+      key = 'features.' + key.split('.', 2)[2]
+    state[key] = value
+  return state
+
+
+def _save(path, state):
+  np.savez(path, **state)
+  return path
+
+
+def test_parameter_counts(params):
+  convs = {k: v for k, v in params.items() if k.startswith('conv')}
+  heads = {k: v for k, v in params.items() if k.startswith('lin')}
+  assert len(convs) + len(heads) == len(params)
+  assert sum(a.size for a in jax.tree.leaves(convs)) == 14_714_688
+  assert sum(a.size for a in jax.tree.leaves(heads)) == 1_472
+
+
+def test_matches_numpy(params, images):
+  x, y = images
+  got = _distance(params, x, y)
+  assert got.shape == (2,) and got.dtype == jnp.float32
+  expected = _numpy_lpips(params, x, y)
+  assert expected.min() > 0.1
+  np.testing.assert_allclose(got, expected, rtol=2e-5)
+
+
+def test_is_symmetric_and_zero_for_equal_images(params, images):
+  x, y = images
+  there = _distance(params, x, y)
+  np.testing.assert_allclose(there, _distance(params, y, x), rtol=1e-6)
+  # Compiled, the two images' features may differ by a rounding.
+  assert _distance(params, x, x).max() < 1e-12
+
+
+def test_gradient_reaches_images_and_no_parameter(params, images):
+  x, y = images
+
+  def total(params, y):
+    return lpips.lpips_distance(params, x, y).sum()
+
+  params_grad, y_grad = jax.jit(jax.grad(total, argnums=(0, 1)))(params, y)
+  assert not any(np.any(g) for g in jax.tree.leaves(params_grad))
+  # The slope along the gradient, by finite differences of the reference.
+  direction = np.asarray(y_grad) / np.linalg.norm(y_grad)
+  step = 1e-4 * direction.astype(np.float64)
+  slope = (
+    _numpy_lpips(params, x, y + step).sum()
+    - _numpy_lpips(params, x, y - step).sum()
+  ) / 2e-4
+  np.testing.assert_allclose(np.linalg.norm(y_grad), slope, rtol=1e-3)
+
+
+def test_gradient_of_normalising_is_finite_where_all_channels_are_zero():
+  x = jnp.array([[0.0, 0.0], [3.0, 4.0]])
+  np.testing.assert_allclose(lpips._unit(x), [[0, 0], [0.6, 0.8]], rtol=1e-6)
+  assert np.isfinite(jax.jacobian(lpips._unit)(x)).all()
+
+
+def test_dropout_is_random_reproducible_and_unbiased(params):
+  rng = np.random.default_rng(3)
+  x, y = rng.uniform(-1, 1, (2, 1, 16, 16, 1)).astype(np.float32)
+
+  @jax.jit
+  def draw(params, keys):
+    return jax.vmap(
+      lambda key: lpips.lpips_distance(params, x, y, dropout_key=key)[0]
+    )(keys)
+
+  keys = jax.random.split(jax.random.key(0), 256)
+  dropped = draw(params, keys)
+  np.testing.assert_array_equal(draw(params, keys), dropped)
+  spread = float(jnp.std(dropped))
+  plain = float(_distance(params, x, y)[0])
+  assert spread > 1e-3 * plain
+  # The mean of 256 draws lies within four of its standard errors.
+  assert abs(float(dropped.mean()) - plain) < 4 * spread / 16
+
+
+@pytest.mark.parametrize(
+  'x_shape, y_shape, word',
+  [
+    ((1, 32, 32, 1), (2, 32, 32, 1), 'one shape'),
+    ((1, 32, 32, 3), (1, 32, 32, 3), 'one shape'),
+    ((32, 32, 1), (32, 32, 1), 'one shape'),
+    ((1, 32, 15, 1), (1, 32, 15, 1), '32 x 15'),
+  ],
+)
+def test_bad_shapes_are_errors(params, x_shape, y_shape, word):
+  with pytest.raises(ValueError, match=word):
+    lpips.lpips_distance(params, np.zeros(x_shape), np.zeros(y_shape))
+
+
+@pytest.mark.parametrize('layout', ['released', 'tokenizer', 'torchvision'])
+def test_every_layout_loads(params, tmp_path, layout):
+  if layout == 'torchvision':
+    state = _torchvision_state(params)
+    state['classifier.0.bias'] = np.zeros(4096)
+  else:
+    state = _released_state(params)
+    state['scaling_layer.shift'] = np.array(
+      [-0.030, -0.088, -0.188], np.float32
+    ).reshape(1, 3, 1, 1)
+    state['scaling_layer.scale'] = np.array(
+      [0.458, 0.448, 0.450], np.float32
+    ).reshape(1, 3, 1, 1)
+  if layout == 'tokenizer':
+    state = {f'_orig_mod.module.lpips.{k}': v for k, v in state.items()}
+    state['_orig_mod.module.encoder.conv_in.bias'] = np.zeros(64)
+  path = _save(tmp_path / 'weights.npz', state)
+  loaded = lpips.load_params(path)
+  path.unlink()  # 59 MB
+  assert jax.tree.structure(loaded) == jax.tree.structure(params)
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+
+def test_torch_file_loads(params, tmp_path):
+  torch = pytest.importorskip('torch')
+  state = {
+    f'lpips.{k}': torch.tensor(v) for k, v in _released_state(params).items()
+  }
+  state['encoder.conv_in.bias'] = torch.zeros(64)
+  torch.save(state, tmp_path / 'tokenizer.pt')
+  loaded = lpips.load_params(tmp_path / 'tokenizer.pt')
+  (tmp_path / 'tokenizer.pt').unlink()
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
+
+  torch.save([1, 2], tmp_path / 'list.pt')
+  with pytest.raises(ValueError, match='list.pt: holds a list'):
+    lpips.load_params(tmp_path / 'list.pt')
+  (tmp_path / 'code.pt').write_bytes(pickle.dumps(print))
+  (tmp_path / 'cut.pt').write_bytes(b'PK\x03\x04')
+  (tmp_path / 'text.pt').write_bytes(b'.text')
+  for name in ('code.pt', 'cut.pt', 'text.pt'):
+    with pytest.raises(ValueError, match=f'{name}: not a readable torch'):
+      lpips.load_params(tmp_path / name)
+
+
+def test_torch_file_without_torch_names_the_remedy(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'torch', None)
+  path = tmp_path / 'tokenizer.pt'
+  path.write_bytes(b'')
+  with pytest.raises(ImportError, match='tokenizer.pt.*pip install torch'):
+    lpips.load_params(path)
+
+
+def test_every_wrong_tensor_is_named_at_once(tmp_path):
+  good = np.zeros(64, np.float32)
+  state = {
+    'net.slice1.0.bias': good,
+    'features.0.bias': good,
+    'net.slice1.2.bias': good[:63],
+    'net.slice1.0.weight': np.zeros((3, 3, 3, 64), np.float32),
+    'lin0.model.1.weight': np.full((1, 64, 1, 1), np.nan),
+    'net.slice2.5.bias': np.array(['text'] * 128),
+    'scaling_layer.shift': np.zeros((1, 3, 1, 1)),
+    'lin5.model.1.weight': good,
+  }
+  state = {f'lpips.{k}': v for k, v in state.items()}
+  state['decoder.conv_out.bias'] = good
+  path = _save(tmp_path / 'wrong.npz', state)
+  with pytest.raises(ValueError) as caught:
+    lpips.load_params(path)
+  message = str(caught.value)
+  for part in (
+    str(path),
+    'more than once: lpips.net.slice1.0.bias, lpips.features.0.bias',
+    'lpips.net.slice1.2.bias has shape (63,), expected (64,)',
+    'lpips.net.slice1.0.weight has shape (3, 3, 3, 64), expected (64, 3, 3, 3)',
+    'lpips.lin0.model.1.weight has values that are not finite',
+    'lpips.net.slice2.5.bias is of type <U4',
+    'lpips.scaling_layer.shift is [0. 0. 0.]',
+    'unexpected lpips.lin5.model.1.weight',
+    'missing net.slice5.28.weight or features.28.weight',
+    'missing lin4.model.1.weight',
+  ):
+    assert part in message
+  assert 'decoder' not in message
+  # 31 tensors make an LPIPS; five of them are in the file.
+  assert message.count('missing') == 31 - 5
+
+
+def test_unfit_files_are_named(tmp_path):
+  with pytest.raises(FileNotFoundError, match='none.npz: no such file'):
+    lpips.load_params(tmp_path / 'none.npz')
+  (tmp_path / 'weights.bin').write_bytes(b'')
+  with pytest.raises(ValueError, match="weights.bin.*not '.bin'"):
+    lpips.load_params(tmp_path / 'weights.bin')
+
+  whole = _save(tmp_path / 'other.npz', {'encoder.conv_in.bias': np.zeros(64)})
+  with pytest.raises(ValueError, match='other.npz: holds no LPIPS weights'):
+    lpips.load_params(whole)
+  (tmp_path / 'cut.npz').write_bytes(whole.read_bytes()[:100])
+  squeezed = tmp_path / 'squeezed.npz'
+  np.savez_compressed(squeezed, a=np.zeros(999))
+  damaged = bytearray(squeezed.read_bytes())
+  damaged[60:80] = bytes([255] * 20)
+  squeezed.write_bytes(damaged)
+  (tmp_path / 'empty.npz').write_bytes(b'')
+  (tmp_path / 'text.npz').write_bytes(b'not an archive')
+  _save(tmp_path / 'objects.npz', {'a': np.array([{}], dtype=object)})
+  with open(tmp_path / 'array.npz', 'wb') as file:
+    np.save(file, np.zeros(3))
+  for name in ('cut', 'squeezed', 'empty', 'text', 'objects', 'array'):
+    with pytest.raises(ValueError, match=f'{name}.npz: not a readable .npz'):
+      lpips.load_params(tmp_path / f'{name}.npz')
