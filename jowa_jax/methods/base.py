@@ -82,7 +82,7 @@ class Method(NamedTuple):
     after_update: (variables, carry, step) -> Variables, called once per
       training step after all parts were updated; `carry` merges the parts'
       `Aux.carry`, `step` counts within the stage from 1.
-    evaluate: (variables, batch, key) -> metrics on held-out segments.
+    evaluate: (variables, batch) -> metrics on held-out segments.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
   """
@@ -91,5 +91,5 @@ class Method(NamedTuple):
   init: Callable[[chex.PRNGKey, Mapping[str, chex.Array]], Variables]
   parts: dict[str, Part]
   after_update: Callable[[Variables, dict[str, Any], chex.Array], Variables]
-  evaluate: Callable[[Variables, Segment, chex.PRNGKey], Metrics]
+  evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]

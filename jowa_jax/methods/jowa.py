@@ -198,7 +198,7 @@ def world_action_losses(
     if losses.rem:
       if keys[2] is None:
         raise ValueError('losses.rem draws weights and so needs a key')
-      weights = jax.random.uniform(keys[2], (config.num_q,))
+      weights = jax.random.uniform(keys[2], (config.heads.num_heads,))
       weights = weights / weights.sum()
     q_part, metrics = q_terms(config, losses, q, target, batch, real, weights)
     terms = {**terms, **q_part}
@@ -281,8 +281,7 @@ def make_jowa(
     )
     return variables.replace(targets={'q_heads': targets})
 
-  def evaluate(variables: Variables, batch: Segment, key) -> Metrics:
-    del key
+  def evaluate(variables: Variables, batch: Segment) -> Metrics:
     params = variables.params
     tokens = encode(variables, batch.observations)
     unweighted = dataclasses.replace(losses, world_weight=1.0, rem=False)

@@ -26,7 +26,7 @@ from jowa_jax.methods.jowa import check_tokens
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.methods.transformer_policy import Context, transformer_policy
 from jowa_jax.models import world_action
-from jowa_jax.models.heads import EnsembleConfig, EnsembleHeads
+from jowa_jax.models.heads import EnsembleHeads, HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.types import Segment
@@ -37,18 +37,12 @@ class MtbcConfig:
   """Backbone and policy heads."""
 
   backbone: BackboneConfig
-  num_heads: int = 1
-  head_width: int = 768
-  head_dropout: float = 0.01
+  heads: HeadSizes = HeadSizes()
 
   @property
-  def policy_heads(self) -> EnsembleConfig:
-    return EnsembleConfig(
-      self.num_heads,
-      self.head_width,
-      self.backbone.num_actions,
-      self.head_dropout,
-      self.backbone.dtype,
+  def policy_heads(self) -> EnsembleHeads:
+    return EnsembleHeads(
+      self.heads, self.backbone.num_actions, self.backbone.dtype
     )
 
 
@@ -69,9 +63,7 @@ def make_mtbc(
       params={
         'tokenizer': tokenizer_lib.init(tokenizer, keys[0]),
         'backbone': world_action.init_backbone(model.backbone, keys[1]),
-        'policy_heads': EnsembleHeads(model.policy_heads).init(keys[2], hidden)[
-          'params'
-        ],
+        'policy_heads': model.policy_heads.init(keys[2], hidden)['params'],
       },
       targets={},
       extras=tokenizer_lib.init_extras(tokenizer, training, statistics),
@@ -116,8 +108,7 @@ def make_mtbc(
   def after_update(variables, carry, step) -> Variables:
     return tokenizer_lib.replace_codes(training, variables, carry, step)
 
-  def evaluate(variables: Variables, batch: Segment, key) -> Metrics:
-    del key
+  def evaluate(variables: Variables, batch: Segment) -> Metrics:
     return {
       **tokenizer_lib.evaluate(tokenizer, variables.params['tokenizer'], batch),
       **metrics(variables, batch),

@@ -232,10 +232,14 @@ def replace_codes(
 def evaluate(config: VQVAEConfig, params: Params, batch: Segment) -> Metrics:
   """Returns reconstruction error and perplexity on a batch's valid frames."""
   frames, _ = _draw_frames(batch, batch.mask.size, jax.random.key(0))
-  terms, out = tokenizer_losses(config, params, frames)
+  mask = batch.mask.reshape(-1).astype(jnp.float32)
+  weights = jnp.broadcast_to(
+    (mask / jnp.maximum(mask.mean(), 1e-6))[:, None, None], frames.shape
+  )
+  terms, out = tokenizer_losses(config, params, frames, weights)
   counts = jnp.bincount(
     out['tokens'].reshape(-1),
-    weights=jnp.repeat(batch.mask.reshape(-1), out['tokens'].shape[1]),
+    weights=jnp.repeat(mask, out['tokens'].shape[1]),
     length=config.vocab_size,
   )
   return {

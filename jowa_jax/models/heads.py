@@ -18,22 +18,18 @@ NUM_REWARD_CLASSES = 3  # sign of the reward, plus one
 
 
 @dataclasses.dataclass(frozen=True)
-class EnsembleConfig:
+class HeadSizes:
   """Sizes of the Q heads, or of the policy heads of behaviour cloning.
 
   Attributes:
     num_heads: parallel MLPs.
     width: of both hidden layers.
-    num_outputs: per head.
     dropout: after the first linear layer only.
-    dtype: of the computation; parameters are float32.
   """
 
-  num_heads: int
-  width: int
-  num_outputs: int
+  num_heads: int = 1
+  width: int = 768
   dropout: float = 0.01
-  dtype: str = 'float32'
 
 
 @chex.dataclass(frozen=True)
@@ -97,7 +93,9 @@ class WorldHeads(nn.Module):
 class EnsembleHeads(nn.Module):
   """Parallel MLPs with layer norm and Mish, stacked on a leading axis."""
 
-  config: EnsembleConfig
+  sizes: HeadSizes
+  num_outputs: int
+  dtype: str = 'float32'
 
   @nn.compact
   def __call__(
@@ -109,18 +107,15 @@ class EnsembleHeads(nn.Module):
       hidden: [..., D] at the last observation token of a frame.
       deterministic: no dropout (otherwise the rng 'dropout' is used).
     """
-    cfg = self.config
-    x = jnp.broadcast_to(
-      hidden.astype(cfg.dtype), (cfg.num_heads, *hidden.shape)
-    )
-    x = self._linear('dense_0', x, cfg.width)
-    x = nn.Dropout(cfg.dropout)(x, deterministic)
+    width, num_heads = self.sizes.width, self.sizes.num_heads
+    x = jnp.broadcast_to(hidden.astype(self.dtype), (num_heads, *hidden.shape))
+    x = self._linear('dense_0', x, width)
+    x = nn.Dropout(self.sizes.dropout)(x, deterministic)
     x = jax.nn.mish(self._norm('norm_0', x))
-    x = self._linear('dense_1', x, cfg.width)
+    x = self._linear('dense_1', x, width)
     x = jax.nn.mish(self._norm('norm_1', x))
-    return self._linear('dense_2', x, cfg.num_outputs, 'atoms').astype(
-      jnp.float32
-    )
+    x = self._linear('dense_2', x, self.num_outputs, 'atoms')
+    return x.astype(jnp.float32)
 
   def _linear(self, name, x, features, axis='mlp'):
     fan_in = x.shape[-1]

@@ -12,8 +12,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jowa_jax.models import heads as heads_lib
-from jowa_jax.models.heads import EnsembleHeads, WorldHeads, WorldLogits
+from jowa_jax.models.heads import (
+  EnsembleHeads,
+  HeadSizes,
+  WorldHeads,
+  WorldLogits,
+)
 from jowa_jax.models.kv_cache import KVCache
 from jowa_jax.models.transformer import Backbone, BackboneConfig, empty_cache
 from jowa_jax.types import Params
@@ -52,17 +56,13 @@ class WorldActionConfig:
   """Backbone, Q heads and the representation of returns."""
 
   backbone: BackboneConfig
-  num_q: int = 1
-  q_width: int = 768
-  q_dropout: float = 0.01
+  heads: HeadSizes = HeadSizes()
   returns: ReturnConfig = ReturnConfig()
 
   @property
-  def q_heads(self) -> heads_lib.EnsembleConfig:
+  def q_heads(self) -> EnsembleHeads:
     outputs = self.backbone.num_actions * self.returns.num_atoms
-    return heads_lib.EnsembleConfig(
-      self.num_q, self.q_width, outputs, self.q_dropout, self.backbone.dtype
-    )
+    return EnsembleHeads(self.heads, outputs, self.backbone.dtype)
 
 
 def init_backbone(config: BackboneConfig, key: chex.PRNGKey) -> Params:
@@ -79,7 +79,7 @@ def init(config: WorldActionConfig, key: chex.PRNGKey) -> dict[str, Params]:
   return {
     'backbone': init_backbone(config.backbone, keys[0]),
     'world_heads': WorldHeads(config.backbone).init(keys[1], hidden)['params'],
-    'q_heads': EnsembleHeads(config.q_heads).init(keys[2], hidden)['params'],
+    'q_heads': config.q_heads.init(keys[2], hidden)['params'],
   }
 
 
@@ -132,13 +132,13 @@ def world_logits(
 
 
 def ensemble_logits(
-  config: heads_lib.EnsembleConfig,
+  heads: EnsembleHeads,
   params: Params,
   hidden: chex.Array,
   dropout_key: chex.PRNGKey | None = None,
 ) -> chex.Array:
   """Applies stacked heads to [..., D]; returns [num_heads, ..., outputs]."""
-  return EnsembleHeads(config).apply(
+  return heads.apply(
     {'params': params},
     hidden,
     deterministic=dropout_key is None,

@@ -11,6 +11,7 @@ from flax import linen as nn
 from jowa_jax.checkpoint import torch_names
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.models import world_action
+from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
@@ -71,9 +72,7 @@ def model_config(weights: dict[str, np.ndarray], **kwargs):
       task_embedding='task_emb.embedding_tables.0.weight' in weights,
       **kwargs,
     ),
-    num_q=num_q,
-    q_width=q_width,
-    q_dropout=0.0,
+    heads=HeadSizes(num_heads=num_q, width=q_width, dropout=0.0),
     returns=ReturnConfig(
       num_atoms=outputs // num_actions,
       v_min=info['vmin'],

@@ -1,0 +1,44 @@
+"""What `launch.collect` plays: `configs/collect.py:quickstart|smoke`."""
+
+import ml_collections
+
+
+def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
+  """Returns the configuration of a variant.
+
+  Raises:
+    ValueError: the variant is unknown.
+  """
+  if arg not in ('quickstart', 'smoke'):
+    raise ValueError(f"Variant {arg!r} is unknown: 'quickstart' or 'smoke'")
+  config = ml_collections.ConfigDict()
+  # Games separated by commas, or a list of games.py such as 'pretrain'.
+  config.games = 'Assault,Carnival'
+  # The share of random decisions of each checkpoint, from poor to good.
+  config.epsilons = (1.0, 0.5, 0.2, 0.05)
+  # Decisions played for each checkpoint.
+  config.steps_per_checkpoint = 3000
+  config.seed = 0
+  # The number in the name of the data set.
+  config.run = 1
+  # The chance that a frame repeats the action before it (DQN-Replay: 0.25).
+  config.sticky = 0.0
+  # Processes that play; 0 takes one per core.
+  config.num_processes = 0
+
+  # The look-ahead teacher.
+  config.search = ml_collections.ConfigDict()
+  # Random plays tried after each legal first action.
+  config.search.rollouts = 2
+  # Decisions in each.
+  config.search.depth = 12
+  config.search.discount = 0.97
+  # Points that losing a life costs.
+  config.search.life_penalty = 100.0
+  # Decisions that a chosen action is held before the next search.
+  config.search.hold = 2
+
+  if arg == 'smoke':
+    config.epsilons = (1.0, 0.2)
+    config.steps_per_checkpoint = 120
+  return config.lock()

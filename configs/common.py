@@ -1,0 +1,134 @@
+"""What the configs of all methods share, with the paper's values."""
+
+from ml_collections import ConfigDict, config_dict
+
+# Sizes of the published models (Tables 10 and 12): backbone layers, width and
+# heads; Q heads and their width.
+SIZES = {
+  '40m': dict(layers=4, width=512, heads=8, num_q=1, q_width=768),
+  '70m': dict(layers=6, width=768, heads=12, num_q=1, q_width=1024),
+  '150m': dict(layers=12, width=768, heads=12, num_q=3, q_width=1792),
+  # Small enough for a test; nothing is learned with it.
+  'smoke': dict(layers=2, width=32, heads=2, num_q=1, q_width=32),
+}
+
+
+def optimizer(learning_rate: float, weight_decay: float) -> ConfigDict:
+  """One part's optimizer (Table 13)."""
+  return ConfigDict(
+    dict(
+      learning_rate=learning_rate,
+      weight_decay=weight_decay,
+      clip=1.0,  # global norm of the part's gradients
+      b1=0.9,
+      b2=0.999,
+      eps=1e-8,
+      warmup_steps=0,  # linear warm-up
+    )
+  )
+
+
+def base(size: str, method: str) -> ConfigDict:
+  """Everything but the stages and the losses of a method."""
+  if size not in SIZES:
+    raise ValueError(f'Unknown size {size!r}; there are {sorted(SIZES)}')
+  sizes = SIZES[size]
+  smoke = size == 'smoke'
+  config = ConfigDict()
+  config.method = method
+  config.tokenizer = ConfigDict(
+    dict(
+      channels=8 if smoke else 64,
+      res_blocks=1 if smoke else 2,
+      downsample=(7, 2),  # 84 -> 12 -> 6
+      latent_channels=16 if smoke else 512,
+      vocab_size=32 if smoke else 2048,
+      embedding_dim=16 if smoke else 512,
+      resolution=84,
+      norm_groups=2,
+      dtype='float32' if smoke else 'bfloat16',
+    )
+  )
+  config.backbone = ConfigDict(
+    dict(
+      num_layers=sizes['layers'],
+      width=sizes['width'],
+      num_heads=sizes['heads'],
+      vocab_size=config.tokenizer.get_ref('vocab_size'),
+      tokens_per_frame=36,
+      max_blocks=8,  # steps in a segment, and the planner's longest sequence
+      num_actions=18,
+      num_tasks=60,
+      dropout=0.1,  # embeddings and residual branches
+      attention_dropout=0.1,
+      task_embedding=True,
+      dtype='float32' if smoke else 'bfloat16',
+    )
+  )
+  config.heads = ConfigDict(
+    dict(
+      num_heads=sizes['num_q'],
+      width=sizes['q_width'],
+      dropout=0.01,  # after the first layer only
+    )
+  )
+  config.tokenizer_training = ConfigDict(
+    dict(
+      frames_per_step=2048,
+      # LPIPS weights (.npz or .pt); without them the term is left out.
+      perceptual_weights=config_dict.placeholder(str),
+      # What keeps small tokenizers from collapsing; off in the paper.
+      codebook_init_step=0,
+      restart_period=0,
+      restart_until=0,
+      restart_noise=0.01,
+      motion_weight=0.0,
+      motion_threshold=0.06,
+    )
+  )
+  config.data = ConfigDict(
+    dict(
+      directory='',  # required
+      games=('pretrain',),  # games, or names of lists of them
+      stride=4,  # between segment starts
+      held_out_fraction=0.0,  # of each game's episodes
+      balance_games=False,
+      prefetch=2,  # batches
+      runs=config_dict.placeholder(tuple),  # all
+      checkpoints=config_dict.placeholder(tuple),  # all
+    )
+  )
+  config.run = ConfigDict(
+    dict(
+      seed=0,
+      batch_size=8 if smoke else 512,  # segments
+      log_every=5 if smoke else 100,
+      save_every=10 if smoke else 5000,
+      keep_checkpoints=3,
+      evaluate_every=0,  # on held-out segments; 0 never
+      evaluate_batches=4,
+    )
+  )
+  config.mesh = ConfigDict(
+    dict(
+      axes=ConfigDict(dict(data=-1)),  # -1: all devices that are left
+      rules=ConfigDict(),  # mesh axis by logical axis; unnamed ones replicate
+    )
+  )
+  config.init_from = ConfigDict(
+    dict(
+      checkpoints='',  # of another run; empty starts afresh
+      params=(),  # which top-level parameters to take from it
+    )
+  )
+  return config
+
+
+def stage(steps: int, **optimizers: ConfigDict) -> ConfigDict:
+  """A stage that trains these parts, updated in this order."""
+  return ConfigDict(dict(steps=steps, parts=tuple(optimizers), **optimizers))
+
+
+def stages(**named: ConfigDict) -> ConfigDict:
+  """Stages, run in this order."""
+  return ConfigDict(dict(order=tuple(named), **named))

@@ -1,0 +1,198 @@
+"""Checkpoints of a run: variables, optimizer state and what they belong to.
+
+A checkpoint is one Orbax composite of three items: `variables`, `opt_state`
+and `meta` (step, stage, config and data identity as JSON). Acting needs the
+first alone.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from jowa_jax.methods.base import Variables
+
+VARIABLES, OPT_STATE, META = 'variables', 'opt_state', 'meta'
+
+
+class CheckpointError(ValueError):
+  """A checkpoint that is missing or does not fit."""
+
+
+def _abstract(tree: Any, shardings: Any) -> Any:
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    tree,
+    shardings,
+  )
+
+
+class Checkpoints:
+  """The checkpoints in one directory."""
+
+  def __init__(
+    self,
+    directory: str | pathlib.Path,
+    keep: int | None = None,
+    create: bool = True,
+  ):
+    """Opens the directory.
+
+    Args:
+      directory: of the checkpoints.
+      keep: how many of the latest to keep; None keeps all.
+      create: make the directory if it is not there.
+
+    Raises:
+      CheckpointError: the directory is not there, and not to be made.
+    """
+    self._directory = epath.Path(directory).resolve()
+    if not create and not self._directory.is_dir():
+      raise CheckpointError(
+        f'{self._directory} does not exist: train first, or name the '
+        '`checkpoints` directory of a run'
+      )
+    self._manager = ocp.CheckpointManager(
+      self._directory,
+      item_handlers={
+        VARIABLES: ocp.PyTreeCheckpointHandler(),
+        OPT_STATE: ocp.StandardCheckpointHandler(),
+        META: ocp.JsonCheckpointHandler(),
+      },
+      options=ocp.CheckpointManagerOptions(
+        max_to_keep=keep, enable_async_checkpointing=True, create=create
+      ),
+    )
+
+  def latest_step(self) -> int | None:
+    return self._manager.latest_step()
+
+  def save(
+    self,
+    step: int,
+    variables: Variables,
+    opt_state: Any,
+    meta: Mapping[str, Any],
+  ):
+    """Saves in the background; Orbax makes a checkpoint visible when whole."""
+    self._manager.save(
+      step,
+      args=ocp.args.Composite(
+        **{
+          VARIABLES: ocp.args.PyTreeSave(as_dict(variables)),
+          OPT_STATE: ocp.args.StandardSave(opt_state),
+          META: ocp.args.JsonSave(dict(meta)),
+        }
+      ),
+    )
+
+  def meta(self, step: int | None = None) -> dict[str, Any]:
+    """Returns the `meta` of a checkpoint, the latest by default.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    step = self._find(step)
+    args = ocp.args.Composite(**{META: ocp.args.JsonRestore()})
+    return self._manager.restore(step, args=args)[META]
+
+  def restore_variables(
+    self,
+    template: Variables,
+    shardings: Variables,
+    step: int | None = None,
+    partial: bool = False,
+  ) -> Variables:
+    """Restores variables alone.
+
+    Args:
+      template: of (abstract) arrays.
+      shardings: where they go.
+      step: default the latest.
+      partial: whether the checkpoint may hold more than `template`.
+
+    Raises:
+      CheckpointError: there is none, or its arrays have other names or
+        shapes; the message lists them.
+    """
+    step = self._find(step)
+    wanted = as_dict(_abstract(template, shardings))
+    self._check_fit(step, wanted, partial)
+    restore = ocp.args.PyTreeRestore(
+      wanted,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+      partial_restore=partial,
+    )
+    args = ocp.args.Composite(**{VARIABLES: restore})
+    restored = self._manager.restore(step, args=args)[VARIABLES]
+    return Variables(**{**_EMPTY, **restored})
+
+  def restore_opt_state(
+    self, template: Any, shardings: Any, step: int | None = None
+  ) -> Any:
+    """Restores the optimizer state of the stage the checkpoint was made in."""
+    args = ocp.args.Composite(
+      **{OPT_STATE: ocp.args.StandardRestore(_abstract(template, shardings))}
+    )
+    return self._manager.restore(self._find(step), args=args)[OPT_STATE]
+
+  def _find(self, step: int | None) -> int:
+    steps = self._manager.all_steps()
+    if not steps:
+      raise CheckpointError(
+        f'No checkpoint in {self._directory}: train first, or name the '
+        '`checkpoints` directory of a run'
+      )
+    if step is not None and step not in steps:
+      raise CheckpointError(
+        f'No checkpoint of step {step} in {self._directory}; there are '
+        f'{sorted(steps)}'
+      )
+    return max(steps) if step is None else step
+
+  def _check_fit(self, step: int, wanted: dict[str, Any], partial: bool):
+    metadata = self._manager.item_metadata(step)[VARIABLES]
+    found, wanted = _shapes(metadata.tree), _shapes(wanted)
+    names = wanted.keys() if partial else found.keys() | wanted.keys()
+    faults = [
+      f'{name}: found {found.get(name)}, expected {wanted.get(name)}'
+      for name in sorted(names)
+      if found.get(name) != wanted.get(name)
+    ]
+    if faults:
+      shown = '\n  '.join(faults[:10])
+      raise CheckpointError(
+        f'Checkpoint {step} in {self._directory} is of another model '
+        f'({len(faults)} arrays differ); use the config it was trained with:'
+        f'\n  {shown}'
+      )
+
+  def wait(self):
+    """Returns when everything saved is on disk."""
+    self._manager.wait_until_finished()
+
+  def close(self):
+    self._manager.close()
+
+
+# Orbax does not store empty dicts, so they are left out and put back.
+_EMPTY = {'params': {}, 'targets': {}, 'extras': {}}
+
+
+def as_dict(variables: Variables) -> dict[str, Any]:
+  """Returns the parts of `variables` that hold something."""
+  fields = {name: getattr(variables, name) for name in _EMPTY}
+  return {name: value for name, value in fields.items() if value}
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves, _ = jax.tree_util.tree_flatten_with_path(
+    tree, is_leaf=lambda x: hasattr(x, 'shape')
+  )
+  return {
+    '/'.join(str(getattr(key, 'key', key)) for key in path): tuple(leaf.shape)
+    for path, leaf in leaves
+  }

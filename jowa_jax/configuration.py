@@ -1,0 +1,89 @@
+"""From config sections to the dataclasses that hold the sizes.
+
+A field that is unknown, missing or of the wrong type is an error that names
+it, so that no field of a config is ever ignored.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+T = TypeVar('T')
+
+
+class ConfigError(ValueError):
+  """A config that cannot be used; the message names the field."""
+
+
+def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
+  """Returns `cls` filled from a section of a config.
+
+  Args:
+    cls: a dataclass of numbers, strings, bools and tuples.
+    section: a mapping (a ConfigDict, or a dict read from JSON).
+    where: the section's name, for messages.
+
+  Raises:
+    ConfigError: an unknown or missing field, a wrong type, or a value that
+      `cls` refuses.
+  """
+  fields = {field.name: field for field in dataclasses.fields(cls)}
+  hints = typing.get_type_hints(cls)
+  unknown = sorted(set(section) - set(fields))
+  if unknown:
+    raise ConfigError(
+      f'Unknown field {where}.{unknown[0]}; {where} has {sorted(fields)}'
+    )
+  required = {
+    name
+    for name, field in fields.items()
+    if field.default is dataclasses.MISSING
+    and field.default_factory is dataclasses.MISSING
+  }
+  missing = sorted(required - set(section))
+  if missing:
+    raise ConfigError(f'Missing field {where}.{missing[0]}')
+  values = {
+    name: _convert(section[name], hints[name], f'{where}.{name}')
+    for name in section
+  }
+  try:
+    return cls(**values)
+  except ValueError as error:
+    raise ConfigError(f'{where}: {error}') from error
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+  """Checks a value against a type; ints pass for floats, lists for tuples."""
+  origin, args = typing.get_origin(hint), typing.get_args(hint)
+  if origin in (typing.Union, types.UnionType):
+    if value is None and type(None) in args:
+      return None
+    (hint,) = (arg for arg in args if arg is not type(None))
+    return _convert(value, hint, where)
+  if origin is tuple:
+    if isinstance(value, list | tuple):
+      return tuple(_convert(item, args[0], where) for item in value)
+  elif hint is float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+      return float(value)
+  elif hint is int:
+    if isinstance(value, int) and not isinstance(value, bool):
+      return value
+  elif isinstance(value, hint):
+    return value
+  name = getattr(hint, '__name__', str(hint))
+  raise ConfigError(f'{where} must be {name}, got {value!r}')
+
+
+def differences(old: Any, new: Any, where: str = '') -> list[str]:
+  """Returns one line per field in which two nested mappings differ."""
+  if isinstance(old, Mapping) and isinstance(new, Mapping):
+    lines = []
+    for key in sorted(old.keys() | new.keys()):
+      inner = f'{where}.{key}' if where else str(key)
+      lines += differences(old.get(key), new.get(key), inner)
+    return lines
+  return [] if old == new else [f'{where}: was {old!r}, now {new!r}']

@@ -1,0 +1,152 @@
+"""Episodes in memory: what every reader gives and every data set is made of."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from jowa_jax import games
+
+FRAME_SHAPE = (84, 84)
+
+
+class DataError(ValueError):
+  """A data set is missing, damaged, or not what it should be."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Episode:
+  """One episode, or the part of it that was logged, of T transitions."""
+
+  game: str
+  task: int  # index of the game in `games.GAMES`
+  run: int
+  checkpoint: int
+  episode_id: int  # unique within what was loaded together
+  frames: list[bytes]  # T PNG files, each [84, 84] uint8
+  actions: np.ndarray  # [T] int32, in the shared 18-action vocabulary
+  rewards: np.ndarray  # [T] float32, clipped to [-1, 1]
+  ends: np.ndarray  # [T] bool, the game was over after this action
+  score: float  # sum of the rewards before clipping
+  terminated: bool  # the game was over at the end, not cut off
+
+  def __len__(self) -> int:
+    return len(self.actions)
+
+  @functools.cached_property
+  def return_to_go(self) -> np.ndarray:
+    """Undiscounted sum of the clipped rewards from each step on, [T]."""
+    return np.cumsum(self.rewards[::-1], dtype=np.float32)[::-1]
+
+  def decode(self, start: int, stop: int, out: np.ndarray) -> None:
+    """Writes the frames start..stop to `out`, [stop - start, 84, 84] uint8.
+
+    Raises:
+      DataError: a frame is not a grey 84 x 84 PNG file.
+    """
+    for row, png in enumerate(self.frames[start:stop]):
+      # OpenCV fails on an empty buffer, but returns None for other damage.
+      data = np.frombuffer(png or b'\0', np.uint8)
+      frame = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+      if frame is None or frame.shape != FRAME_SHAPE:
+        found = 'damaged' if frame is None else f'of shape {frame.shape}'
+        raise DataError(
+          f'Frame {start + row} of episode {self.episode_id} ({self.game}, '
+          f'run {self.run}, checkpoint {self.checkpoint}) is {found}: get '
+          'the data set again'
+        )
+      out[row] = frame
+
+
+def by_game(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
+  """Groups episodes by game, the games in alphabetical order."""
+  groups: dict[str, list[Episode]] = {}
+  for episode in sorted(episodes, key=lambda episode: episode.task):
+    groups.setdefault(episode.game, []).append(episode)
+  return groups
+
+
+def split_episodes(
+  episodes: Sequence[Episode], held_out_fraction: float, seed: int
+) -> tuple[list[Episode], list[Episode]]:
+  """Splits whole episodes into training and held-out ones.
+
+  Every game gives its share of episodes, at least one, spread over its runs
+  and checkpoints in proportion. The same arguments give the same split.
+
+  Args:
+    episodes: what was loaded.
+    held_out_fraction: share of a game's episodes held out; 0 holds out none.
+    seed: chooses the episodes.
+
+  Returns:
+    (training, held-out) episodes, in their order.
+
+  Raises:
+    ValueError: the fraction is not in [0, 1), or a game has one episode only.
+  """
+  if not 0 <= held_out_fraction < 1:
+    raise ValueError(f'held_out_fraction is {held_out_fraction}, not in [0, 1)')
+  if not held_out_fraction:
+    return list(episodes), []
+  held_out: set[int] = set()
+  for game, group in by_game(episodes).items():
+    if len(group) < 2:
+      raise ValueError(
+        f'{game} has one episode, too few to hold one out: load more, or set '
+        'held_out_fraction to 0'
+      )
+    count = round(held_out_fraction * len(group))
+    count = min(max(count, 1), len(group) - 1)
+    held_out.update(_choose(group, count, seed))
+  return (
+    [episode for episode in episodes if id(episode) not in held_out],
+    [episode for episode in episodes if id(episode) in held_out],
+  )
+
+
+def _choose(group: Sequence[Episode], count: int, seed: int) -> list[int]:
+  """Returns the ids of `count` of a game's episodes, spread over strata."""
+  rng = np.random.default_rng((seed, group[0].task))
+  strata: dict[tuple[int, int], list[Episode]] = {}
+  for episode in group:
+    strata.setdefault((episode.run, episode.checkpoint), []).append(episode)
+  # Evenly spaced places in a line of shuffled strata, from a random first one,
+  # give every stratum its share to within one.
+  line = [
+    id(stratum[place])
+    for stratum in strata.values()
+    for place in rng.permutation(len(stratum))
+  ]
+  first = rng.uniform()
+  places = (np.arange(count) + first) * len(line) / count
+  return [line[place] for place in places.astype(int)]
+
+
+def median_frames(
+  episodes: Sequence[Episode], frames_per_game: int = 256
+) -> np.ndarray:
+  """Returns each game's median frame, what does not move in it.
+
+  Args:
+    episodes: what was loaded.
+    frames_per_game: how many frames, evenly spaced over a game's episodes,
+      enter its median.
+
+  Returns:
+    [60, 84, 84] uint8; the rows of games without episodes are black.
+  """
+  medians = np.zeros((games.NUM_TASKS, *FRAME_SHAPE), np.uint8)
+  for group in by_game(episodes).values():
+    stops = np.cumsum([len(episode) for episode in group])
+    count = min(frames_per_game, stops[-1])
+    steps = np.linspace(0, stops[-1] - 1, count).astype(int)
+    frames = np.empty((count, *FRAME_SHAPE), np.uint8)
+    for row, step in enumerate(steps):
+      place = np.searchsorted(stops, step, side='right')
+      t = step - stops[place] + len(group[place])
+      group[place].decode(t, t + 1, frames[row : row + 1])
+    medians[group[0].task] = np.median(frames, axis=0)
+  return medians

@@ -1,0 +1,110 @@
+"""What a training run reads: batches by step, held-out batches, statistics."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from jowa_jax.data import episodes as episodes_lib
+from jowa_jax.data import pipeline, rlds_atari
+from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.data.sampler import Sampler
+from jowa_jax.types import Segment
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """Which data, and how it is cut and drawn.
+
+  Attributes:
+    directory: of the data sets (see `rlds_atari.load_episodes`).
+    games: games, or names of lists of them.
+    stride: steps between the starts of neighbouring segments.
+    held_out_fraction: share of each game's episodes kept from training.
+    balance_games: draw all games equally often, whatever their sizes.
+    prefetch: batches made ahead.
+    runs: which runs of every game; all if None.
+    checkpoints: which checkpoints of every run; all if None.
+  """
+
+  directory: str
+  games: tuple[str, ...]
+  stride: int = 4
+  held_out_fraction: float = 0.0
+  balance_games: bool = False
+  prefetch: int = 2
+  runs: tuple[int, ...] | None = None
+  checkpoints: tuple[int, ...] | None = None
+
+
+class TrainingData:
+  """Segments for training and, if any are held out, for evaluation."""
+
+  def __init__(
+    self, config: DataConfig, length: int, batch_size: int, seed: int
+  ):
+    """Loads the episodes.
+
+    Args:
+      config: which.
+      length: steps in a segment.
+      batch_size: segments in a batch.
+      seed: of the split and of the batches.
+
+    Raises:
+      DataError: the data is missing, damaged or of another kind.
+    """
+    if not config.directory:
+      raise episodes_lib.DataError(
+        'No data set given: set data.directory to a directory of RLDS Atari '
+        'data, such as one made by launch.collect'
+      )
+    episodes = rlds_atari.load_episodes(
+      config.directory, config.games, config.runs, config.checkpoints
+    )
+    train, held_out = episodes_lib.split_episodes(
+      episodes, config.held_out_fraction, seed
+    )
+    self.episodes = episodes
+    self.train = SegmentDataset(train, length, config.stride)
+    # Held-out segments do not overlap.
+    self.held_out = held_out and SegmentDataset(held_out, length, length)
+    self._prefetch = config.prefetch
+    self._batch_size = batch_size
+    self._sampler = Sampler(
+      self.train.num_segments,
+      batch_size,
+      seed,
+      self.train.tasks if config.balance_games else None,
+    )
+
+  def batches(
+    self, start: int, stop: int, put: Callable[[Segment], Any]
+  ) -> Iterator[Any]:
+    """Yields what `put` makes of the batches of steps start..stop-1."""
+    for _, batch in pipeline.batches(
+      self.train, self._sampler, start, stop - start, self._prefetch, put
+    ):
+      yield batch
+
+  def held_out_batches(self, count: int) -> list[Segment]:
+    """Returns up to `count` batches, spread over the held-out segments."""
+    if not self.held_out:
+      return []
+    total = self.held_out.num_segments
+    size = min(self._batch_size, total)
+    count = min(count, total // size)
+    order = np.linspace(0, total - 1, count * size).astype(int)
+    # Strided, so that every batch has segments of all games.
+    return [self.held_out.batch(order[i::count]) for i in range(count)]
+
+  @functools.cached_property
+  def statistics(self) -> dict[str, np.ndarray]:
+    """What `Method.init` may take (see `BatchSpec.statistics`)."""
+    return {'median_frames': episodes_lib.median_frames(self.train.episodes)}
+
+  @functools.cached_property
+  def identity(self) -> dict[str, Any]:
+    return self.train.identity()

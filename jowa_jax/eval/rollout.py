@@ -1,0 +1,347 @@
+"""Plays complete episodes with a policy and keeps their scores."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from jowa_jax import games as games_lib
+from jowa_jax.eval.atari_env import AtariEnvs
+from jowa_jax.eval.protocol import Protocol
+from jowa_jax.methods.base import Policy
+from jowa_jax.types import TimeStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+  """One complete episode."""
+
+  agent: str
+  game: str
+  rollout: int  # number of the rollout within its game
+  seed: int  # the emulator's seed
+  score: float  # sum of the game's own rewards
+  clipped_score: float  # sum of the rewards clipped to [-1, 1]
+  decisions: int
+  frames: int  # emulator frames
+  seconds: float  # wall time from the evaluation's start to this episode's end
+  terminated: bool  # game over; false if it ran out of frames
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+  """The beginning of one episode; step s shows o_s, a_s and r_s."""
+
+  frames: np.ndarray  # [S, 84, 84] uint8
+  actions: np.ndarray  # [S] int32
+  rewards: np.ndarray  # [S] float32, unclipped
+  info: dict[str, np.ndarray]  # [S, ...], what the policy said at each step
+
+
+class Recorder:
+  """Keeps the first `steps` steps of rollout 0 of each game."""
+
+  def __init__(self, steps: int):
+    self.steps = steps
+    self._rows: dict[str, list[tuple]] = {}
+
+  def add(
+    self,
+    envs: AtariEnvs,
+    active: np.ndarray,
+    time_step: TimeStep,
+    actions: np.ndarray,
+    rewards: np.ndarray,
+    info: dict[str, Any],
+  ):
+    """Notes one step of the environments that play rollout 0."""
+    wanted = [
+      env
+      for env in np.flatnonzero(active & (envs.rollouts == 0))
+      if len(self._rows.get(envs.game_of(env), ())) < self.steps
+    ]
+    if not wanted:
+      return
+    info = {
+      name: np.asarray(value)
+      for name, value in info.items()
+      if np.ndim(value) and np.shape(value)[0] == envs.num_envs
+    }
+    for env in wanted:
+      row = (
+        time_step.frames[env],
+        actions[env],
+        rewards[env],
+        {name: value[env] for name, value in info.items()},
+      )
+      self._rows.setdefault(envs.game_of(env), []).append(row)
+
+  @property
+  def recordings(self) -> dict[str, Recording]:
+    """The recording of each game so far."""
+    recordings = {}
+    for game, rows in self._rows.items():
+      frames, actions, rewards, infos = zip(*rows, strict=True)
+      recordings[game] = Recording(
+        frames=np.stack(frames),
+        actions=np.array(actions, np.int32),
+        rewards=np.array(rewards, np.float32),
+        info={k: np.stack([info[k] for info in infos]) for k in infos[0]},
+      )
+    return recordings
+
+
+def random_policy() -> Policy:
+  """Returns uniform play over each game's legal actions; no variables."""
+  legal = games_lib.legal_mask()
+
+  def init(tasks):
+    return jnp.asarray(legal[np.asarray(tasks)])
+
+  @jax.jit
+  def act(variables, state, time_step, key):
+    del variables, time_step
+    logits = jnp.where(state, 0.0, -jnp.inf)
+    actions = jax.random.categorical(key, logits, axis=-1)
+    return actions.astype(jnp.int32), state, {}
+
+  return Policy(init=init, act=act)
+
+
+def evaluate(
+  policy: Policy,
+  variables: Any,
+  games: Sequence[str],
+  protocol: Protocol,
+  seed: int,
+  *,
+  agent: str,
+  slots_per_game: int | None = None,
+  progress: bool = True,
+  on_episode: Callable[[Rollout], None] | None = None,
+  record: Recorder | None = None,
+  num_threads: int = 0,
+) -> list[Rollout]:
+  """Plays `protocol.rollouts` complete episodes of every game.
+
+  All games and slots share one `policy.act` call per decision, of a fixed
+  batch shape. A slot that ends takes its game's next rollout; when none is
+  left it idles in the batch and no longer counts. `protocol.epsilon` is
+  the policy's business: it is applied inside `act`.
+
+  A rollout's emulator seed depends on (seed, game, rollout) alone, the
+  policy's random numbers on (seed, decision, slot): the same call gives the
+  same scores, another `slots_per_game` need not.
+
+  Args:
+    policy: what plays.
+    variables: its parameters, handed to `policy.act`.
+    games: distinct game names.
+    protocol: the rules.
+    seed: non-negative integer.
+    agent: the name to write into the records.
+    slots_per_game: environments of each game, `protocol.rollouts` by default;
+      fewer make the batch smaller.
+    progress: whether to draw a progress bar.
+    on_episode: called with each rollout as it ends.
+    record: filled with the beginning of rollout 0 of every game.
+    num_threads: emulator threads of each game, 0 for one per core.
+
+  Returns:
+    `len(games) * protocol.rollouts` records, by game then rollout.
+
+  Raises:
+    ValueError: a bad game, seed or `slots_per_game`.
+  """
+  slots = protocol.rollouts if slots_per_game is None else slots_per_game
+  if not 1 <= slots <= protocol.rollouts:
+    raise ValueError(
+      f'slots_per_game is {slots}: set it to 1..{protocol.rollouts}, '
+      'the number of rollouts'
+    )
+  envs = AtariEnvs(games, slots, protocol, num_threads)
+  tally = _Tally(envs, agent, protocol.rollouts)
+  state = policy.init(envs.tasks)
+  key = jax.random.key(seed)
+  time_step = envs.reset(seed)
+  step = 0
+  with _Progress(agent, tally.total, progress) as bar:
+    while tally.active.any():
+      actions, state, info = policy.act(
+        variables, state, time_step, jax.random.fold_in(key, step)
+      )
+      actions = np.asarray(actions)
+      following, rewards, terminated, truncated = envs.step(
+        actions, tally.active
+      )
+      if record is not None:
+        record.add(envs, tally.active, time_step, actions, rewards, info)
+      bar.count(int(tally.active.sum()))
+      for rollout in tally.add(rewards, terminated, truncated):
+        bar.finish(rollout)
+        if on_episode is not None:
+          on_episode(rollout)
+      waiting, rollouts = tally.take_next()
+      if waiting.any():
+        begun = envs.restart(waiting, rollouts)
+        following = TimeStep(
+          frames=begun.frames, first=following.first | begun.first
+        )
+      time_step = following
+      step += 1
+  order = {game: i for i, game in enumerate(envs.games)}
+  return sorted(tally.finished, key=lambda r: (order[r.game], r.rollout))
+
+
+class _Tally:
+  """Sums of the running episodes, the finished ones and those to come."""
+
+  def __init__(self, envs: AtariEnvs, agent: str, rollouts: int):
+    self._envs = envs
+    self._agent = agent
+    self._rollouts = rollouts
+    self._next = dict.fromkeys(envs.games, envs.envs_per_game)
+    self._start = time.monotonic()
+    self.total = rollouts * len(envs.games)
+    self.active = np.ones(envs.num_envs, bool)
+    self.finished: list[Rollout] = []
+    # Sums of unclipped scores are exact in float64.
+    self._score = np.zeros(envs.num_envs)
+    self._clipped = np.zeros(envs.num_envs)
+    self._decisions = np.zeros(envs.num_envs, np.int64)
+
+  def add(self, rewards, terminated, truncated) -> list[Rollout]:
+    """Counts one step of the active slots; returns the episodes it ended."""
+    self._score += rewards
+    self._clipped += np.clip(rewards, -1, 1)
+    self._decisions += 1
+    ended = np.flatnonzero(self.active & (terminated | truncated))
+    rollouts = [self._finish(env, bool(terminated[env])) for env in ended]
+    self.active[ended] = False
+    self.finished.extend(rollouts)
+    return rollouts
+
+  def take_next(self) -> tuple[np.ndarray, np.ndarray]:
+    """Gives idle slots their game's next rollouts: (mask [E], rollouts [E])."""
+    waiting = np.zeros_like(self.active)
+    rollouts = np.zeros(len(waiting), np.int64)
+    for env in np.flatnonzero(~self.active):
+      game = self._envs.game_of(env)
+      if self._next[game] < self._rollouts:
+        waiting[env], rollouts[env] = True, self._next[game]
+        self._next[game] += 1
+    for total in (self._score, self._clipped, self._decisions):
+      total[waiting] = 0
+    self.active |= waiting
+    return waiting, rollouts
+
+  def _finish(self, env: int, terminated: bool) -> Rollout:
+    return Rollout(
+      agent=self._agent,
+      game=self._envs.game_of(env),
+      rollout=int(self._envs.rollouts[env]),
+      seed=self._envs.seed_of(env),
+      score=float(self._score[env]),
+      clipped_score=float(self._clipped[env]),
+      decisions=int(self._decisions[env]),
+      frames=int(self._envs.episode_frames[env]),
+      seconds=round(time.monotonic() - self._start, 3),
+      terminated=terminated,
+    )
+
+
+class _Progress:
+  """A bar of finished episodes, with the pace and the running mean scores."""
+
+  def __init__(self, agent: str, total: int, enabled: bool):
+    self._bar = tqdm.tqdm(
+      total=total,
+      desc=f'evaluate {agent}',
+      unit='episode',
+      disable=not enabled,
+    )
+    self._scores: dict[str, list[float]] = {}
+    self._decisions = 0
+    self._start = self._shown = time.monotonic()
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *unused):
+    self._bar.close()
+
+  def count(self, decisions: int):
+    self._decisions += decisions
+    # Long episodes must show that they run, not only that they ended.
+    if time.monotonic() - self._shown > 1:
+      self._describe()
+      self._bar.refresh()
+
+  def finish(self, rollout: Rollout):
+    self._scores.setdefault(rollout.game, []).append(rollout.score)
+    self._describe()
+    self._bar.update()
+
+  def _describe(self):
+    self._shown = time.monotonic()
+    pace = self._decisions / max(self._shown - self._start, 1e-6)
+    means = [
+      f'{game} {np.mean(scores):.0f}' for game, scores in self._scores.items()
+    ]
+    parts = [f'{pace:.0f} decisions/s', *means[:4]]
+    self._bar.set_postfix_str(', '.join(parts), refresh=False)
+
+
+def write_rollouts(path: str | os.PathLike, rollouts: Iterable[Rollout]):
+  """Writes one JSON object per line, replacing `path` when complete."""
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  lines = [json.dumps(dataclasses.asdict(rollout)) for rollout in rollouts]
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  temporary.write_text(''.join(line + '\n' for line in lines))
+  temporary.replace(path)
+
+
+def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
+  """Reads what `write_rollouts` wrote.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: a line is not a rollout; file and line are named.
+  """
+  rollouts = []
+  lines = pathlib.Path(path).read_text().splitlines()
+  for number, line in enumerate(lines, 1):
+    try:
+      rollouts.append(_parse(json.loads(line)))
+    except (ValueError, TypeError) as error:
+      raise ValueError(
+        f'{path}, line {number} is not a rollout: {error}. '
+        'Delete the file and evaluate again'
+      ) from error
+  return rollouts
+
+
+def _parse(record: Any) -> Rollout:
+  if not isinstance(record, dict):
+    raise TypeError(f'expected a JSON object, found {record!r}')
+  types = {field.name: field.type for field in dataclasses.fields(Rollout)}
+  if missing := types.keys() - record.keys():
+    raise TypeError(f'lacks {sorted(missing)}')
+  if unknown := record.keys() - types.keys():
+    raise TypeError(f'has unknown fields {sorted(unknown)}')
+  for name, kind in types.items():
+    value = record[name]
+    fits = type(value) is kind or (kind is float and type(value) is int)
+    if not fits:
+      raise TypeError(f'{name} is {value!r}, not of type {kind.__name__}')
+  games_lib.check_game(record['game'])
+  return Rollout(**record)

@@ -1,0 +1,71 @@
+"""Methods by config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jowa_jax.configuration import ConfigError, build
+from jowa_jax.methods.base import Method
+from jowa_jax.methods.jowa import JowaLosses, make_jowa
+from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
+from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.models.heads import HeadSizes
+from jowa_jax.models.transformer import BackboneConfig
+from jowa_jax.models.vqvae import VQVAEConfig
+from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
+
+
+def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+  if name not in config:
+    raise ConfigError(f'Missing section {name}')
+  return config[name]
+
+
+def _build(cls, config, name):
+  return build(cls, _section(config, name), name)
+
+
+def tokenizer_config(config: Mapping[str, Any]) -> VQVAEConfig:
+  """Returns the tokenizer's sizes, which every method has."""
+  return _build(VQVAEConfig, config, 'tokenizer')
+
+
+def _jowa(config: Mapping[str, Any]) -> Method:
+  return make_jowa(
+    tokenizer_config(config),
+    WorldActionConfig(
+      backbone=_build(BackboneConfig, config, 'backbone'),
+      heads=_build(HeadSizes, config, 'heads'),
+      returns=_build(ReturnConfig, config, 'returns'),
+    ),
+    _build(JowaLosses, config, 'losses'),
+    _build(TokenizerTraining, config, 'tokenizer_training'),
+  )
+
+
+def _mtbc(config: Mapping[str, Any]) -> Method:
+  return make_mtbc(
+    tokenizer_config(config),
+    MtbcConfig(
+      backbone=_build(BackboneConfig, config, 'backbone'),
+      heads=_build(HeadSizes, config, 'heads'),
+    ),
+    _build(TokenizerTraining, config, 'tokenizer_training'),
+  )
+
+
+_METHODS = {'jowa': _jowa, 'mtbc': _mtbc}
+
+
+def make_method(config: Mapping[str, Any]) -> Method:
+  """Returns the method a config describes.
+
+  Args:
+    config: a resolved training config, or the JSON saved beside a run.
+
+  Raises:
+    ConfigError: an unknown method, or a section that does not fit.
+  """
+  name = config.get('method')
+  if name not in _METHODS:
+    raise ConfigError(f'method={name!r} is not one of {sorted(_METHODS)}')
+  return _METHODS[name](config)

@@ -1,0 +1,271 @@
+"""Reads what a run left in its work directory.
+
+Every file may be absent, then it is listed as missing. A file that is there
+but does not hold what it should is an error that names it.
+"""
+
+import dataclasses
+import json
+import pathlib
+import zipfile
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jowa_jax.eval.rollout import Rollout, read_rollouts
+
+# Preferred order of methods and agents; others follow by name.
+METHODS = ('jowa', 'mtbc')
+AGENTS = ('random', 'data', 'mtbc', 'jowa', 'jowa_beam')
+
+
+@dataclasses.dataclass(frozen=True)
+class Curves:
+  """The metrics of one training run, in the order of its steps."""
+
+  stages: list[tuple[str, float, float]]  # name, first and last position
+  series: dict[str, tuple[np.ndarray, np.ndarray]]  # positions, values, [N]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstructions:
+  """Frames of one game beside what the tokenizer made of them."""
+
+  frames: np.ndarray  # [N, 84, 84] uint8
+  reconstructions: np.ndarray  # [N, 84, 84] uint8
+  median: np.ndarray | None  # [84, 84] uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class Dreams:
+  """Real and dreamed futures of one game; frame 0 is the last real one."""
+
+  real: np.ndarray  # [S, L, 84, 84] uint8
+  dreamed: np.ndarray  # [S, L, 84, 84] uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+  """Everything that was found; by method, agent or game."""
+
+  configs: dict[str, dict[str, Any]]
+  curves: dict[str, Curves]
+  rollouts: dict[str, list[Rollout]]
+  reconstructions: dict[str, Reconstructions]
+  dreams: dict[str, Dreams]
+  quality: dict[str, dict[str, float]]
+  timings: dict[str, float]
+  versions: dict[str, str]
+  missing: list[str]  # paths relative to the work directory
+
+
+def read_inputs(workdir: str | pathlib.Path) -> Inputs:
+  """Reads a work directory.
+
+  Raises:
+    FileNotFoundError: the directory does not exist.
+    ValueError: a file is broken; it is named.
+  """
+  root = pathlib.Path(workdir)
+  if not root.is_dir():
+    raise FileNotFoundError(f'There is no work directory {root}')
+  reader = _Reader(root)
+  methods = ordered(
+    METHODS + tuple(path.parent.name for path in root.glob('*/metrics.jsonl')),
+    METHODS,
+  )
+  configs = {m: reader.json(f'{m}/config.json') for m in methods}
+  curves = {m: reader.curves(f'{m}/metrics.jsonl') for m in methods}
+  return Inputs(
+    configs={m: config for m, config in configs.items() if config},
+    curves={m: curve for m, curve in curves.items() if curve.series},
+    rollouts=reader.rollouts('eval'),
+    reconstructions=reader.reconstructions('eval/reconstructions.npz'),
+    dreams=reader.dreams('eval/dreams.npz'),
+    quality=reader.tables('eval/model_quality.json'),
+    timings=reader.numbers('timings.json'),
+    versions=reader.json('versions.json'),
+    missing=reader.missing,
+  )
+
+
+def ordered(names: Iterable[str], first: tuple[str, ...]) -> list[str]:
+  """Returns the distinct names, those in `first` first and in its order."""
+  rank = {name: i for i, name in enumerate(first)}
+  return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))
+
+
+class _Reader:
+  """Reads files under one directory and notes those that are not there."""
+
+  def __init__(self, root: pathlib.Path):
+    self._root = root
+    self.missing: list[str] = []
+
+  def _find(self, name: str) -> pathlib.Path | None:
+    path = self._root / name
+    if path.is_file():
+      return path
+    self.missing.append(name)
+    return None
+
+  def json(self, name: str) -> dict[str, Any]:
+    path = self._find(name)
+    if path is None:
+      return {}
+    try:
+      value = json.loads(path.read_text())
+    except ValueError as error:
+      raise ValueError(f'{path} is not valid JSON: {error}') from error
+    if not isinstance(value, dict):
+      raise ValueError(f'{path} should hold a JSON object, not {value!r:.40}')
+    return value
+
+  def numbers(self, name: str) -> dict[str, float]:
+    values = self.json(name)
+    for key, value in values.items():
+      if not _is_number(value):
+        raise ValueError(
+          f'{self._root / name}: {key!r} is {value!r}, not a number'
+        )
+    return values
+
+  def tables(self, name: str) -> dict[str, dict[str, float]]:
+    tables = self.json(name)
+    for game, table in tables.items():
+      if not isinstance(table, dict) or not all(
+        _is_number(value) for value in table.values()
+      ):
+        raise ValueError(
+          f'{self._root / name}: {game!r} should map names to numbers'
+        )
+    return tables
+
+  def curves(self, name: str) -> Curves:
+    path = self._find(name)
+    if path is None:
+      return Curves(stages=[], series={})
+    records = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+      try:
+        records.append(_parse_metrics(json.loads(line)))
+      except ValueError as error:
+        raise ValueError(
+          f'{path}, line {number} is not a metrics record: {error}'
+        ) from error
+    return _join_stages(records)
+
+  def rollouts(self, folder: str) -> dict[str, list[Rollout]]:
+    paths = {p.stem: p for p in (self._root / folder).glob('*.jsonl')}
+    self.missing += [
+      f'{folder}/{agent}.jsonl' for agent in AGENTS if agent not in paths
+    ]
+    found = {}
+    for agent in ordered(paths, AGENTS):
+      rollouts = read_rollouts(paths[agent])
+      strangers = {r.agent for r in rollouts} - {agent}
+      if strangers:
+        raise ValueError(
+          f'{paths[agent]} holds rollouts of {sorted(strangers)}: '
+          'the file must be named after its agent'
+        )
+      if rollouts:
+        found[agent] = rollouts
+    return found
+
+  def _arrays(self, name: str) -> dict[str, dict[str, np.ndarray]]:
+    """Reads '<Game>/<kind>' arrays of uint8: game -> kind -> array."""
+    path = self._find(name)
+    if path is None:
+      return {}
+    games: dict[str, dict[str, np.ndarray]] = {}
+    try:
+      with np.load(path, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+      raise ValueError(f'{path} is not a readable npz: {error}') from error
+    for key, array in arrays.items():
+      game, _, kind = key.rpartition('/')
+      if array.dtype != np.uint8 or array.shape[-2:] != (84, 84):
+        raise ValueError(
+          f'{path}: {key} is {array.dtype} {array.shape}, '
+          'not uint8 frames of 84x84'
+        )
+      games.setdefault(game, {})[kind] = array
+    return games
+
+  def _pairs(self, name: str, kinds: tuple[str, str], rank: int):
+    """Yields (game, arrays) after checking that `kinds` are there and agree."""
+    for game, arrays in self._arrays(name).items():
+      shapes = [arrays[kind].shape for kind in kinds if kind in arrays]
+      if len(shapes) != 2 or shapes[0] != shapes[1] or len(shapes[0]) != rank:
+        raise ValueError(
+          f'{self._root / name}: {game!r} needs {kinds[0]!r} and {kinds[1]!r} '
+          f'of one shape with {rank} axes; found '
+          f'{ {kind: array.shape for kind, array in arrays.items()} }'
+        )
+      yield game, arrays
+
+  def reconstructions(self, name: str) -> dict[str, Reconstructions]:
+    return {
+      game: Reconstructions(
+        frames=arrays['frames'],
+        reconstructions=arrays['reconstructions'],
+        median=arrays.get('median'),
+      )
+      for game, arrays in self._pairs(name, ('frames', 'reconstructions'), 3)
+    }
+
+  def dreams(self, name: str) -> dict[str, Dreams]:
+    return {
+      game: Dreams(real=arrays['real'], dreamed=arrays['dreamed'])
+      for game, arrays in self._pairs(name, ('real', 'dreamed'), 4)
+    }
+
+
+def _is_number(value: Any) -> bool:
+  return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _parse_metrics(record: Any) -> dict[str, Any]:
+  if not isinstance(record, dict):
+    raise ValueError(f'expected a JSON object, found {record!r:.40}')
+  if not isinstance(record.get('step'), int):
+    raise ValueError(f"'step' is {record.get('step')!r}, not an integer")
+  if not isinstance(record.get('stage'), str):
+    raise ValueError(f"'stage' is {record.get('stage')!r}, not a string")
+  for name, value in record.items():
+    if name != 'stage' and not _is_number(value):
+      raise ValueError(f'{name!r} is {value!r}, not a number')
+  return record
+
+
+def _join_stages(records: list[dict[str, Any]]) -> Curves:
+  """Lays the stages end to end.
+
+  A run that was interrupted logs some steps twice: the later record counts.
+  Steps may go on over the stages or start again in each.
+  """
+  stages: dict[str, dict[int, dict[str, Any]]] = {}
+  for record in records:
+    stages.setdefault(record['stage'], {}).setdefault(
+      record['step'], {}
+    ).update(record)
+  spans = []
+  points: dict[str, list[tuple[float, float]]] = {}
+  end = 0
+  for stage, steps in stages.items():
+    offset = end if min(steps) < end else 0
+    begin = end if spans else min(steps)
+    end = offset + max(steps)
+    spans.append((stage, begin, end))
+    for step in sorted(steps):
+      for name, value in steps[step].items():
+        if name not in ('step', 'stage') and np.isfinite(value):
+          points.setdefault(name, []).append((offset + step, value))
+  series = {
+    name: tuple(np.array(column, float) for column in zip(*pairs, strict=True))
+    for name, pairs in points.items()
+  }
+  return Curves(stages=spans, series=series)

@@ -1,0 +1,107 @@
+"""Words for the names that runs write; unknown names are shown as they are."""
+
+from typing import NamedTuple
+
+
+class Label(NamedTuple):
+  """A short title and a line that says what the number means."""
+
+  title: str
+  note: str = ''
+
+
+METHODS = {
+  'jowa': 'JOWA',
+  'mtbc': 'MTBC, multi-task behaviour cloning',
+}
+
+AGENTS = {
+  'random': Label('Random play', 'uniform over the legal actions'),
+  'data': Label('Training data', 'the episodes that were learned from'),
+  'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
+  'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
+  'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),
+}
+
+GROUPS = {
+  '': 'Run',
+  'tokenizer': 'Tokenizer',
+  'world': 'World model',
+  'q': 'Q-values',
+  'policy': 'Policy',
+}
+
+METRICS = {
+  'loss': Label('Total loss'),
+  'steps_per_second': Label('Training steps per second'),
+  'tokenizer/loss': Label('Tokenizer loss', 'sum of its terms'),
+  'tokenizer/reconstruction': Label('Reconstruction', 'mean absolute error'),
+  'tokenizer/commitment': Label('Commitment', 'encoder outputs to their codes'),
+  'tokenizer/codebook': Label('Codebook', 'codes to the encoder outputs'),
+  'tokenizer/perceptual': Label('Perceptual loss', 'LPIPS'),
+  'tokenizer/perplexity': Label('Codebook perplexity', 'codes in use'),
+  'world/loss': Label('World loss', 'sum of its terms'),
+  'world/observations': Label('Next tokens', 'cross-entropy, nats'),
+  'world/rewards': Label('Reward sign', 'cross-entropy, nats'),
+  'world/ends': Label('Termination', 'cross-entropy, nats'),
+  'q/td': Label('TD loss', 'cross-entropy to its target'),
+  'q/cql': Label('CQL penalty', 'logsumexp Q minus Q of the data'),
+  'q/data_value': Label('Q of the data’s actions'),
+  'q/max_value': Label('Q of the best legal action'),
+  'policy/cross_entropy': Label('Cross-entropy', 'of the data’s actions, nats'),
+  'policy/accuracy': Label('Accuracy', 'the data’s action is the likeliest'),
+  'policy/majority_accuracy': Label(
+    'Majority accuracy', 'always the commonest action of the game'
+  ),
+}
+
+QUALITY = {
+  'perplexity': Label('Codebook perplexity', 'effective number of codes used'),
+  'codes_used': Label('Codes used', 'distinct codes over the frames'),
+  'reconstruction_error': Label(
+    'Pixel error', 'mean absolute error over all pixels, in [0, 1]'
+  ),
+  'moving_pixel_error': Label(
+    'Moving-pixel error',
+    'mean absolute error where a frame differs from the game’s median frame',
+  ),
+  'median_frame_moving_pixel_error': Label(
+    'Moving-pixel error of the median frame',
+    'what showing the static background alone would score: to be beaten',
+  ),
+  'token_accuracy': Label(
+    'Token accuracy', 'share of the next frame’s tokens dreamed right'
+  ),
+  'changed_token_accuracy': Label(
+    'Changed-token accuracy',
+    'share of dreamed tokens that are right, of those that change',
+  ),
+  'copy_changed_token_accuracy': Label(
+    'Changed-token accuracy of copying',
+    'what repeating the last real frame would score: to be beaten',
+  ),
+  'copy_token_accuracy': Label(
+    'Token accuracy of copying',
+    'what repeating the last real frame would score',
+  ),
+  'changed_token_share': Label(
+    'Share of tokens that change', 'from one frame to the next'
+  ),
+  'reward_accuracy': Label(
+    'Reward accuracy', 'share of reward signs predicted right'
+  ),
+  'nonzero_reward_recall': Label(
+    'Reward recall', 'share of non-zero rewards that the model foresees'
+  ),
+}
+
+
+def label(table: dict[str, Label], name: str) -> Label:
+  """Returns the name's label, or one made of its last part."""
+  return table.get(name) or Label(plain(name.rpartition('/')[2]))
+
+
+def plain(name: str) -> str:
+  """'learning_rate' -> 'Learning rate'."""
+  words = name.replace('_', ' ')
+  return words[:1].upper() + words[1:]

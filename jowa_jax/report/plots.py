@@ -1,0 +1,167 @@
+"""Small SVG plots that take their colours from the page.
+
+Matplotlib draws with placeholder colours; they become CSS variables, so that
+one drawing suits light and dark pages.
+"""
+
+import io
+import re
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+
+matplotlib.use('Agg')
+
+from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
+
+# Placeholder -> what the page shows. The page defines the variables.
+_INK, _FAINT, _SHADE, _LINE = '#010101', '#020202', '#030303', '#040404'
+_COLORS = {
+  _INK: 'var(--ink-soft)',
+  _FAINT: 'var(--rule)',
+  _SHADE: 'var(--shade)',
+  _LINE: 'var(--series)',
+}
+
+_STYLE = {
+  'svg.fonttype': 'none',
+  'svg.hashsalt': 'jowa',
+  'font.family': 'DejaVu Sans',
+  'font.size': 8,
+  'axes.edgecolor': _FAINT,
+  'axes.labelcolor': _INK,
+  'axes.spines.top': False,
+  'axes.spines.right': False,
+  'axes.linewidth': 0.8,
+  'text.color': _INK,
+  'xtick.color': _FAINT,
+  'ytick.color': _FAINT,
+  'xtick.labelcolor': _INK,
+  'ytick.labelcolor': _INK,
+  'xtick.major.size': 3,
+  'ytick.major.size': 0,
+}
+_MAX_POINTS = 300
+
+Points = tuple[np.ndarray, np.ndarray]
+
+
+def curve(
+  training: Points | None,
+  held_out: Points | None,
+  stages: Sequence[tuple[str, float, float]],
+) -> str:
+  """Draws one metric over training steps.
+
+  Args:
+    training: positions and values, [N] each.
+    held_out: the same on held-out data, drawn dashed.
+    stages: (name, first, last position); every other one is shaded.
+
+  Returns:
+    An SVG element to be put into a page.
+  """
+  with plt.rc_context(_STYLE):
+    figure, axes = plt.subplots(figsize=(3.4, 1.55), layout='constrained')
+    for i, (_, begin, end) in enumerate(stages):
+      if i % 2:
+        axes.axvspan(begin, end, color=_SHADE, lw=0, zorder=0)
+    if training is not None:
+      _draw_training(axes, *training, [end for _, _, end in stages])
+    if held_out is not None:
+      axes.plot(
+        *held_out,
+        color=_LINE,
+        lw=1.2,
+        ls=(0, (3, 2)),
+        marker='o' if len(held_out[0]) < 40 else None,
+        ms=2.5,
+      )
+    axes.grid(axis='y', color=_FAINT, lw=0.5, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.spines['left'].set_visible(False)
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: compact(x)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: compact(y)))
+    if stages:
+      axes.set_xlim(stages[0][1], max(stages[-1][2], stages[0][1] + 1))
+    axes.margins(y=0.08)
+    return _svg(figure)
+
+
+def _draw_training(axes, steps, values, stage_ends: Sequence[float]):
+  """Draws a line per stage; a noisy one with its running mean on top."""
+  width = len(values) // 30
+  cuts = np.searchsorted(steps, stage_ends[:-1], side='right')
+  for x, y in zip(np.split(steps, cuts), np.split(values, cuts), strict=True):
+    if width >= 2:
+      axes.plot(*_thin(x, y), color=_LINE, lw=0.7, alpha=0.35)
+      y = _running_mean(y, width)
+    axes.plot(
+      *_thin(x, y), color=_LINE, lw=1.5, marker='.' if len(x) == 1 else None
+    )
+
+
+def _running_mean(values: np.ndarray, width: int) -> np.ndarray:
+  """Averages over `width` neighbours on both sides, fewer at the ends."""
+  sums = np.cumsum(np.concatenate([[0.0], values]))
+  index = np.arange(len(values))
+  low = np.maximum(index - width, 0)
+  high = np.minimum(index + width + 1, len(values))
+  return (sums[high] - sums[low]) / (high - low)
+
+
+def _thin(steps: np.ndarray, values: np.ndarray) -> Points:
+  stride = max(1, -(-len(steps) // _MAX_POINTS))
+  return steps[::stride], values[::stride]
+
+
+def axis_ticks(low: float, high: float) -> list[float]:
+  """Returns round ticks whose first and last enclose the range."""
+  if low == high:
+    low, high = low - 1, high + 1
+  return (
+    MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high).tolist()
+  )
+
+
+def compact(value: float) -> str:
+  """Writes an axis label shortly: 250000 -> '250k', 0.25 -> '0.25'."""
+  size = abs(value)
+  if size >= 1e6:
+    return f'{value / 1e6:g}M'.replace('-', '−')
+  if size >= 1e5:
+    return f'{value / 1e3:g}k'.replace('-', '−')
+  return f'{value:,.6g}'.replace('-', '−')
+
+
+def _svg(figure) -> str:
+  """Closes the figure; returns it as an SVG element in the page's colours."""
+  buffer = io.StringIO()
+  figure.savefig(
+    buffer,
+    format='svg',
+    transparent=True,
+    metadata={'Date': None, 'Creator': None},
+  )
+  plt.close(figure)
+  text = buffer.getvalue()
+  text = text[text.index('<svg') :]
+  # Its style element would act on the whole page.
+  text = re.sub(r'<defs>\s*<style.*?</style>\s*</defs>', '', text, flags=re.S)
+  text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.S)
+  text = re.sub(
+    r' id="(?:figure|axes|patch|line2d|xtick|ytick|text|matplotlib)[^"]*"',
+    '',
+    text,
+  )
+  text = text.replace("font-family: 'DejaVu Sans';", '')
+  text = re.sub(r' (?:width|height)="[\d.]+pt"', '', text, count=2)
+  for color, variable in _COLORS.items():
+    text = text.replace(color, variable)
+  return text.replace(
+    '<svg ', '<svg stroke-linejoin="round" aria-hidden="true" ', 1
+  )

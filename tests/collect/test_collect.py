@@ -1,0 +1,218 @@
+"""Collected data sets: their format, their truth, and restarts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+from jowa_jax import games
+from jowa_jax.collect import ale_env, play, policies, writer
+from jowa_jax.collect.collect import collect
+from jowa_jax.data.tf_libraries import tfds
+
+
+def _builder(data_dir, game):
+  return tfds.builder_from_directory(writer.data_set_path(data_dir, game, 1))
+
+
+def _episodes(data_dir, game, split):
+  """Returns a split's episodes with all steps decoded and stacked."""
+  dataset = _builder(data_dir, game).as_dataset(split=split)
+  for episode in dataset:
+    steps = list(tfds.as_numpy(episode['steps']))
+    stacked = {key: np.stack([step[key] for step in steps]) for key in steps[0]}
+    yield stacked, float(episode['episode_return'])
+
+
+def test_has_the_format_of_rl_unplugged(atari_data_dir):
+  from tensorflow_datasets.rl_unplugged import atari_utils
+
+  for game in ('Assault', 'Carnival'):
+    builder = _builder(atari_data_dir, game)
+    assert sorted(builder.info.splits) == ['checkpoint_00', 'checkpoint_01']
+    expected = atari_utils.features_dict()
+    assert repr(builder.info.features) == repr(expected)
+    assert builder.info.config_name == f'{game}_run_1'
+
+
+def test_alignment_of_full_and_cut_episodes(full_episodes_dir):
+  episodes = list(_episodes(full_episodes_dir, 'Carnival', 'checkpoint_00'))
+  *full, cut = episodes
+  assert len(full) >= 1
+  for steps, total in episodes:
+    length = len(steps['action'])
+    np.testing.assert_array_equal(steps['is_first'], np.arange(length) == 0)
+    np.testing.assert_array_equal(
+      steps['is_last'], np.arange(length) == length - 1
+    )
+    assert total == np.clip(steps['reward'], -1, 1).sum()
+    assert steps['reward'].max() > 1  # not clipped
+  for steps, _ in full:
+    assert steps['is_terminal'].sum() == 1 and steps['is_terminal'][-1]
+    assert steps['action'][-1] == steps['reward'][-1] == 0
+    assert steps['discount'].tolist()[-3:] == [1, 0, 0]
+  assert not cut[0]['is_terminal'].any() and cut[0]['discount'].all()
+  decisions = sum(len(steps['action']) for steps, _ in episodes) - len(full)
+  assert decisions == 1000
+
+
+@pytest.mark.parametrize('split', ['checkpoint_00', 'checkpoint_01'])
+def test_stored_actions_replay_to_stored_frames(atari_data_dir, split):
+  env = ale_env.AleEnv('Carnival')
+  for steps, _ in _episodes(atari_data_dir, 'Carnival', split):
+    frame = env.reset()
+    for t, action in enumerate(steps['action']):
+      np.testing.assert_array_equal(steps['observation'][t, ..., 0], frame)
+      if steps['is_terminal'][t]:
+        break
+      outcome = env.step(games.LEGAL_ACTIONS['Carnival'][action])
+      frame = outcome.frame
+      assert steps['reward'][t] == outcome.reward
+
+
+def _spec(checkpoint, epsilon, steps):
+  return play.Checkpoint(
+    'Carnival', 1, checkpoint, epsilon, steps, 0, 0.0, policies.Search()
+  )
+
+
+def test_played_checkpoint_survives_its_file(tmp_path):
+  played = play.play(_spec(0, 1.0, 500))
+  assert [episode.terminated for episode in played.episodes] == [True, False]
+  play.save(tmp_path / 'piece.npz', played)
+  assert os.listdir(tmp_path) == ['piece.npz']
+  loaded = play.load(tmp_path / 'piece.npz')
+  assert loaded.seconds == played.seconds
+  for before, after in zip(played.episodes, loaded.episodes, strict=True):
+    assert before.frames == after.frames
+    assert before.terminated == after.terminated
+    np.testing.assert_array_equal(before.actions, after.actions)
+    np.testing.assert_array_equal(before.rewards, after.rewards)
+  png = np.frombuffer(loaded.episodes[0].frames[0], np.uint8)
+  env = ale_env.AleEnv('Carnival')
+  np.testing.assert_array_equal(cv2.imdecode(png, 0), env.reset())
+
+
+def test_finished_data_sets_are_not_played_again(atari_data_dir):
+  path = writer.data_set_path(atari_data_dir, 'Assault', 1)
+  before = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
+  stats = collect(
+    atari_data_dir, 'Assault', (1.0, 0.2), 120, num_processes=1, progress=False
+  )
+  after = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
+  assert before == after
+  record = json.loads((path / writer.RECORD).read_text())
+  assert [split.steps for split in stats] == [120, 120]
+  assert [split.seconds for split in stats] == [
+    split['seconds'] for split in record['splits']
+  ]
+  with pytest.raises(ValueError, match='other settings: remove it'):
+    collect(atari_data_dir, 'Assault', (1.0, 0.3), 120, progress=False)
+  # Nothing but the data sets is left behind.
+  assert os.listdir(atari_data_dir) == ['jowa_atari']
+
+
+# 400 searched decisions keep a process busy for seconds.
+_ARGUMENTS = [
+  '--config.games=Carnival',
+  '--config.epsilons=(1.0, 0.0)',
+  '--config.steps_per_checkpoint=400',
+  '--config.num_processes=2',
+]
+
+
+def _children(pid):
+  with open(f'/proc/{pid}/task/{pid}/children') as file:
+    return [int(child) for child in file.read().split()]
+
+
+def _wait(condition, seconds=60):
+  deadline = time.monotonic() + seconds
+  while not condition():
+    assert time.monotonic() < deadline, 'waited in vain'
+    time.sleep(0.05)
+
+
+def _stop(output, number):
+  """Collects until one checkpoint is played and another is, then signals."""
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.collect', f'--output={output}']
+    + [*_ARGUMENTS, '--noprogress'],
+    start_new_session=True,
+  )
+  work = output / '.jowa_atari_pieces' / 'Carnival_run_1'
+  _wait(lambda: list(work.glob('checkpoint_00-????????????.npz')))
+  workers = _children(process.pid)
+  assert len(workers) >= 2
+  if number == signal.SIGINT:
+    os.killpg(process.pid, number)  # as Ctrl-C does
+  else:
+    process.send_signal(number)
+  assert process.wait(timeout=30)
+  _wait(lambda: not any(os.path.exists(f'/proc/{pid}') for pid in workers))
+  assert os.listdir(output) == [work.parent.name]
+  return work
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_ctrl_c_stops_at_once(tmp_path):
+  _stop(tmp_path, signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
+def test_continues_after_a_kill(tmp_path):
+  work = _stop(tmp_path, signal.SIGKILL)
+  (piece,) = work.glob('checkpoint_0*.npz')
+  seconds = play.load(piece).seconds
+  stats = collect(
+    tmp_path, 'Carnival', (1.0, 0.0), 400, num_processes=2, progress=False
+  )
+  assert stats[0].seconds == round(seconds, 3)  # not played again
+  assert os.listdir(tmp_path) == ['jowa_atari']
+  # The same play as one that was never killed.
+  (steps, _), *_ = _episodes(tmp_path, 'Carnival', 'checkpoint_01')
+  whole = play.play(_spec(1, 0.0, 40)).episodes[0]
+  np.testing.assert_array_equal(steps['action'][:40], whole.actions)
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (dict(epsilons=()), 'epsilons is empty'),
+    (dict(epsilons=(1.2,)), r'must be in \[0, 1\]'),
+    (dict(steps_per_checkpoint=0), 'steps_per_checkpoint is 0'),
+    (dict(num_processes=0), 'num_processes is 0'),
+    (dict(games='Tetris'), "Unknown game 'Tetris'"),
+  ],
+)
+def test_bad_arguments(tmp_path, arguments, message):
+  good = dict(games='Pong', epsilons=(1.0,), steps_per_checkpoint=5)
+  with pytest.raises(ValueError, match=message):
+    collect(tmp_path, **{**good, **arguments})
+  assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+  'argument, message',
+  [
+    ('--config.games=Tetris', "Unknown game 'Tetris'"),
+    ('--config.game=Pong', 'Did you mean "games"'),
+    ('--config.run=one', 'one'),
+    ('--config=configs/collect.py:huge', "Variant 'huge' is unknown"),
+  ],
+)
+def test_launch_names_what_is_wrong(tmp_path, argument, message):
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.collect', f'--output={tmp_path}', argument],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode != 0
+  assert message in done.stderr
+  assert not os.listdir(tmp_path)

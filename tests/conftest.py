@@ -1,0 +1,25 @@
+"""Real play, collected once for all tests that need data."""
+
+import pathlib
+
+import pytest
+
+from jowa_jax.collect.collect import collect
+
+
+@pytest.fixture(scope='session')
+def atari_data_dir(tmp_path_factory) -> pathlib.Path:
+  """120 random and 120 mostly searched decisions of Assault and Carnival."""
+  output = tmp_path_factory.mktemp('atari')
+  collect(
+    output, 'Assault,Carnival', (1.0, 0.2), 120, num_processes=2, progress=False
+  )
+  return output
+
+
+@pytest.fixture(scope='session')
+def full_episodes_dir(tmp_path_factory) -> pathlib.Path:
+  """1,000 random decisions of Carnival: full episodes, and a cut one."""
+  output = tmp_path_factory.mktemp('full')
+  collect(output, 'Carnival', (1.0,), 1000, num_processes=1, progress=False)
+  return output

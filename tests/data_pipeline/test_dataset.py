@@ -1,0 +1,99 @@
+"""Splits, medians and the identity of what was loaded."""
+
+import dataclasses
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from jowa_jax import games
+from jowa_jax.data import dataset, episodes
+
+
+@pytest.fixture
+def many(make_episode):
+  """40 episodes of Assault in 4 checkpoints, 3 of Carnival in 3."""
+  return [make_episode(1, checkpoint=i // 10, number=i) for i in range(40)] + [
+    make_episode(1, 'Carnival', i, number=40 + i) for i in range(3)
+  ]
+
+
+def _ids(group):
+  return {episode.episode_id for episode in group}
+
+
+def test_split_takes_whole_episodes_from_every_game_and_checkpoint(many):
+  training, held_out = episodes.split_episodes(many, 0.2, seed=0)
+  assert _ids(training) | _ids(held_out) == set(range(43))
+  assert not _ids(training) & _ids(held_out)
+  held = [episode for episode in held_out if episode.game == 'Assault']
+  assert [episode.checkpoint for episode in held] == [0, 0, 1, 1, 2, 2, 3, 3]
+  assert len(held_out) == 8 + 1
+  assert len({episode.game for episode in training}) == 2
+
+
+def test_split_depends_on_its_arguments_alone(many):
+  again = episodes.split_episodes(many, 0.2, seed=0)[1]
+  assert _ids(episodes.split_episodes(many, 0.2, seed=0)[1]) == _ids(again)
+  assert _ids(episodes.split_episodes(many, 0.2, seed=1)[1]) != _ids(again)
+
+
+def test_split_limits(many, make_episode):
+  assert episodes.split_episodes(many, 0.0, 0) == (many, [])
+  training, held_out = episodes.split_episodes(many, 0.99, 0)
+  assert {episode.game for episode in training} == {'Assault', 'Carnival'}
+  with pytest.raises(ValueError, match='not in'):
+    episodes.split_episodes(many, 1.0, 0)
+  with pytest.raises(ValueError, match='Pong has one episode'):
+    episodes.split_episodes([*many, make_episode(3, 'Pong')], 0.1, 0)
+
+
+def test_median_frames(make_episode):
+  values = [10, 200, 20, 30, 220, 40, 50]
+  group = []
+  for part in (values[:3], values[3:]):
+    frames = [
+      cv2.imencode('.png', np.full((84, 84), value, np.uint8))[1].tobytes()
+      for value in part
+    ]
+    episode = make_episode(len(part), 'Pong')
+    group.append(dataclasses.replace(episode, frames=frames))
+  medians = episodes.median_frames(group, frames_per_game=100)
+  assert medians.shape == (60, 84, 84) and medians.dtype == np.uint8
+  assert (medians[games.task_id('Pong')] == 40).all()
+  assert medians.sum() == 40 * 84 * 84  # the other games are black
+  # Of seven frames the first, the middle and the last: 10, 30 and 50.
+  medians = episodes.median_frames(group, frames_per_game=3)
+  assert (medians[games.task_id('Pong')] == 30).all()
+
+
+def test_identity_tells_data_sets_apart(make_episode):
+  group = [make_episode(5), make_episode(9, terminated=False, number=1)]
+  identity = dataset.SegmentDataset(group).identity()
+  assert json.loads(json.dumps(identity)) == identity
+  part = identity['games']['Assault']['run_1/checkpoint_00']
+  assert part['episodes'] == 2 and part['full_episodes'] == 1
+  assert part['steps'] == 14
+  assert part['mean_return'] == group[0].score
+  assert identity['segments'] == 2 + 3
+  assert dataset.SegmentDataset(group).identity() == identity
+  actions = group[0].actions.copy()
+  actions[0] += 1
+  other = [dataclasses.replace(group[0], actions=actions), group[1]]
+  checksum = dataset.SegmentDataset(other).identity()['checksum']
+  assert checksum != identity['checksum']
+
+
+def test_bad_arguments(make_episode):
+  with pytest.raises(episodes.DataError, match='at least one episode'):
+    dataset.SegmentDataset([])
+  with pytest.raises(ValueError, match='length is 0'):
+    dataset.SegmentDataset([make_episode(3)], length=0)
+
+
+def test_tasks_name_the_game_of_every_segment(make_episode):
+  group = [make_episode(5, 'Pong'), make_episode(3, 'Assault')]
+  data = dataset.SegmentDataset(group, stride=2)
+  pong, assault = games.task_id('Pong'), games.task_id('Assault')
+  assert data.tasks.tolist() == [pong] * 3 + [assault] * 2

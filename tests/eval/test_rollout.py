@@ -1,0 +1,220 @@
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jowa_jax import games
+from jowa_jax.eval import rollout as rollout_lib
+from jowa_jax.eval.atari_env import AtariEnvs, rollout_seed
+from jowa_jax.eval.protocol import Protocol
+from jowa_jax.methods.base import Policy
+
+SHORT = Protocol(rollouts=3, max_frames=240)
+
+
+def _evaluate(policy=None, protocol=SHORT, seed=0, **kwargs):
+  arguments = dict(
+    games=['Assault', 'Carnival'],
+    agent='random',
+    progress=False,
+    num_threads=1,
+  )
+  policy = policy or rollout_lib.random_policy()
+  return rollout_lib.evaluate(
+    policy, None, protocol=protocol, seed=seed, **(arguments | kwargs)
+  )
+
+
+def _scripted_policy(action, calls):
+  """Plays one action and notes what it is shown."""
+
+  def init(tasks):
+    return jnp.zeros(len(tasks), jnp.int32)
+
+  def act(variables, state, time_step, key):
+    del variables, key
+    state = jnp.where(time_step.first, 0, state + 1)
+    calls.append((time_step.frames.shape, time_step.first, np.asarray(state)))
+    actions = jnp.full(state.shape, action, jnp.int32)
+    return actions, state, {'age': state, 'scalar': jnp.float32(0)}
+
+  return Policy(init=init, act=act)
+
+
+def _without_seconds(rollouts):
+  return [dataclasses.replace(r, seconds=0.0) for r in rollouts]
+
+
+def test_random_policy_plays_every_legal_action_and_no_other():
+  policy = rollout_lib.random_policy()
+  tasks = np.array([games.task_id('Atlantis'), games.task_id('Skiing')])
+  state = policy.init(np.repeat(tasks, 200))
+  actions, _, _ = policy.act(None, state, None, jax.random.key(0))
+  assert actions.dtype == jnp.int32
+  assert set(np.asarray(actions[:200])) == {0, 1, 11, 12}
+  assert set(np.asarray(actions[200:])) == {0, 3, 4}
+
+
+def test_every_rollout_is_recorded_once():
+  seen = []
+  rollouts = _evaluate(on_episode=seen.append)
+  assert [(r.game, r.rollout) for r in rollouts] == [
+    (game, i) for game in ('Assault', 'Carnival') for i in range(3)
+  ]
+  assert sorted(map(str, seen)) == sorted(map(str, rollouts))
+  for r in rollouts:
+    assert r.agent == 'random' and r.seed == rollout_seed(0, r.game, r.rollout)
+    assert r.decisions == 60 and r.frames == 240 and not r.terminated
+    assert r.seconds > 0
+  # Ten or more points a hit, so the two sums differ.
+  assert any(r.score > r.clipped_score > 0 for r in rollouts)
+
+
+def test_same_seed_same_scores():
+  first, again, other = _evaluate(), _evaluate(), _evaluate(seed=1)
+  assert _without_seconds(first) == _without_seconds(again)
+  assert [r.score for r in first] != [r.score for r in other]
+
+
+def test_scores_match_a_plain_loop():
+  """One slot, one game: the same keys and emulator seeds give the same sum."""
+  protocol = Protocol(rollouts=2, max_frames=240, sticky_actions=0.25)
+  (_, actual) = _evaluate(
+    games=['Carnival'], protocol=protocol, seed=5, slots_per_game=1
+  )
+  policy = rollout_lib.random_policy()
+  envs = AtariEnvs(['Carnival'], 1, protocol, num_threads=1)
+  time_step = envs.reset(5, np.array([1]))
+  state = policy.init(envs.tasks)
+  score = clipped = 0.0
+  # Rollout 1 follows the 60 decisions of rollout 0 in the same slot.
+  for step in range(60, 120):
+    key = jax.random.fold_in(jax.random.key(5), step)
+    actions, state, _ = policy.act(None, state, time_step, key)
+    time_step, rewards, *_ = envs.step(np.asarray(actions))
+    score += rewards[0]
+    clipped += np.clip(rewards[0], -1, 1)
+  assert (actual.score, actual.clipped_score) == (score, clipped)
+  assert score > 0
+
+
+def test_queueing_keeps_the_batch_shape_and_resets_the_context():
+  calls = []
+  rollouts = _evaluate(_scripted_policy(0, calls), slots_per_game=2)
+  assert [(r.game, r.rollout) for r in rollouts] == [
+    (game, i) for game in ('Assault', 'Carnival') for i in range(3)
+  ]
+  assert {shape for shape, _, _ in calls} == {(4, 84, 84)}
+  # Two rounds of 60 decisions: no call is wasted on terminal frames.
+  assert len(calls) == 120
+  firsts = np.flatnonzero([first[0] for _, first, _ in calls])
+  assert firsts.tolist() == [0, 60]
+  # Slots 1 and 3 idle in the second round; 0 and 2 always play.
+  assert max(age[[0, 2]].max() for _, _, age in calls) == 59
+
+
+def test_complete_episodes_of_a_real_game_end_in_game_over():
+  rollouts = _evaluate(
+    games=['Assault'], protocol=Protocol(rollouts=4), slots_per_game=4
+  )
+  assert all(r.terminated for r in rollouts)
+  assert len({r.decisions for r in rollouts}) > 1
+  for r in rollouts:
+    assert 4 * (r.decisions - 1) < r.frames <= 4 * r.decisions
+    assert r.score % 21 == 0 and r.score == 21 * r.clipped_score
+
+
+def test_recording_shows_what_the_policy_saw_and_did():
+  calls = []
+  recorder = rollout_lib.Recorder(steps=20)
+  rollouts = _evaluate(_scripted_policy(11, calls), record=recorder)
+  assert list(recorder.recordings) == ['Assault', 'Carnival']
+  for game, recording in recorder.recordings.items():
+    assert recording.frames.shape == (20, 84, 84)
+    assert recording.frames.dtype == np.uint8
+    assert recording.actions.tolist() == [11] * 20
+    assert recording.rewards.dtype == np.float32
+    assert list(recording.info) == ['age']
+    assert recording.info['age'].tolist() == list(range(20))
+    envs = AtariEnvs([game], 1, num_threads=1)
+    np.testing.assert_array_equal(envs.reset(0).frames[0], recording.frames[0])
+    for step in range(1, 20):
+      time_step, rewards, *_ = envs.step(np.array([11]))
+      np.testing.assert_array_equal(time_step.frames[0], recording.frames[step])
+      assert rewards[0] == recording.rewards[step - 1]
+  # The recording ends with its episode, and the episode goes on without it.
+  assert {r.decisions for r in rollouts} == {60}
+
+
+def test_recording_stops_at_the_end_of_the_episode():
+  recorder = rollout_lib.Recorder(steps=1000)
+  _evaluate(record=recorder, slots_per_game=1)
+  assert {len(r.actions) for r in recorder.recordings.values()} == {60}
+
+
+def test_progress_bar_says_what_runs(capfd):
+  _evaluate(progress=True)
+  shown = capfd.readouterr().err
+  assert 'evaluate random' in shown and '6/6' in shown
+  assert 'decisions/s' in shown and 'Carnival ' in shown
+
+
+def test_slots_are_checked():
+  for slots in (0, 4):
+    with pytest.raises(ValueError, match=rf'slots_per_game is {slots}.*1\.\.3'):
+      _evaluate(slots_per_game=slots)
+
+
+def test_file_round_trip(tmp_path):
+  rollouts = _evaluate(games=['Carnival'])
+  path = tmp_path / 'eval' / 'random.jsonl'
+  rollout_lib.write_rollouts(path, rollouts)
+  assert rollout_lib.read_rollouts(path) == rollouts
+  rollout_lib.write_rollouts(path, rollouts[:1])
+  assert rollout_lib.read_rollouts(path) == rollouts[:1]
+  assert [p.name for p in path.parent.iterdir()] == ['random.jsonl']
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ('{"agent": "a", "ga', 'Unterminated string'),
+    ('[]', 'JSON object'),
+    ({'score': '12'}, "score is '12', not of type float"),
+    ({'decisions': 2.5}, 'decisions is 2.5'),
+    ({'game': 'Chess'}, 'Unknown game'),
+    ({'extra': 1}, "unknown fields \\['extra'\\]"),
+    ({'game': None}, 'game is None'),
+  ],
+)
+def test_a_broken_line_is_named(tmp_path, change, message):
+  path = tmp_path / 'jowa.jsonl'
+  rollout = rollout_lib.Rollout(
+    agent='jowa',
+    game='Pong',
+    rollout=0,
+    seed=1,
+    score=-21.0,
+    clipped_score=-21.0,
+    decisions=760,
+    frames=3040,
+    seconds=1.5,
+    terminated=True,
+  )
+  rollout_lib.write_rollouts(path, [rollout])
+  if isinstance(change, dict):
+    change = json.dumps(dataclasses.asdict(rollout) | change)
+  path.write_text(path.read_text() + change + '\n')
+  with pytest.raises(ValueError, match=message) as error:
+    rollout_lib.read_rollouts(path)
+  assert f'{path}, line 2 is not a rollout' in str(error.value)
+
+
+def test_a_missing_field_is_named(tmp_path):
+  path = tmp_path / 'jowa.jsonl'
+  path.write_text('{"agent": "jowa"}\n')
+  with pytest.raises(ValueError, match="lacks .*'score'"):
+    rollout_lib.read_rollouts(path)

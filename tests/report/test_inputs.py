@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+
+from jowa_jax.report.inputs import read_inputs
+
+
+def _write_metrics(root, *records):
+  path = root / 'jowa' / 'metrics.jsonl'
+  path.parent.mkdir(exist_ok=True)
+  path.write_text(''.join(json.dumps(r) + '\n' for r in records))
+
+
+def _record(step, stage, loss):
+  return {'step': step, 'stage': stage, 'loss': loss}
+
+
+def test_a_complete_directory(workdir):
+  inputs = read_inputs(workdir)
+  assert inputs.missing == []
+  assert list(inputs.rollouts) == [
+    'random',
+    'data',
+    'mtbc',
+    'jowa',
+    'jowa_beam',
+  ]
+  assert inputs.curves['jowa'].stages == [
+    ('world', 10, 100),
+    ('joint', 100, 300),
+  ]
+  positions, values = inputs.curves['jowa'].series['q/td']
+  assert positions[0] == 110 and values[-1] == pytest.approx(1 / 300)
+  assert inputs.dreams['Carnival'].dreamed.shape == (4, 6, 84, 84)
+
+
+def test_absent_files_are_listed(tmp_path):
+  inputs = read_inputs(tmp_path)
+  assert set(inputs.missing) >= {
+    'jowa/config.json',
+    'mtbc/metrics.jsonl',
+    'eval/jowa_beam.jsonl',
+    'eval/dreams.npz',
+    'timings.json',
+  }
+  assert not inputs.rollouts and not inputs.curves and not inputs.configs
+  with pytest.raises(FileNotFoundError, match='nowhere'):
+    read_inputs(tmp_path / 'nowhere')
+
+
+def test_stages_that_count_from_one_again_are_laid_end_to_end(tmp_path):
+  _write_metrics(
+    tmp_path,
+    _record(1, 'world', 3.0),
+    _record(50, 'world', 2.0),
+    _record(1, 'joint', 1.5),
+    _record(20, 'joint', 1.0),
+  )
+  curves = read_inputs(tmp_path).curves['jowa']
+  assert curves.stages == [('world', 1, 50), ('joint', 50, 70)]
+  positions, values = curves.series['loss']
+  assert positions.tolist() == [1, 50, 51, 70]
+  assert values.tolist() == [3.0, 2.0, 1.5, 1.0]
+
+
+def test_a_resumed_run_repeats_steps_and_the_later_record_counts(tmp_path):
+  _write_metrics(
+    tmp_path,
+    _record(10, 'world', 3.0),
+    _record(20, 'world', 2.0),
+    _record(20, 'world', 2.5),
+    _record(15, 'world', 2.7),
+    _record(30, 'world', float('nan')),
+  )
+  positions, values = read_inputs(tmp_path).curves['jowa'].series['loss']
+  assert positions.tolist() == [10, 15, 20]
+  assert values.tolist() == [3.0, 2.7, 2.5]
+
+
+def _truncate(path):
+  data = path.read_bytes()
+  path.write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    'jowa/config.json',
+    'mtbc/metrics.jsonl',
+    'eval/jowa.jsonl',
+    'eval/reconstructions.npz',
+    'eval/dreams.npz',
+    'eval/model_quality.json',
+    'timings.json',
+    'versions.json',
+  ],
+)
+def test_a_truncated_file_is_named(workdir, name):
+  _truncate(workdir / name)
+  with pytest.raises(ValueError) as error:
+    read_inputs(workdir)
+  assert str(workdir / name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('name', 'text', 'message'),
+  [
+    ('jowa/metrics.jsonl', '{"stage": "a"}', "line 1 .*'step' is None"),
+    ('jowa/metrics.jsonl', '{"step": 1}', "'stage' is None"),
+    (
+      'jowa/metrics.jsonl',
+      '{"step": 1, "stage": "a", "loss": "x"}',
+      "'loss' is 'x', not a number",
+    ),
+    ('jowa/metrics.jsonl', '7', 'expected a JSON object'),
+    ('timings.json', '{"train": "long"}', "'train' is 'long'"),
+    ('versions.json', '[1]', 'JSON object'),
+    ('eval/model_quality.json', '{"Pong": 3}', "'Pong' should map"),
+  ],
+)
+def test_wrong_content_is_named(workdir, name, text, message):
+  (workdir / name).write_text(text)
+  with pytest.raises(ValueError, match=message) as error:
+    read_inputs(workdir)
+  assert str(workdir / name) in str(error.value)
+
+
+def test_rollouts_under_another_agents_name(workdir):
+  (workdir / 'eval' / 'jowa.jsonl').rename(workdir / 'eval' / 'other.jsonl')
+  with pytest.raises(ValueError, match="other.jsonl holds .*'jowa'"):
+    read_inputs(workdir)
+
+
+def test_frames_of_another_shape_or_without_a_partner(workdir):
+  path = workdir / 'eval' / 'dreams.npz'
+  real = np.zeros((2, 3, 84, 84), np.uint8)
+  np.savez(path, **{'Pong/real': real, 'Pong/dreamed': real[:, :2]})
+  with pytest.raises(ValueError, match="dreams.npz: 'Pong' needs"):
+    read_inputs(workdir)
+  np.savez(path, **{'Pong/real': real})
+  with pytest.raises(ValueError, match="'real' and 'dreamed'"):
+    read_inputs(workdir)
+  np.savez(path, **{'Pong/real': real.astype(np.float32)})
+  with pytest.raises(ValueError, match='Pong/real is float32'):
+    read_inputs(workdir)
