@@ -96,6 +96,7 @@ def base(size: str, method: str) -> ConfigDict:
       prefetch=2,  # batches
       runs=config_dict.placeholder(tuple),  # all
       checkpoints=config_dict.placeholder(tuple),  # all
+      token_cache='',  # where stages with a frozen tokenizer keep tokens
     )
   )
   config.run = ConfigDict(

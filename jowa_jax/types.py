@@ -20,7 +20,8 @@ class Segment:
   whether that action ended the episode. Steps outside `mask` are padding.
   """
 
-  observations: chex.Array  # [B, T, 84, 84] uint8, one grey frame per step
+  # [B, T, 84, 84] uint8, one grey frame per step; None where `tokens` are read.
+  observations: chex.Array | None
   actions: chex.Array  # [B, T] int32, in the shared 18-action vocabulary
   rewards: chex.Array  # [B, T] float32, clipped to [-1, 1]
   ends: chex.Array  # [B, T] bool, the episode terminated after this action
@@ -29,6 +30,7 @@ class Segment:
   task: chex.Array  # [B] int32, index of the game in `games.GAMES`
   episode_id: chex.Array  # [B] int32, unique within a data set
   t: chex.Array  # [B] int32, position of the segment's first step
+  tokens: chex.Array | None = None  # [B, T, K] uint16, pre-encoded frames
   imagined: chex.Array | None = None  # [B] bool, dreamed; None: all are real
 
 

@@ -10,14 +10,16 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
 from multiprocessing import connection
+from typing import Any
 
 import tqdm
 
 from jowa_jax import games as game_tables
 from jowa_jax.collect import play, policies, writer
+from jowa_jax.configuration import build
 
 # Where finished checkpoints wait until their game is complete.
 _WORK = '.jowa_atari_pieces'
@@ -121,6 +123,24 @@ def collect(
     if not missing[spec.game]:
       finished[spec.game] = _finish(output, specs[spec.game], pieces)
   return [stats for name in names for stats in finished[name]]
+
+
+def collect_from_config(
+  config: Mapping[str, Any], output: str | os.PathLike, progress: bool = True
+) -> list[SplitStats]:
+  """Calls `collect` as a config of `configs/collect.py` says."""
+  return collect(
+    output,
+    config['games'],
+    config['epsilons'],
+    config['steps_per_checkpoint'],
+    config['seed'],
+    config['num_processes'] or None,
+    progress,
+    run=config['run'],
+    sticky=config['sticky'],
+    search=build(policies.Search, config['search'], 'search'),
+  )
 
 
 def _check_arguments(epsilons, steps, sticky, num_processes) -> None:

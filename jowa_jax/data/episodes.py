@@ -31,6 +31,7 @@ class Episode:
   ends: np.ndarray  # [T] bool, the game was over after this action
   score: float  # sum of the rewards before clipping
   terminated: bool  # the game was over at the end, not cut off
+  tokens: np.ndarray | None = None  # [T, K] uint16, the frames pre-encoded
 
   def __len__(self) -> int:
     return len(self.actions)

@@ -47,14 +47,21 @@ def decode_segments(
 
   Returns:
     A `types.Segment` of numpy arrays. Padded steps have a black frame, action
-    0, reward 0, no end, return-to-go 0 and a false mask.
+    0, reward 0, no end, return-to-go 0 and a false mask. Of episodes with
+    tokens the tokens are read, not the frames; padded steps have tokens 0.
 
   Raises:
     DataError: a frame is damaged.
   """
   shape = (len(index.episode), length)
+  frames = tokens = None
+  if episodes[0].tokens is None:
+    frames = np.zeros((*shape, *episodes_lib.FRAME_SHAPE), np.uint8)
+  else:
+    tokens = np.zeros((*shape, episodes[0].tokens.shape[1]), np.uint16)
   segment = types.Segment(
-    observations=np.zeros((*shape, *episodes_lib.FRAME_SHAPE), np.uint8),
+    observations=frames,
+    tokens=tokens,
     actions=np.zeros(shape, np.int32),
     rewards=np.zeros(shape, np.float32),
     ends=np.zeros(shape, bool),
@@ -69,7 +76,10 @@ def decode_segments(
     stop = min(start + length, len(episode))
     steps = slice(start, stop)
     filled = (row, slice(stop - start))
-    episode.decode(start, stop, segment.observations[filled])
+    if tokens is None:
+      episode.decode(start, stop, frames[filled])
+    else:
+      tokens[filled] = episode.tokens[steps]
     segment.actions[filled] = episode.actions[steps]
     segment.rewards[filled] = episode.rewards[steps]
     segment.ends[filled] = episode.ends[steps]

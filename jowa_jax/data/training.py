@@ -1,14 +1,15 @@
 """What a training run reads: batches by step, held-out batches, statistics."""
 
+import copy
 import dataclasses
-import functools
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jowa_jax.data import episodes as episodes_lib
-from jowa_jax.data import pipeline, rlds_atari
+from jowa_jax.data import pipeline, rlds_atari, tokens
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.sampler import Sampler
 from jowa_jax.types import Segment
@@ -27,6 +28,8 @@ class DataConfig:
     prefetch: batches made ahead.
     runs: which runs of every game; all if None.
     checkpoints: which checkpoints of every run; all if None.
+    token_cache: directory for frames pre-encoded by a frozen tokenizer; empty
+      encodes the frames of each batch anew.
   """
 
   directory: str
@@ -37,10 +40,19 @@ class DataConfig:
   prefetch: int = 2
   runs: tuple[int, ...] | None = None
   checkpoints: tuple[int, ...] | None = None
+  token_cache: str = ''
 
 
 class TrainingData:
-  """Segments for training and, if any are held out, for evaluation."""
+  """Segments for training and, if any are held out, for evaluation.
+
+  Attributes:
+    episodes: all that were loaded.
+    train: segments to train on.
+    held_out: segments of other episodes, or None.
+    statistics: what `Method.init` may take (see `BatchSpec.statistics`).
+    identity: JSON-able description of `train`, to keep beside a run.
+  """
 
   def __init__(
     self, config: DataConfig, length: int, batch_size: int, seed: int
@@ -70,9 +82,13 @@ class TrainingData:
     self.episodes = episodes
     self.train = SegmentDataset(train, length, config.stride)
     # Held-out segments do not overlap.
-    self.held_out = held_out and SegmentDataset(held_out, length, length)
-    self._prefetch = config.prefetch
+    self.held_out = (
+      SegmentDataset(held_out, length, length) if held_out else None
+    )
+    self._config = config
     self._batch_size = batch_size
+    self.statistics = {'median_frames': episodes_lib.median_frames(train)}
+    self.identity = self.train.identity()
     self._sampler = Sampler(
       self.train.num_segments,
       batch_size,
@@ -80,12 +96,40 @@ class TrainingData:
       self.train.tasks if config.balance_games else None,
     )
 
+  def encoded(
+    self,
+    encode: Callable[[np.ndarray], np.ndarray],
+    tokenizer_id: str,
+    progress: bool = True,
+  ) -> 'TrainingData':
+    """Returns the same segments with tokens, from the cache if it has them.
+
+    Args:
+      encode: see `tokens.encode_episodes`.
+      tokenizer_id: what names the tokenizer in the cache.
+      progress: show a progress bar.
+    """
+    encoded = copy.copy(self)
+    for name in ('train', 'held_out'):
+      part = getattr(self, name)
+      if part:
+        checksum = part.identity()['checksum']
+        path = pathlib.Path(self._config.token_cache).joinpath(
+          f'{tokenizer_id}_{checksum}.npy'
+        )
+        episodes = tokens.encode_episodes(
+          part.episodes, encode, path, progress=progress
+        )
+        part = SegmentDataset(episodes, part.length, part.stride)
+      setattr(encoded, name, part)
+    return encoded
+
   def batches(
     self, start: int, stop: int, put: Callable[[Segment], Any]
   ) -> Iterator[Any]:
     """Yields what `put` makes of the batches of steps start..stop-1."""
     for _, batch in pipeline.batches(
-      self.train, self._sampler, start, stop - start, self._prefetch, put
+      self.train, self._sampler, start, stop - start, self._config.prefetch, put
     ):
       yield batch
 
@@ -99,12 +143,3 @@ class TrainingData:
     order = np.linspace(0, total - 1, count * size).astype(int)
     # Strided, so that every batch has segments of all games.
     return [self.held_out.batch(order[i::count]) for i in range(count)]
-
-  @functools.cached_property
-  def statistics(self) -> dict[str, np.ndarray]:
-    """What `Method.init` may take (see `BatchSpec.statistics`)."""
-    return {'median_frames': episodes_lib.median_frames(self.train.episodes)}
-
-  @functools.cached_property
-  def identity(self) -> dict[str, Any]:
-    return self.train.identity()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import chex
+import jax
 
 from jowa_jax.types import Params, Segment, TimeStep
 
@@ -48,11 +49,12 @@ class BatchSpec(NamedTuple):
 
   Attributes:
     length: steps in a segment.
-    statistics: names of the data-set statistics that `Method.init` takes.
+    statistics: shapes and dtypes of the data-set statistics, by name, that
+      `Method.init` takes.
   """
 
   length: int
-  statistics: tuple[str, ...] = ()
+  statistics: Mapping[str, jax.ShapeDtypeStruct]
 
 
 class Policy(NamedTuple):
@@ -82,6 +84,8 @@ class Method(NamedTuple):
     after_update: (variables, carry, step) -> Variables, called once per
       training step after all parts were updated; `carry` merges the parts'
       `Aux.carry`, `step` counts within the stage from 1.
+    encode: (variables, frames [..., H, W] uint8) -> tokens [..., K] int32, for
+      encoding a data set once; None if the method reads pixels.
     evaluate: (variables, batch) -> metrics on held-out segments.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
@@ -91,5 +95,6 @@ class Method(NamedTuple):
   init: Callable[[chex.PRNGKey, Mapping[str, chex.Array]], Variables]
   parts: dict[str, Part]
   after_update: Callable[[Variables, dict[str, Any], chex.Array], Variables]
+  encode: Callable[[Variables, chex.Array], chex.Array] | None
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]

@@ -29,14 +29,19 @@ def tokenizer_config(config: Mapping[str, Any]) -> VQVAEConfig:
   return _build(VQVAEConfig, config, 'tokenizer')
 
 
+def jowa_model_config(config: Mapping[str, Any]) -> WorldActionConfig:
+  """Returns the sizes of JOWA's world-action model."""
+  return WorldActionConfig(
+    backbone=_build(BackboneConfig, config, 'backbone'),
+    heads=_build(HeadSizes, config, 'heads'),
+    returns=_build(ReturnConfig, config, 'returns'),
+  )
+
+
 def _jowa(config: Mapping[str, Any]) -> Method:
   return make_jowa(
     tokenizer_config(config),
-    WorldActionConfig(
-      backbone=_build(BackboneConfig, config, 'backbone'),
-      heads=_build(HeadSizes, config, 'heads'),
-      returns=_build(ReturnConfig, config, 'returns'),
-    ),
+    jowa_model_config(config),
     _build(JowaLosses, config, 'losses'),
     _build(TokenizerTraining, config, 'tokenizer_training'),
   )

@@ -256,6 +256,11 @@ def make_jowa(
       tokenizer, variables.params['tokenizer'], frames
     )
 
+  def segment_tokens(variables: Variables, batch: Segment):
+    return tokenizer_lib.segment_tokens(
+      tokenizer, variables.params['tokenizer'], batch
+    )
+
   def loss(joint: bool):
     def fn(variables: Variables, batch: Segment, key):
       terms, metrics = world_action_losses(
@@ -263,7 +268,7 @@ def make_jowa(
         losses,
         variables.params,
         variables.targets['q_heads'] if joint else None,
-        lax.stop_gradient(encode(variables, batch.observations)),
+        segment_tokens(variables, batch),
         batch,
         key,
       )
@@ -283,7 +288,7 @@ def make_jowa(
 
   def evaluate(variables: Variables, batch: Segment) -> Metrics:
     params = variables.params
-    tokens = encode(variables, batch.observations)
+    tokens = segment_tokens(variables, batch)
     unweighted = dataclasses.replace(losses, world_weight=1.0, rem=False)
     terms, metrics = world_action_losses(
       model, unweighted, params, variables.targets['q_heads'], tokens, batch
@@ -304,7 +309,7 @@ def make_jowa(
   return Method(
     spec=BatchSpec(
       length=model.backbone.max_blocks,
-      statistics=(tokenizer_lib.MEDIAN_FRAMES,),
+      statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,
     parts={
@@ -315,6 +320,7 @@ def make_jowa(
       ),
     },
     after_update=after_update,
+    encode=encode,
     evaluate=evaluate,
     policy=make_policy(model, encode),
   )

@@ -8,7 +8,6 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from jowa_jax.losses.masked import masked_mean
 from jowa_jax.losses.policy import action_nll
@@ -80,7 +79,9 @@ def make_mtbc(
     hidden = world_action.hidden_states(
       model.backbone,
       variables.params['backbone'],
-      lax.stop_gradient(encode(variables, batch.observations)),
+      tokenizer_lib.segment_tokens(
+        tokenizer, variables.params['tokenizer'], batch
+      ),
       batch.actions,
       batch.task,
       keys[0],
@@ -143,7 +144,7 @@ def make_mtbc(
   return Method(
     spec=BatchSpec(
       length=model.backbone.max_blocks,
-      statistics=(tokenizer_lib.MEDIAN_FRAMES,),
+      statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,
     parts={
@@ -151,6 +152,7 @@ def make_mtbc(
       'policy': Part(('backbone', 'policy_heads'), loss),
     },
     after_update=after_update,
+    encode=encode,
     evaluate=evaluate,
     policy=policy,
   )

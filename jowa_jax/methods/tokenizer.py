@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jowa_jax import games
 from jowa_jax.losses import vqvae as losses
 from jowa_jax.methods.base import Aux, Metrics, Part, Variables
 from jowa_jax.models import lpips
@@ -51,6 +52,12 @@ class TokenizerTraining:
 MEDIAN_FRAMES = 'median_frames'
 
 
+def statistics(config: VQVAEConfig) -> dict[str, jax.ShapeDtypeStruct]:
+  """Returns what `init_extras` may need of a data set."""
+  shape = (games.NUM_TASKS, config.resolution, config.resolution)
+  return {MEDIAN_FRAMES: jax.ShapeDtypeStruct(shape, jnp.uint8)}
+
+
 def init(config: VQVAEConfig, key: chex.PRNGKey) -> Params:
   """Returns fresh tokenizer parameters."""
   frame = jnp.zeros((1, config.resolution, config.resolution), jnp.uint8)
@@ -74,6 +81,15 @@ def encode(
 ) -> chex.Array:
   """Returns tokens [..., K] int32 of frames [..., H, W] uint8."""
   return VQVAE(config).apply({'params': params}, frames, method='encode')
+
+
+def segment_tokens(
+  config: VQVAEConfig, params: Params, batch: Segment
+) -> chex.Array:
+  """Returns a batch's tokens [B, T, K] int32, encoded now if need be."""
+  if batch.tokens is not None:
+    return batch.tokens.astype(jnp.int32)
+  return lax.stop_gradient(encode(config, params, batch.observations))
 
 
 def decode(
@@ -121,7 +137,9 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
   Raises:
     ValueError: the file of perceptual weights cannot be used.
   """
-  perceptual = _perceptual_params(training)
+  perceptual = None
+  if training.perceptual_weights is not None:
+    perceptual = lpips.load_params(training.perceptual_weights)
 
   def loss(variables: Variables, batch: Segment, key: chex.PRNGKey):
     draw_key, dropout_key = jax.random.split(key)
@@ -137,7 +155,13 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     terms, out = tokenizer_losses(
       config, variables.params['tokenizer'], frames, weights
     )
-    if perceptual is not None:
+    if perceptual is None:
+      # Said when the step is traced, so once per stage that trains this part.
+      logging.info(
+        'No LPIPS weight file given: the tokenizer trains without the '
+        'perceptual loss (tokenizer_training.perceptual_weights).'
+      )
+    else:
       terms['perceptual'] = lpips.lpips_distance(
         perceptual,
         normalize_frames(frames)[..., None],
@@ -151,16 +175,6 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     return sum(terms.values()), Aux(metrics, carry)
 
   return Part(params=('tokenizer',), loss=loss)
-
-
-def _perceptual_params(training: TokenizerTraining):
-  if training.perceptual_weights is None:
-    logging.info(
-      'No LPIPS weight file given: the tokenizer trains without the perceptual '
-      'loss (tokenizer_training.perceptual_weights).'
-    )
-    return None
-  return lpips.load_params(training.perceptual_weights)
 
 
 def _draw_frames(batch: Segment, count: int, key: chex.PRNGKey):
@@ -230,7 +244,12 @@ def replace_codes(
 
 
 def evaluate(config: VQVAEConfig, params: Params, batch: Segment) -> Metrics:
-  """Returns reconstruction error and perplexity on a batch's valid frames."""
+  """Returns reconstruction error and perplexity on a batch's valid frames.
+
+  Nothing where the batch holds tokens in place of frames.
+  """
+  if batch.observations is None:
+    return {}
   frames, _ = _draw_frames(batch, batch.mask.size, jax.random.key(0))
   mask = batch.mask.reshape(-1).astype(jnp.float32)
   weights = jnp.broadcast_to(

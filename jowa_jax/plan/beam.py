@@ -31,12 +31,12 @@ def _mask(q: chex.Array, legal: chex.Array) -> chex.Array:
   return jnp.where(legal[:, None], q, -jnp.inf)
 
 
-def _expand(beams: _Beams, width: int):
+def _expand(beams: _Beams, count: int):
   """Returns the best actions of every beam, and which of them exist.
 
-  Both are [E, W * width], children of a beam beside each other.
+  Both are [E, W * count], children of a beam beside each other.
   """
-  values, actions = lax.top_k(beams.q, width)
+  values, actions = lax.top_k(beams.q, count)
   exists = jnp.isfinite(values) & jnp.isfinite(beams.scores)[..., None]
   merge = (actions.shape[0], -1)
   return actions.astype(jnp.int32).reshape(merge), exists.reshape(merge)
@@ -84,8 +84,7 @@ def beam_search(
       f'horizon={horizon}'
     )
   chex.assert_rank([root_q, legal], 2)
-  num_envs, num_actions = root_q.shape
-  width = min(width, num_actions)
+  num_envs = root_q.shape[0]
   root_q = _mask(root_q[:, None], legal)
   beams = _Beams(
     scores=jnp.max(root_q, axis=-1),
@@ -120,9 +119,11 @@ def _stack(levels, scores, dtype):
 
 def _advance(model, beams, cache, legal, width, discount, gamma):
   """One level: expand, dream, score, prune."""
-  num_envs = legal.shape[0]
-  actions, exists = _expand(beams, width)
-  parents = jax.tree.map(lambda x: jnp.repeat(x, width, axis=1), beams)
+  num_envs, num_actions = legal.shape
+  # A beam has no more children than there are actions, however many are kept.
+  count = min(width, num_actions)
+  actions, exists = _expand(beams, count)
+  parents = jax.tree.map(lambda x: jnp.repeat(x, count, axis=1), beams)
   dream = model.dream(
     model.take_rows(cache, parents.rows.reshape(-1)), actions.reshape(-1)
   )

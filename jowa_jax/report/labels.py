@@ -87,6 +87,15 @@ QUALITY = {
   'changed_token_share': Label(
     'Share of tokens that change', 'from one frame to the next'
   ),
+  'false_change_share': Label(
+    'False changes', 'share of tokens that stay but are dreamed to change'
+  ),
+  'policy_accuracy': Label(
+    'MTBC action accuracy', 'share of the data’s actions it names'
+  ),
+  'majority_accuracy': Label(
+    'Accuracy of the commonest action', 'to be beaten by MTBC'
+  ),
   'reward_accuracy': Label(
     'Reward accuracy', 'share of reward signs predicted right'
   ),

@@ -5,6 +5,7 @@ the stage and the batch, and batches are a pure function of (seed, step).
 """
 
 import dataclasses
+import hashlib
 import json
 import logging
 import pathlib
@@ -32,7 +33,6 @@ from jowa_jax.train.state import (
   init_variables,
 )
 from jowa_jax.train.step import compile_step
-from jowa_jax.types import Segment
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -145,18 +145,26 @@ class Run:
       self.workdir / CHECKPOINTS, self._run.keep_checkpoints
     )
     done = checkpoints.latest_step() or 0
-    data = TrainingData(
-      self._data,
-      self.method.spec.length,
-      self._run.batch_size,
-      self._run.seed,
-    )
+    data = self.load_data()
     writer = MetricWriter(self.workdir, done)
     try:
       return self._train(data, checkpoints, writer, done, progress, on_step)
     finally:
       writer.close()
       checkpoints.close()
+
+  def load_data(self) -> TrainingData:
+    """Loads what the run trains on and what it holds out.
+
+    Raises:
+      DataError: the data is missing, damaged or of another kind.
+    """
+    return TrainingData(
+      self._data,
+      self.method.spec.length,
+      self._run.batch_size,
+      self._run.seed,
+    )
 
   def _claim_directory(self):
     """Writes the config, or checks it against the one that is there."""
@@ -197,9 +205,7 @@ class Run:
       disable=not progress,
       dynamic_ncols=True,
     ) as bar:
-      session = _Session(
-        data, self._place_held_out(data), checkpoints, writer, bar, on_step
-      )
+      session = _Session(data, checkpoints, writer, bar, on_step)
       for stage in self.stages:
         if done < begin + stage.steps:
           variables = self._run_stage(
@@ -252,7 +258,11 @@ class Run:
     )
     place = sharding.batch_sharding(self._mesh)
     end = begin + stage.steps
-    batches = session.data.batches(
+    data = session.data
+    if self._data.token_cache and 'tokenizer' not in stage.optimizers:
+      data = self._encode(variables, data, not session.bar.disable)
+    held_out = self._place_held_out(data)
+    batches = data.batches(
       done, end, put=lambda batch: jax.device_put(batch, place)
     )
     clock, logged = time.monotonic(), done
@@ -266,7 +276,7 @@ class Run:
         seconds = time.monotonic() - clock
         values['steps_per_second'] = (step - logged) / seconds
         if self._evaluates(step, last):
-          values |= self._evaluate(state.variables, session.held_out)
+          values |= self._evaluate(state.variables, held_out)
         session.writer.write(step, stage.name, values)
         session.bar.set_postfix(
           {k: f'{values[f"loss/{k}"]:.3f}' for k in stage.optimizers}
@@ -276,6 +286,20 @@ class Run:
         self._save(step, stage, state, session)
       session.on_step(step)
     return state.variables
+
+  def _encode(self, variables: Variables, data: TrainingData, progress: bool):
+    """Returns the data with the frames encoded by the frozen tokenizer."""
+    if self.method.encode is None:
+      raise ConfigError('data.token_cache is set, but the method has no tokens')
+    encode = jax.jit(self.method.encode)
+    digest = hashlib.blake2b(digest_size=8)
+    for leaf in jax.tree.leaves(jax.device_get(variables.params['tokenizer'])):
+      digest.update(leaf.tobytes())
+    return data.encoded(
+      lambda frames: jax.device_get(encode(variables, frames)),
+      digest.hexdigest(),
+      progress,
+    )
 
   def _save(self, step: int, stage: Stage, state: TrainState, session):
     meta = {
@@ -305,7 +329,6 @@ class _Session(NamedTuple):
   """What every stage of one call of `train` shares."""
 
   data: TrainingData
-  held_out: list[Segment]  # on the devices
   checkpoints: Checkpoints
   writer: MetricWriter
   bar: tqdm.tqdm

@@ -40,7 +40,7 @@ def make_mesh(
   taken = math.prod(size for size in sizes.values() if size != -1)
   if len(free) == 1 and len(devices) % taken == 0:
     sizes[free[0]] = len(devices) // taken
-  if math.prod(sizes.values()) != len(devices):
+  if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
     raise ValueError(
       f'mesh axes {dict(axes)} do not multiply to {len(devices)} devices'
     )

@@ -1,0 +1,127 @@
+"""A trained agent from its checkpoint, ready to act."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jowa_jax import games as games_lib
+from jowa_jax.checkpoint.manager import Checkpoints
+from jowa_jax.methods.base import Method, Policy, Variables
+from jowa_jax.methods.factory import make_method
+from jowa_jax.types import TimeStep
+
+
+class Agent:
+  """A method with trained variables, and the state of the games it plays.
+
+  `policy` gives the pure functions; `begin` and `act` keep the context of a
+  batch of environments for whoever does not want to.
+
+  Attributes:
+    config: what the agent was trained with.
+    method: its pure functions.
+    variables: its parameters.
+    step: training steps taken.
+  """
+
+  def __init__(
+    self,
+    config: Mapping[str, Any],
+    method: Method,
+    variables: Variables,
+    step: int,
+  ):
+    self.config = config
+    self.method = method
+    self.variables = variables
+    self.step = step
+    self._policy: Policy | None = None
+
+  def policy(self, **options: Any) -> Policy:
+    """Returns the agent's policy.
+
+    Args:
+      **options: of the method. JOWA takes planner ('none' or 'beam'), width,
+        horizon, context_length and epsilon; MTBC the last two.
+    """
+    return self.method.policy(**options)
+
+  def begin(self, games: Sequence[str], seed: int = 0, **options: Any) -> None:
+    """Prepares for one environment per entry of `games`.
+
+    Args:
+      games: names, such as ('Assault', 'Assault', 'Carnival').
+      seed: of exploration.
+      **options: of `policy`.
+    """
+    tasks = np.array([games_lib.task_id(game) for game in games], np.int32)
+    self._policy = self.policy(**options)
+    self._state = self._policy.init(tasks)
+    self._key = jax.random.key(seed)
+    self._decisions = 0
+    self._environments = len(tasks)
+
+  def act(self, frames: Any, first: Any = None) -> np.ndarray:
+    """Returns one action per environment, [E] int32 of ALE's 18.
+
+    Args:
+      frames: [E, 84, 84] uint8, in the order of `begin`.
+      first: [E] bool, environments whose episode begins with this frame;
+        default all at the first call, none later.
+
+    Raises:
+      ValueError: `begin` was not called, or frames have another shape.
+    """
+    if self._policy is None:
+      raise ValueError('Call agent.begin(games) before agent.act(frames)')
+    frames = jnp.asarray(frames)
+    expected = (self._environments, 84, 84)
+    if frames.shape != expected or frames.dtype != jnp.uint8:
+      raise ValueError(
+        f'frames must be uint8 {expected}, got {frames.dtype} {frames.shape}'
+      )
+    if first is None:
+      first = np.full(self._environments, self._decisions == 0)
+    actions, self._state, _ = self._policy.act(
+      self.variables,
+      self._state,
+      TimeStep(frames=frames, first=jnp.asarray(first, bool)),
+      jax.random.fold_in(self._key, self._decisions),
+    )
+    self._decisions += 1
+    return np.asarray(actions)
+
+
+def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
+  """Loads an agent on the default device.
+
+  Args:
+    path: a run's directory, or its `checkpoints` directory.
+    step: which checkpoint; default the latest.
+
+  Raises:
+    CheckpointError: there is no such checkpoint.
+  """
+  path = pathlib.Path(path)
+  inner = path / 'checkpoints'
+  checkpoints = Checkpoints(inner if inner.is_dir() else path, create=False)
+  try:
+    meta = checkpoints.meta(step)
+    method = make_method(meta['config'])
+    template = jax.eval_shape(
+      lambda statistics: nn.meta.unbox(
+        method.init(jax.random.key(0), statistics)
+      ),
+      dict(method.spec.statistics),
+    )
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shardings = jax.tree.map(lambda _: device, template)
+    variables = checkpoints.restore_variables(template, shardings, meta['step'])
+  finally:
+    checkpoints.close()
+  return Agent(meta['config'], method, variables, meta['step'])

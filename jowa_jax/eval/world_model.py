@@ -1,0 +1,299 @@
+"""How well a trained model sees and dreams, on episodes it was not trained on.
+
+Copying the last frame is right about everything that does not change, so
+dreams are judged on the tokens that do; reconstructions on the pixels that
+leave the game's static background.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jowa_jax.agent import Agent
+from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.data.episodes import Episode, by_game, median_frames
+from jowa_jax.losses import vqvae as vqvae_losses
+from jowa_jax.methods import factory
+from jowa_jax.methods import tokenizer as tokenizer_lib
+from jowa_jax.models import world_action
+from jowa_jax.plan.dream import world_model
+
+Metrics = dict[str, float]
+
+
+class Reconstructions(NamedTuple):
+  """Some frames of one game and what the tokenizer keeps of them."""
+
+  frames: np.ndarray  # [N, 84, 84] uint8
+  reconstructions: np.ndarray  # [N, 84, 84] uint8
+  median: np.ndarray  # [84, 84] uint8
+
+
+class Dreams(NamedTuple):
+  """Real continuations and dreamed ones under the same actions.
+
+  Both begin with the last frame of the real context.
+  """
+
+  real: np.ndarray  # [S, L, 84, 84] uint8
+  dreamed: np.ndarray  # [S, L, 84, 84] uint8
+
+
+def _evenly(total: int, count: int) -> np.ndarray:
+  return np.linspace(0, total - 1, min(count, total)).astype(int)
+
+
+def _frames(episode: Episode, start: int, stop: int) -> np.ndarray:
+  out = np.empty((stop - start, 84, 84), np.uint8)
+  episode.decode(start, stop, out)
+  return out
+
+
+def _sample_frames(episodes: Sequence[Episode], count: int) -> np.ndarray:
+  ends = np.cumsum([len(episode) for episode in episodes])
+  frames = []
+  for place in _evenly(ends[-1], count):
+    i = int(np.searchsorted(ends, place, side='right'))
+    t = int(place - ends[i] + len(episodes[i]))
+    frames.append(_frames(episodes[i], t, t + 1))
+  return np.concatenate(frames)
+
+
+def reconstruct(
+  agent: Agent, episodes: Sequence[Episode], num_frames: int = 128
+) -> dict[str, tuple[Metrics, Reconstructions]]:
+  """Returns the tokenizer's quality on each game of held-out episodes.
+
+  Errors are mean absolute differences of pixels in [0, 1].
+
+  Args:
+    agent: any method with a tokenizer.
+    episodes: held out.
+    num_frames: per game, evenly spaced.
+  """
+  config = factory.tokenizer_config(agent.config)
+  threshold = agent.config['tokenizer_training']['motion_threshold']
+  medians = median_frames(episodes)
+
+  @jax.jit
+  def run(params, frames):
+    tokens = tokenizer_lib.encode(config, params, frames)
+    counts = jnp.bincount(tokens.reshape(-1), length=config.vocab_size)
+    return tokenizer_lib.decode(config, params, tokens), counts
+
+  results = {}
+  for game, group in by_game(episodes).items():
+    frames = _sample_frames(group, num_frames)
+    median = medians[group[0].task]
+    decoded, counts = jax.device_get(
+      run(agent.variables.params['tokenizer'], frames)
+    )
+    moving = np.asarray(
+      vqvae_losses.moving_pixels(
+        frames, np.broadcast_to(median, frames.shape), threshold
+      )
+    )
+    metrics = {
+      'perplexity': float(vqvae_losses.perplexity(counts)),
+      'codes_used': int((counts > 0).sum()),
+      'reconstruction_error': _pixel_error(decoded, frames),
+      'moving_pixel_error': _pixel_error(decoded, frames, moving),
+      'median_frame_moving_pixel_error': _pixel_error(
+        np.broadcast_to(median, frames.shape), frames, moving
+      ),
+    }
+    shown = _evenly(len(frames), 8)
+    results[game] = (
+      metrics,
+      Reconstructions(frames[shown], decoded[shown], median),
+    )
+  return results
+
+
+def _pixel_error(a, b, weights=None) -> float:
+  error = np.abs(a.astype(np.float32) - b.astype(np.float32)) / 255
+  return float(np.average(error, weights=weights))
+
+
+def _sequences(episodes, length, count):
+  """Returns evenly spaced (frames, actions, rewards), each [S, length, ...]."""
+  starts = [
+    (i, t)
+    for i, episode in enumerate(episodes)
+    for t in range(len(episode) - length)
+  ]
+  chosen = [starts[i] for i in _evenly(len(starts), count)]
+  parts = [
+    (
+      _frames(episodes[i], t, t + length),
+      episodes[i].actions[t : t + length],
+      episodes[i].rewards[t : t + length],
+    )
+    for i, t in chosen
+  ]
+  return (np.stack(x) for x in zip(*parts, strict=True))
+
+
+def dream(
+  agent: Agent,
+  episodes: Sequence[Episode],
+  horizon: int = 4,
+  num_sequences: int = 64,
+) -> dict[str, tuple[Metrics, Dreams]]:
+  """Compares dreams with what really followed, under the real actions.
+
+  The dream starts from a context of real frames and then feeds on itself.
+  Metrics of the first dreamed frame: `token_accuracy` beside
+  `copy_token_accuracy`; `changed_token_accuracy`, which copying has at 0;
+  `false_change_share`, of tokens that stayed; and those with the suffix
+  `_at_horizon` for the last dreamed frame.
+
+  Args:
+    agent: a JOWA agent.
+    episodes: held out, none shorter than a segment used if others are longer.
+    horizon: frames dreamed.
+    num_sequences: per game, evenly spaced.
+
+  Raises:
+    ValueError: a game has no episode longer than the model's segments.
+  """
+  config = factory.jowa_model_config(agent.config)
+  tokenizer = factory.tokenizer_config(agent.config)
+  blocks = config.backbone.max_blocks
+  context = blocks - horizon
+
+  @jax.jit
+  def run(params, frames, actions, task):
+    tokens = tokenizer_lib.encode(tokenizer, params['tokenizer'], frames)
+    tasks = jnp.full(len(frames), task)
+    _, cache = world_action.prefill(
+      config.backbone,
+      params['backbone'],
+      tokens[:, :context],
+      actions[:, :context],
+      jnp.full(len(frames), context),
+      tasks,
+      extra_blocks=horizon,
+    )
+    model = world_model(config, params, tasks)
+    dreams, rewards = [], []
+    for t in range(context - 1, blocks - 1):
+      step = model.dream(cache, actions[:, t])
+      cache = step.cache
+      dreams.append(step.tokens)
+      rewards.append(step.reward)
+    dreamed = jnp.stack(dreams, axis=1)
+    pixels = tokenizer_lib.decode(tokenizer, params['tokenizer'], dreamed)
+    return tokens, dreamed, jnp.stack(rewards, axis=1), pixels
+
+  results = {}
+  for game, group in by_game(episodes).items():
+    if max(map(len, group)) <= blocks:
+      raise ValueError(f'{game} has no held-out episode of {blocks + 1} steps')
+    frames, actions, rewards = _sequences(group, blocks, num_sequences)
+    tokens, dreamed, reward, pixels = jax.device_get(
+      run(agent.variables.params, frames, actions, group[0].task)
+    )
+    last = tokens[:, context - 1]
+    metrics = {
+      **_token_metrics(dreamed[:, 0], tokens[:, context], last, ''),
+      **_token_metrics(dreamed[:, -1], tokens[:, -1], last, '_at_horizon'),
+      **_reward_metrics(reward, np.sign(rewards[:, context - 1 : -1])),
+    }
+    shown = _most_moving(frames[:, context - 1 :], 6)
+    known = frames[shown, context - 1 :]
+    results[game] = (
+      metrics,
+      Dreams(
+        real=known,
+        dreamed=np.concatenate([known[:, :1], pixels[shown]], axis=1),
+      ),
+    )
+  return results
+
+
+def _most_moving(frames: np.ndarray, count: int) -> np.ndarray:
+  """Picks sequences in which something happens; a still one shows nothing."""
+  change = np.abs(np.diff(frames.astype(np.int16), axis=1)).mean((1, 2, 3))
+  return np.sort(np.argsort(-change, kind='stable')[:count])
+
+
+def _token_metrics(dreamed, real, last, suffix) -> Metrics:
+  changed = real != last
+  right = dreamed == real
+  metrics = {
+    'changed_token_share': changed.mean(),
+    'token_accuracy': right.mean(),
+    'copy_token_accuracy': (~changed).mean(),
+    'changed_token_accuracy': right[changed].mean() if changed.any() else 0.0,
+    'copy_changed_token_accuracy': 0.0,
+    'false_change_share': (~right)[~changed].mean()
+    if (~changed).any()
+    else 0.0,
+  }
+  return {f'{name}{suffix}': float(value) for name, value in metrics.items()}
+
+
+def _reward_metrics(predicted, real) -> Metrics:
+  metrics = {'reward_accuracy': float((predicted == real).mean())}
+  if real.any():
+    metrics['nonzero_reward_recall'] = float(
+      (predicted == real)[real != 0].mean()
+    )
+  return metrics
+
+
+def majority_accuracy(
+  train: Sequence[Episode], held_out: Sequence[Episode]
+) -> dict[str, float]:
+  """Returns, by game, the accuracy of always taking the commonest action.
+
+  Args:
+    train: episodes the commonest action is counted on.
+    held_out: episodes it is scored on, steps weighed equally.
+  """
+  counts = {
+    game: np.bincount(np.concatenate([e.actions for e in group]))
+    for game, group in by_game(train).items()
+  }
+  return {
+    game: float(
+      np.mean(
+        np.concatenate([e.actions for e in group]) == counts[game].argmax()
+      )
+    )
+    for game, group in by_game(held_out).items()
+  }
+
+
+def policy_accuracy(
+  agent: Agent, episodes: Sequence[Episode], batch_size: int = 16
+) -> dict[str, float]:
+  """Returns, by game, how often an MTBC agent names the data's action.
+
+  Args:
+    agent: an MTBC agent.
+    episodes: held out; all their steps are scored.
+    batch_size: segments per call.
+  """
+  length = agent.method.spec.length
+  evaluate = jax.jit(agent.method.evaluate)
+  results = {}
+  for game, group in by_game(episodes).items():
+    data = SegmentDataset(group, length, stride=length)
+    right = steps = 0.0
+    for start in range(0, data.num_segments, batch_size):
+      # The last batch is filled up with segments that then do not count.
+      chosen = np.arange(start, start + batch_size)
+      batch = data.batch(np.minimum(chosen, data.num_segments - 1))
+      counted = (chosen < data.num_segments)[:, None]
+      batch = batch.replace(mask=batch.mask & counted)
+      metrics = evaluate(agent.variables, batch)
+      count = batch.mask.sum()
+      right += float(metrics['policy/accuracy']) * count
+      steps += count
+    results[game] = float(right / steps)
+  return results

@@ -1,0 +1,56 @@
+"""How every launch script starts and fails."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+
+def run(main: Callable[[], None]) -> None:
+  """Parses flags and runs `main`; what the user can mend ends in one line.
+
+  Errors of usage, config, data, checkpoints and numerics exit with code 2 and
+  a message that says what is wrong; everything else keeps its traceback.
+  """
+  # TensorFlow reads data here and nothing else: its start-up notes are noise.
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+
+  def guarded(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+      _fail(f'unexpected arguments {list(argv[1:])}; flags look like --name=x')
+    logging.set_verbosity(logging.INFO)
+    # Orbax and its kin log every file at this level.
+    logging.get_absl_handler().addFilter(_ours)
+    try:
+      main()
+    except (ValueError, FloatingPointError, FileNotFoundError) as error:
+      if logging.level_debug():
+        raise
+      _fail(str(error))
+    except KeyboardInterrupt:
+      print('\nInterrupted; the same command continues.', file=sys.stderr)
+      sys.exit(130)
+
+  app.run(guarded, flags_parser=_parse_flags)
+
+
+def _ours(record) -> bool:
+  ours = ('jowa_jax' in record.pathname, 'launch' in record.pathname)
+  return any(ours) or record.levelno >= logging.converter.STANDARD_WARNING
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+  """Parses flags; a config field that is unknown or mistyped is one line."""
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    _fail(str(error))
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    # What ml_collections raises on an override it cannot apply.
+    _fail(f'config override: {error}')
+
+
+def _fail(message: str) -> None:
+  print(f'{os.path.basename(sys.argv[0])}: error: {message}', file=sys.stderr)
+  sys.exit(2)

@@ -1,0 +1,28 @@
+"""The whole agent on real Atari in minutes: collect, train, evaluate, report.
+
+python -m launch.quickstart --workdir=runs/quickstart
+
+Running the same command again continues where it was interrupted.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from launch import common
+
+_CONFIG = config_flags.DEFINE_config_file('config', 'configs/quickstart.py')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept.')
+_PROGRESS = flags.DEFINE_bool('progress', True, 'Show progress bars.')
+
+
+def main() -> None:
+  # Imported late: it brings in everything, and flag errors come faster.
+  from jowa_jax.quickstart import quickstart
+
+  page = quickstart(_CONFIG.value.to_dict(), _WORKDIR.value, _PROGRESS.value)
+  print(f'\nThe report is in {page}')
+
+
+if __name__ == '__main__':
+  flags.mark_flag_as_required('workdir')
+  common.run(main)
