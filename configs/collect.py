@@ -1,23 +1,23 @@
-"""What `launch.collect` plays: `configs/collect.py:quickstart|smoke`."""
+"""What `launch.collect` plays: `configs/collect.py:default|smoke`."""
 
 import ml_collections
 
 
-def get_config(arg: str = 'quickstart') -> ml_collections.ConfigDict:
+def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   """Returns the configuration of a variant.
 
   Raises:
     ValueError: the variant is unknown.
   """
-  if arg not in ('quickstart', 'smoke'):
-    raise ValueError(f"Variant {arg!r} is unknown: 'quickstart' or 'smoke'")
+  if arg not in ('default', 'smoke'):
+    raise ValueError(f"Variant {arg!r} is unknown: 'default' or 'smoke'")
   config = ml_collections.ConfigDict()
   # Games separated by commas, or a list of games.py such as 'pretrain'.
   config.games = 'Assault,Carnival'
   # The share of random decisions of each checkpoint, from poor to good.
   config.epsilons = (1.0, 0.5, 0.2, 0.05)
   # Decisions played for each checkpoint.
-  config.steps_per_checkpoint = 3000
+  config.steps_per_checkpoint = 2500
   config.seed = 0
   # The number in the name of the data set.
   config.run = 1

@@ -13,7 +13,9 @@ SIZES = {
 }
 
 
-def optimizer(learning_rate: float, weight_decay: float) -> ConfigDict:
+def optimizer(
+  learning_rate: float, weight_decay: float, warmup_steps: int = 0
+) -> ConfigDict:
   """One part's optimizer (Table 13)."""
   return ConfigDict(
     dict(
@@ -23,7 +25,7 @@ def optimizer(learning_rate: float, weight_decay: float) -> ConfigDict:
       b1=0.9,
       b2=0.999,
       eps=1e-8,
-      warmup_steps=0,  # linear warm-up
+      warmup_steps=warmup_steps,  # linear
     )
   )
 

@@ -5,8 +5,9 @@ and `meta` (step, stage, config and data identity as JSON). Acting needs the
 first alone.
 """
 
+import contextlib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -95,9 +96,7 @@ class Checkpoints:
     Raises:
       CheckpointError: there is none.
     """
-    step = self._find(step)
-    args = ocp.args.Composite(**{META: ocp.args.JsonRestore()})
-    return self._manager.restore(step, args=args)[META]
+    return self._restore(self._find(step), META, ocp.args.JsonRestore())
 
   def restore_variables(
     self,
@@ -126,18 +125,34 @@ class Checkpoints:
       restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
       partial_restore=partial,
     )
-    args = ocp.args.Composite(**{VARIABLES: restore})
-    restored = self._manager.restore(step, args=args)[VARIABLES]
+    restored = self._restore(step, VARIABLES, restore)
     return Variables(**{**_EMPTY, **restored})
 
   def restore_opt_state(
     self, template: Any, shardings: Any, step: int | None = None
   ) -> Any:
     """Restores the optimizer state of the stage the checkpoint was made in."""
-    args = ocp.args.Composite(
-      **{OPT_STATE: ocp.args.StandardRestore(_abstract(template, shardings))}
-    )
-    return self._manager.restore(self._find(step), args=args)[OPT_STATE]
+    restore = ocp.args.StandardRestore(_abstract(template, shardings))
+    return self._restore(self._find(step), OPT_STATE, restore)
+
+  def _restore(self, step: int, item: str, args: Any) -> Any:
+    with self._naming_damage(step):
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(**{item: args})
+      )
+      return restored[item]
+
+  @contextlib.contextmanager
+  def _naming_damage(self, step: int) -> Iterator[None]:
+    """Turns what Orbax raises on unreadable files into one clear error."""
+    try:
+      yield
+    except (ValueError, KeyError, OSError) as error:
+      raise CheckpointError(
+        f'The checkpoint of step {step} in {self._directory} is damaged or '
+        'incomplete: delete its directory to go on from the one before it '
+        f'({type(error).__name__}: {error})'
+      ) from error
 
   def _find(self, step: int | None) -> int:
     steps = self._manager.all_steps()
@@ -154,7 +169,8 @@ class Checkpoints:
     return max(steps) if step is None else step
 
   def _check_fit(self, step: int, wanted: dict[str, Any], partial: bool):
-    metadata = self._manager.item_metadata(step)[VARIABLES]
+    with self._naming_damage(step):
+      metadata = self._manager.item_metadata(step)[VARIABLES]
     found, wanted = _shapes(metadata.tree), _shapes(wanted)
     names = wanted.keys() if partial else found.keys() | wanted.keys()
     faults = [

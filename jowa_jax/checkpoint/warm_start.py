@@ -2,6 +2,9 @@
 
 from collections.abc import Sequence
 
+import jax
+import jax.numpy as jnp
+
 from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
 from jowa_jax.methods.base import Variables
 
@@ -44,4 +47,13 @@ def warm_start(
     restored = source.restore_variables(template, places, partial=True)
   finally:
     source.close()
-  return variables.replace(params={**variables.params, **restored.params})
+  # Slow copies start equal to what they are copies of.
+  copies = {
+    name: jax.tree.map(jnp.copy, value)
+    for name, value in restored.params.items()
+    if name in variables.targets
+  }
+  return variables.replace(
+    params={**variables.params, **restored.params},
+    targets={**variables.targets, **copies},
+  )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jowa_jax.data import episodes as episodes_lib
-from jowa_jax.data import pipeline, rlds_atari, tokens
+from jowa_jax.data import pipeline, tokens
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.sampler import Sampler
 from jowa_jax.types import Segment
@@ -73,6 +73,9 @@ class TrainingData:
         'No data set given: set data.directory to a directory of RLDS Atari '
         'data, such as one made by launch.collect'
       )
+    # TensorFlow is loaded where data is read, not where training is imported.
+    from jowa_jax.data import rlds_atari
+
     episodes = rlds_atari.load_episodes(
       config.directory, config.games, config.runs, config.checkpoints
     )

@@ -59,6 +59,13 @@ def _mtbc(config: Mapping[str, Any]) -> Method:
 
 
 _METHODS = {'jowa': _jowa, 'mtbc': _mtbc}
+_SHARED = ('tokenizer', 'backbone', 'heads', 'tokenizer_training')
+_SECTIONS = {'jowa': (*_SHARED, 'returns', 'losses'), 'mtbc': _SHARED}
+
+
+def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
+  """Returns the sections that a config's method reads."""
+  return _SECTIONS[config['method']]
 
 
 def make_method(config: Mapping[str, Any]) -> Method:

@@ -206,7 +206,7 @@ def world_action_losses(
 
 
 def _prediction_metrics(
-  config: WorldActionConfig, logits: WorldLogits, tokens, batch: Segment
+  logits: WorldLogits, tokens: chex.Array, batch: Segment
 ) -> Metrics:
   """Token accuracies on next frames, beside those of copying the last one."""
   # Predictions of frame t+1's tokens: token 0 from t's action, the rest from
@@ -303,7 +303,7 @@ def make_jowa(
       **tokenizer_lib.evaluate(tokenizer, params['tokenizer'], batch),
       **terms,
       **metrics,
-      **_prediction_metrics(model, logits, tokens, batch),
+      **_prediction_metrics(logits, tokens, batch),
     }
 
   return Method(

@@ -43,6 +43,20 @@ class TokenizerTraining:
   motion_weight: float = 0.0
   motion_threshold: float = 0.06
 
+  def __post_init__(self):
+    if self.frames_per_step < 1:
+      raise ValueError(f'frames_per_step={self.frames_per_step} is not >= 1')
+    if self.motion_weight < 0 or not 0 <= self.motion_threshold <= 1:
+      raise ValueError(
+        f'motion_weight={self.motion_weight} must not be negative and '
+        f'motion_threshold={self.motion_threshold} must be in [0, 1]'
+      )
+    if bool(self.restart_period) != bool(self.restart_until):
+      raise ValueError(
+        'restart_period and restart_until go together, got '
+        f'{self.restart_period} and {self.restart_until}'
+      )
+
   @property
   def replaces_codes(self) -> bool:
     return self.codebook_init_step > 0 or self.restart_period > 0
@@ -132,7 +146,9 @@ def tokenizer_losses(
 
 
 def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
-  """Returns the part that trains the tokenizer on a batch's valid frames.
+  """Returns the part that trains the tokenizer on frames of a batch.
+
+  Valid frames come first; padding is drawn only where they do not suffice.
 
   Raises:
     ValueError: the file of perceptual weights cannot be used.
@@ -142,13 +158,13 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     perceptual = lpips.load_params(training.perceptual_weights)
 
   def loss(variables: Variables, batch: Segment, key: chex.PRNGKey):
-    draw_key, dropout_key = jax.random.split(key)
+    draw_key, dropout_key, code_key = jax.random.split(key, 3)
     frames, tasks = _draw_frames(batch, training.frames_per_step, draw_key)
     weights = None
     if training.motion_weight:
       weights = losses.motion_weights(
         frames,
-        variables.extras[MEDIAN_FRAMES][tasks],
+        jnp.take(variables.extras[MEDIAN_FRAMES], tasks, axis=0),
         training.motion_weight,
         training.motion_threshold,
       )
@@ -171,7 +187,11 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     counts = jnp.bincount(out['tokens'].reshape(-1), length=config.vocab_size)
     metrics = {f'tokenizer/{name}': value for name, value in terms.items()}
     metrics['tokenizer/perplexity'] = losses.perplexity(counts)
-    carry = {'latents': out['latents'], 'code_counts': counts}
+    carry = {
+      'latents': out['latents'],
+      'code_counts': counts,
+      'code_key': code_key,
+    }
     return sum(terms.values()), Aux(metrics, carry)
 
   return Part(params=('tokenizer',), loss=loss)
@@ -222,8 +242,7 @@ def replace_codes(
 
   def draw(codebook):
     pool = carry['latents'].reshape(-1, codebook.shape[1])
-    key = jax.random.fold_in(jax.random.key(0), step)
-    row_key, noise_key = jax.random.split(key)
+    row_key, noise_key = jax.random.split(carry['code_key'])
     rows = jax.random.randint(row_key, (codebook.shape[0],), 0, pool.shape[0])
     noise = jax.random.normal(noise_key, codebook.shape)
     fresh = pool[rows] + training.restart_noise * noise

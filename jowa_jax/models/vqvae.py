@@ -273,7 +273,7 @@ class VQVAE(nn.Module):
 
   def embed(self, tokens: chex.Array) -> chex.Array:
     """Returns the codebook rows of tokens."""
-    return self.codebook[tokens]
+    return jnp.take(self.codebook, tokens, axis=0)
 
   def reconstruct(self, quantized: chex.Array) -> chex.Array:
     """Returns pixels in [-1, 1] (not clipped), [N, R, R] float32.

@@ -4,7 +4,6 @@ Resuming is starting again: the latest checkpoint says the step, the step says
 the stage and the batch, and batches are a pure function of (seed, step).
 """
 
-import dataclasses
 import hashlib
 import json
 import logging
@@ -21,10 +20,16 @@ from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.methods.base import Method, Variables
-from jowa_jax.methods.factory import make_method
+from jowa_jax.methods.factory import make_method, sections
 from jowa_jax.train import sharding
 from jowa_jax.train.metrics import MetricWriter, check_finite
-from jowa_jax.train.optimizer import OptimizerConfig
+from jowa_jax.train.settings import (
+  InitFrom,
+  MeshConfig,
+  RunConfig,
+  check_sections,
+  parse_stages,
+)
 from jowa_jax.train.state import (
   Stage,
   TrainState,
@@ -36,54 +41,6 @@ from jowa_jax.train.step import compile_step
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
-
-
-@dataclasses.dataclass(frozen=True)
-class RunConfig:
-  """How a run is run.
-
-  Attributes:
-    seed: of initialisation, data order and dropout.
-    batch_size: segments per step, over all devices.
-    log_every: steps between records of metrics.
-    save_every: steps between checkpoints; one is also saved as a stage ends.
-    keep_checkpoints: how many of the latest are kept.
-    evaluate_every: steps between evaluations on held-out segments; 0 never.
-    evaluate_batches: how many batches of them.
-  """
-
-  seed: int = 0
-  batch_size: int = 512
-  log_every: int = 100
-  save_every: int = 5000
-  keep_checkpoints: int = 3
-  evaluate_every: int = 0
-  evaluate_batches: int = 4
-
-
-def parse_stages(config: Mapping[str, Any]) -> tuple[Stage, ...]:
-  """Returns the stages of a config's `stages` section, in its `order`.
-
-  Raises:
-    ConfigError: a stage or the optimizer of one of its parts is missing.
-  """
-  section, stages = config['stages'], []
-  for name in section['order']:
-    if name not in section:
-      raise ConfigError(f'stages.order names {name}, but stages.{name} is not')
-    where, body = f'stages.{name}', section[name]
-    missing = [part for part in body['parts'] if part not in body]
-    if missing:
-      raise ConfigError(f'Missing section {where}.{missing[0]}')
-    optimizers = {
-      part: build(OptimizerConfig, body[part], f'{where}.{part}')
-      for part in body['parts']
-    }
-    unread = sorted(set(body) - {'steps', 'parts', *body['parts']})
-    if unread:
-      raise ConfigError(f'Unknown field {where}.{unread[0]}')
-    stages.append(Stage(name, int(body['steps']), optimizers))
-  return tuple(stages)
 
 
 class Run:
@@ -102,14 +59,21 @@ class Run:
     self.config = json.loads(json.dumps(config))
     self.workdir = pathlib.Path(workdir)
     self.method: Method = make_method(self.config)
-    self.stages = parse_stages(self.config)
-    for stage in self.stages:
-      check_stage(self.method, stage)
+    check_sections(self.config, sections(self.config))
+    self.stages = parse_stages(self.config['stages'])
     self._run = build(RunConfig, self.config['run'], 'run')
     self._data = build(DataConfig, self.config['data'], 'data')
+    self._init_from = build(InitFrom, self.config['init_from'], 'init_from')
+    mesh = build(MeshConfig, self.config['mesh'], 'mesh')
+    self._rules = mesh.rules
+    try:
+      for stage in self.stages:
+        check_stage(self.method, stage)
+      self._mesh = sharding.make_mesh(mesh.axes)
+      sharding.check_rules(self._rules, self._mesh)
+    except ValueError as error:
+      raise ConfigError(str(error)) from error
     self._evaluate_batch = jax.jit(self.method.evaluate)
-    self._rules = dict(self.config['mesh']['rules'])
-    self._mesh = sharding.make_mesh(self.config['mesh']['axes'])
     data_size = self._mesh.shape['data']
     if self._run.batch_size % data_size:
       raise ConfigError(
@@ -140,12 +104,13 @@ class Run:
       DataError: the data cannot be used, or is not what the run began with.
       FloatingPointError: a metric is not finite.
     """
-    self._claim_directory()
+    self._check_directory()
+    # Before anything is written: a wrong path must not claim the directory.
+    data = self.load_data()
     checkpoints = Checkpoints(
       self.workdir / CHECKPOINTS, self._run.keep_checkpoints
     )
     done = checkpoints.latest_step() or 0
-    data = self.load_data()
     writer = MetricWriter(self.workdir, done)
     try:
       return self._train(data, checkpoints, writer, done, progress, on_step)
@@ -166,8 +131,8 @@ class Run:
       self._run.seed,
     )
 
-  def _claim_directory(self):
-    """Writes the config, or checks it against the one that is there."""
+  def _check_directory(self):
+    """Raises ConfigError if the directory holds a run with another config."""
     path = self.workdir / CONFIG
     if path.exists():
       changed = differences(json.loads(path.read_text()), self.config)
@@ -177,8 +142,9 @@ class Run:
           f'{self.workdir} holds a run with another config; give another '
           f'directory or restore these fields:\n  {lines}'
         )
-      return
-    self.workdir.mkdir(parents=True, exist_ok=True)
+
+  def _write_config(self):
+    path = self.workdir / CONFIG
     temporary = path.with_suffix('.tmp')
     temporary.write_text(json.dumps(self.config, indent=2))
     temporary.replace(path)
@@ -195,8 +161,15 @@ class Run:
       self._check_data(checkpoints.meta(done), data)
       variables = checkpoints.restore_variables(variables, shardings, done)
       logging.info('Resuming %s at step %d', self.workdir, done)
-    elif self.config['init_from']['checkpoints']:
-      variables = warm_start(variables, shardings, **self.config['init_from'])
+    elif self._init_from.checkpoints:
+      variables = warm_start(
+        variables,
+        shardings,
+        checkpoints=self._init_from.checkpoints,
+        params=self._init_from.params,
+      )
+    # From here on the directory is this run's.
+    self._write_config()
     begin = 0
     with tqdm.tqdm(
       total=self.total_steps,
@@ -270,9 +243,12 @@ class Run:
       state, metrics = step_fn(state, batch)
       session.bar.update()
       last = step == end
-      if last or step % self._run.log_every == 0:
+      logs = last or step % self._run.log_every == 0
+      saves = last or step % self._run.save_every == 0
+      if logs or saves:
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         check_finite(step, values, session.checkpoints.latest_step())
+      if logs:
         seconds = time.monotonic() - clock
         values['steps_per_second'] = (step - logged) / seconds
         if self._evaluates(step, last):
@@ -282,7 +258,7 @@ class Run:
           {k: f'{values[f"loss/{k}"]:.3f}' for k in stage.optimizers}
         )
         clock, logged = time.monotonic(), step
-      if last or step % self._run.save_every == 0:
+      if saves:
         self._save(step, stage, state, session)
       session.on_step(step)
     return state.variables

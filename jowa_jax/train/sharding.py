@@ -42,7 +42,7 @@ def make_mesh(
     sizes[free[0]] = len(devices) // taken
   if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
     raise ValueError(
-      f'mesh axes {dict(axes)} do not multiply to {len(devices)} devices'
+      f'mesh.axes {dict(axes)} do not multiply to {len(devices)} devices'
     )
   return Mesh(np.array(devices).reshape(tuple(sizes.values())), tuple(sizes))
 
@@ -77,6 +77,16 @@ def _leaf_sharding(leaf: Any, mesh: Mesh, rules: Rules) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(*spec))
 
 
+def check_rules(rules: Rules, mesh: Mesh) -> None:
+  """Raises ValueError if a rule names an axis that the mesh lacks."""
+  for name, axis in rules.items():
+    if axis and axis not in mesh.shape:
+      raise ValueError(
+        f'mesh.rules.{name} names the axis {axis!r}; the mesh has '
+        f'{list(mesh.shape)}'
+      )
+
+
 def tree_shardings(boxed: Params, mesh: Mesh, rules: Rules) -> Params:
   """Returns the sharding of every array of a tree with named axes.
 
@@ -88,12 +98,7 @@ def tree_shardings(boxed: Params, mesh: Mesh, rules: Rules) -> Params:
   Raises:
     ValueError: a rule names an axis that the mesh lacks.
   """
-  unknown = {axis for axis in rules.values() if axis} - set(mesh.shape)
-  if unknown:
-    raise ValueError(
-      f'mesh rules name the axes {sorted(unknown)}; the mesh has '
-      f'{list(mesh.shape)}'
-    )
+  check_rules(rules, mesh)
   return jax.tree.map(
     lambda leaf: _leaf_sharding(leaf, mesh, rules),
     boxed,

@@ -1,0 +1,152 @@
+"""What a training run reads, on real play."""
+
+import json
+
+import numpy as np
+import pytest
+
+from jowa_jax import games
+from jowa_jax.data.episodes import DataError
+from jowa_jax.data.training import DataConfig, TrainingData
+
+GAMES = ('Assault', 'Carnival')
+
+
+def _data(directory, held_out=0.0, length=8, batch_size=4, seed=0, **options):
+  config = DataConfig(
+    str(directory), GAMES, held_out_fraction=held_out, **options
+  )
+  return TrainingData(config, length, batch_size, seed)
+
+
+@pytest.fixture(scope='module')
+def split(atari_data_dir):
+  return _data(atari_data_dir, held_out=0.3)
+
+
+def _batches(data, start, stop):
+  return list(data.batches(start, stop, put=lambda batch: batch))
+
+
+def _assert_same(ours, theirs):
+  for name in ('observations', 'actions', 'rewards', 'ends', 'mask', 'task'):
+    np.testing.assert_array_equal(
+      getattr(ours, name), getattr(theirs, name), err_msg=name
+    )
+
+
+def test_batches_depend_on_the_seed_and_the_step_alone(atari_data_dir):
+  data = _data(atari_data_dir)
+  whole = _batches(data, 0, 6)
+  assert len(whole) == 6
+  # A run that resumes at step 3 reads with other objects.
+  for ours, theirs in zip(
+    _batches(_data(atari_data_dir), 3, 6), whole[3:], strict=True
+  ):
+    _assert_same(ours, theirs)
+  (other,) = _batches(_data(atari_data_dir, seed=1), 0, 1)
+  assert (other.observations != whole[0].observations).any()
+  assert whole[0].observations.shape == (4, 8, 84, 84)
+  assert whole[0].observations.dtype == np.uint8
+  assert whole[0].actions.dtype == np.int32
+
+
+def test_batches_pass_through_put_and_may_be_none(atari_data_dir):
+  data = _data(atari_data_dir)
+  shapes = list(data.batches(0, 2, put=lambda batch: batch.mask.shape))
+  assert shapes == [(4, 8)] * 2
+  assert _batches(data, 5, 5) == []
+
+
+def test_batches_hold_legal_actions_of_their_games(atari_data_dir):
+  seen = set()
+  for batch in _batches(_data(atari_data_dir), 0, 8):
+    legal = games.legal_mask()[batch.task]
+    rows = np.arange(len(batch.task))[:, None]
+    assert legal[rows, batch.actions][batch.mask].all()
+    seen |= set(batch.task.tolist())
+  assert seen == {games.task_id(game) for game in GAMES}
+
+
+def test_balanced_batches_hold_games_equally_often(atari_data_dir):
+  data = _data(atari_data_dir, balance_games=True)
+  for batch in _batches(data, 0, 3):
+    counts = np.unique(batch.task, return_counts=True)[1]
+    assert counts.tolist() == [2, 2]
+
+
+def test_held_out_episodes_are_not_trained_on(split):
+  train = {episode.episode_id for episode in split.train.episodes}
+  held_out = {episode.episode_id for episode in split.held_out.episodes}
+  assert train and held_out and not train & held_out
+  assert train | held_out == {e.episode_id for e in split.episodes}
+  for batch in _batches(split, 0, 5):
+    assert set(batch.episode_id.tolist()) <= train
+  for batch in split.held_out_batches(3):
+    assert set(batch.episode_id.tolist()) <= held_out
+
+
+def test_held_out_batches_are_fixed_and_spread(split):
+  batches = split.held_out_batches(2)
+  assert len(batches) == 2
+  tasks = {games.task_id(game) for game in GAMES}
+  for ours, theirs in zip(batches, split.held_out_batches(2), strict=True):
+    _assert_same(ours, theirs)
+    assert set(ours.task.tolist()) == tasks
+  # No segment comes twice: they do not overlap.
+  places = [
+    (episode, t)
+    for batch in batches
+    for episode, t in zip(batch.episode_id, batch.t, strict=True)
+  ]
+  assert len(set(places)) == len(places) == 8
+  many = split.held_out_batches(10_000)
+  assert len(many) == split.held_out.num_segments // 4
+
+
+def test_few_held_out_segments_make_one_smaller_batch(atari_data_dir):
+  data = _data(atari_data_dir, held_out=0.3, batch_size=10_000)
+  (batch,) = data.held_out_batches(4)
+  assert len(batch.task) == data.held_out.num_segments
+
+
+def test_nothing_held_out(atari_data_dir):
+  assert _data(atari_data_dir).held_out_batches(4) == []
+
+
+def test_statistics_are_of_the_training_episodes(split):
+  medians = split.statistics['median_frames']
+  assert medians.shape == (60, 84, 84) and medians.dtype == np.uint8
+  tasks = [games.task_id(game) for game in GAMES]
+  assert all(medians[task].any() for task in tasks)
+  assert not np.delete(medians, tasks, axis=0).any()
+
+
+def test_identity_is_json_and_tells_splits_apart(split, atari_data_dir):
+  identity = json.loads(json.dumps(split.identity))
+  assert identity == json.loads(
+    json.dumps(_data(atari_data_dir, held_out=0.3).identity)
+  )
+  whole = _data(atari_data_dir)
+  assert whole.identity['checksum'] != identity['checksum']
+  assert set(whole.identity['games']) == set(GAMES)
+  part = _data(atari_data_dir, checkpoints=(0,))
+  assert {
+    name for game in part.identity['games'].values() for name in game
+  } == {'run_1/checkpoint_00'}
+
+
+def test_no_directory_says_what_to_set():
+  with pytest.raises(DataError, match='set data.directory'):
+    _data('')
+
+
+def test_missing_directory_is_named(tmp_path):
+  with pytest.raises(DataError, match='nowhere'):
+    _data(tmp_path / 'nowhere')
+
+
+def test_game_that_is_not_there_is_named(atari_data_dir):
+  config = DataConfig(str(atari_data_dir), ('Assault', 'Pong'))
+  with pytest.raises(DataError, match='Pong'):
+    TrainingData(config, 8, 4, 0)

@@ -1,0 +1,118 @@
+"""What a user mistypes ends in one clear line and changes nothing on disk."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def launch(script, *flags):
+  return subprocess.run(
+    [sys.executable, '-m', f'launch.{script}', *flags],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+    check=False,
+  )
+
+
+TRAIN = ('--config=configs/jowa.py:smoke', '--workdir={tmp}/run')
+CASES = {
+  'unknown config field': (
+    'train',
+    (*TRAIN, '--config.backbone.widht=4'),
+    ['backbone', 'widht'],
+  ),
+  'wrong type': (
+    'train',
+    (*TRAIN, '--config.run.batch_size=many'),
+    ['batch_size', 'many'],
+  ),
+  'unknown size': (
+    'train',
+    ('--config=configs/jowa.py:41m', '--workdir={tmp}/run'),
+    ["'41m'", '40m'],
+  ),
+  'no data set given': ('train', TRAIN, ['data.directory', 'launch.collect']),
+  'missing data set': (
+    'train',
+    (*TRAIN, '--config.data.directory={tmp}/none'),
+    ['{tmp}/none'],
+  ),
+  'missing flag': ('train', TRAIN[:1], ['--workdir']),
+  'unknown game': (
+    'evaluate',
+    ('--games=Asault', '--output={tmp}/x.jsonl'),
+    ['Asault', 'Assault'],
+  ),
+  'missing checkpoint': (
+    'evaluate',
+    ('--games=Assault', '--checkpoint={tmp}/none', '--output={tmp}/x.jsonl'),
+    ['{tmp}/none', 'does not exist'],
+  ),
+  'planner without agent': (
+    'evaluate',
+    ('--games=Assault', '--planner=beam', '--output={tmp}/x.jsonl'),
+    ['--planner', '--checkpoint'],
+  ),
+  'zero rollouts': (
+    'evaluate',
+    ('--games=Assault', '--rollouts=0', '--output={tmp}/x.jsonl'),
+    ['rollouts'],
+  ),
+  'nothing to report on': ('report', ('--workdir={tmp}/none',), ['{tmp}/none']),
+  'unknown game to collect': (
+    'collect',
+    ('--output={tmp}/data', '--config.games=Pongg'),
+    ['Pongg'],
+  ),
+  'a stray argument': (
+    'quickstart',
+    ('--workdir={tmp}/q', 'smoke'),
+    ['smoke', '--name=x'],
+  ),
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_mistakes_are_named(case, tmp_path):
+  script, flags, words = CASES[case]
+  done = launch(script, *(flag.format(tmp=tmp_path) for flag in flags))
+  assert done.returncode == 2, done.stderr
+  message = done.stderr.strip().splitlines()[-1]
+  assert 'Traceback' not in done.stderr
+  for word in words:
+    assert word.format(tmp=tmp_path) in done.stderr, message
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_of_another_game_is_refused(atari_data_dir, tmp_path):
+  done = launch(
+    'train',
+    '--config=configs/mtbc.py:smoke',
+    f'--workdir={tmp_path}/run',
+    f'--config.data.directory={atari_data_dir}',
+    "--config.data.games=('Pong',)",
+  )
+  assert done.returncode == 2
+  assert 'Pong' in done.stderr and 'Assault' in done.stderr
+  assert 'Traceback' not in done.stderr
+
+
+def test_random_play_is_evaluated(tmp_path):
+  output = tmp_path / 'random.jsonl'
+  done = launch(
+    'evaluate',
+    '--games=Assault',
+    '--rollouts=2',
+    '--max_frames=200',
+    f'--output={output}',
+    '--noprogress',
+  )
+  assert done.returncode == 0, done.stderr
+  assert len(output.read_text().splitlines()) == 2
+  assert 'Assault: mean score' in done.stdout

@@ -1,0 +1,214 @@
+"""Dreaming and planning with a real, small, random model."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jowa_jax import games
+from jowa_jax.models import world_action
+from jowa_jax.models.heads import HeadSizes
+from jowa_jax.models.transformer import BackboneConfig
+from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
+from jowa_jax.plan.beam import beam_search
+from jowa_jax.plan.dream import world_model
+from tests.models import random_params
+
+CONFIG = WorldActionConfig(
+  backbone=BackboneConfig(
+    num_layers=2,
+    width=16,
+    num_heads=2,
+    vocab_size=13,
+    tokens_per_frame=3,
+    max_blocks=6,
+  ),
+  heads=HeadSizes(num_heads=2, width=12),
+  returns=ReturnConfig(num_atoms=5, v_min=-2.0, v_max=2.0),
+)
+CONTEXT, HORIZON = 4, 2
+TASKS = np.array(
+  [games.task_id(name) for name in ('Pong', 'Assault', 'Zaxxon', 'Freeway')],
+  np.int32,
+)
+COUNT = np.array([1, 4, 2, 3], np.int32)
+
+
+@pytest.fixture(scope='module')
+def params():
+  """Random, and large enough for dreams that differ from place to place."""
+  return random_params.like(
+    lambda key: world_action.init(CONFIG, key), std=0.25
+  )
+
+
+def contexts(seed):
+  rng = np.random.default_rng(seed)
+  envs = len(TASKS)
+  tokens = rng.integers(0, 13, (envs, CONTEXT, 3)).astype(np.int32)
+  actions = rng.integers(0, 18, (envs, CONTEXT)).astype(np.int32)
+  return tokens, actions
+
+
+def plan(params, tokens, actions, count, tasks, width=3):
+  hidden, cache = world_action.prefill(
+    CONFIG.backbone,
+    params['backbone'],
+    tokens,
+    actions,
+    count,
+    tasks,
+    extra_blocks=HORIZON,
+  )
+  return beam_search(
+    world_model(CONFIG, params, tasks),
+    world_action.q_values(CONFIG, params['q_heads'], hidden),
+    cache,
+    jnp.asarray(games.legal_mask())[tasks],
+    width=width,
+    horizon=HORIZON,
+    gamma=CONFIG.returns.gamma,
+  )
+
+
+jitted_plan = jax.jit(plan)
+
+
+@jax.jit
+def whole(params, ids, tasks):
+  """Everything the model says of padded ids [B, tokens], without a cache."""
+  blocks = ids.reshape(ids.shape[0], -1, CONFIG.backbone.block_size)
+  hidden = world_action.hidden_states(
+    CONFIG.backbone,
+    params['backbone'],
+    blocks[..., :-1],
+    blocks[..., -1],
+    tasks,
+  )
+  logits = world_action.world_logits(
+    CONFIG.backbone, params['world_heads'], hidden
+  )
+  read = world_action.at_last_observation(CONFIG.backbone, hidden)
+  return logits, world_action.q_values(CONFIG, params['q_heads'], read)
+
+
+def greedy_dream(params, tokens, actions, path, task):
+  """Uncached, token by token: (frames, reward, Q) after each action."""
+  blocks = [[*frame, act] for frame, act in zip(tokens, actions, strict=True)]
+  blocks[-1][-1] = path[0]
+  steps = []
+
+  def run(last):
+    ids = np.zeros((1, CONFIG.backbone.max_tokens), np.int32)
+    known = np.concatenate([*blocks, last]).astype(np.int32)
+    ids[0, : len(known)] = known  # later places are not read
+    return whole(params, ids, np.array([task]))
+
+  for i in range(len(path)):
+    at, frame = len(blocks) - 1, []
+    logits, _ = run([])
+    reward = int(np.argmax(logits.rewards[0, at])) - 1
+    frame.append(int(np.argmax(logits.observations[0, at, -1])))
+    for k in range(1, 3):
+      logits, _ = run(frame)
+      frame.append(int(np.argmax(logits.observations[0, at + 1, k - 1])))
+    _, q = run(frame)
+    steps.append((frame, reward, np.asarray(q[0, at + 1])))
+    if i + 1 < len(path):
+      blocks.append([*frame, path[i + 1]])
+  return steps
+
+
+def test_dreams_equal_uncached_greedy_decoding(params):
+  tokens, actions = contexts(0)
+  found = jax.tree.map(
+    np.asarray, jitted_plan(params, tokens, actions, COUNT, TASKS)
+  )
+  frames, rewards = set(), set()
+  for env in range(len(TASKS)):
+    legal = games.legal_mask()[TASKS[env]]
+    for leaf in range(2):
+      steps = greedy_dream(
+        params,
+        tokens[env, -COUNT[env] :],
+        actions[env, -COUNT[env] :],
+        found.paths[env, leaf].tolist(),
+        TASKS[env],
+      )
+      np.testing.assert_array_equal(
+        found.tokens[env, leaf], [step[0] for step in steps]
+      )
+      np.testing.assert_array_equal(
+        found.rewards[env, leaf], [step[1] for step in steps]
+      )
+      gamma = CONFIG.returns.gamma
+      total = steps[0][1] + gamma * steps[1][1]
+      value = gamma**2 * steps[1][2][legal].max()
+      np.testing.assert_allclose(
+        found.scores[env, leaf], total + value, atol=1e-4
+      )
+      frames |= {tuple(step[0]) for step in steps}
+      rewards |= {step[1] for step in steps}
+  # The dreams have something in them to get wrong.
+  assert len(frames) > 4 and len(rewards) > 1
+
+
+def test_batch_of_environments_equals_a_loop(params):
+  """Other games and context lengths in the batch change nothing."""
+  tokens, actions = contexts(1)
+  together = jitted_plan(params, tokens, actions, COUNT, TASKS)
+  for env in range(len(TASKS)):
+    one = slice(env, env + 1)
+    alone = jitted_plan(
+      params, tokens[one], actions[one], COUNT[one], TASKS[one]
+    )
+    row = jax.tree.map(lambda x: x[one], together)  # noqa: B023
+    for name in ('scores', 'reward_sums', 'rewards'):
+      np.testing.assert_allclose(row[name], alone[name], atol=1e-4)
+    for name in ('action', 'paths', 'tokens'):
+      np.testing.assert_array_equal(row[name], alone[name])
+
+
+def test_context_before_a_rows_start_is_not_read(params):
+  tokens, actions = contexts(2)
+  base = jitted_plan(params, tokens, actions, COUNT, TASKS)
+  for env, count in enumerate(COUNT):
+    tokens[env, : CONTEXT - count] = 0
+    actions[env, : CONTEXT - count] = 0
+  actions[:, -1] = 17  # yet to be chosen
+  again = jitted_plan(params, tokens, actions, COUNT, TASKS)
+  np.testing.assert_array_equal(base.paths, again.paths)
+  np.testing.assert_allclose(base.scores, again.scores, atol=1e-5)
+
+
+def test_planner_traces_once_whatever_the_contexts(params):
+  jitted_plan(params, *contexts(0), COUNT, TASKS)
+  traces = jitted_plan._cache_size()
+  for seed in range(1, 4):
+    jitted_plan(
+      params, *contexts(seed), np.roll(COUNT, seed), np.roll(TASKS, seed)
+    )
+  assert jitted_plan._cache_size() == traces
+
+
+def test_half_precision_plans_finite_scores(params):
+  config = dataclasses.replace(
+    CONFIG, backbone=dataclasses.replace(CONFIG.backbone, dtype='bfloat16')
+  )
+  tokens, actions = contexts(3)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def dream(config, params):
+    _, cache = world_action.prefill(
+      config.backbone, params['backbone'], tokens, actions, COUNT, TASKS, 1
+    )
+    return world_model(config, params, TASKS).dream(cache, actions[:, -1])
+
+  got = dream(config, params)
+  assert got.cache.keys[0].dtype == jnp.bfloat16
+  assert got.q.dtype == jnp.float32 and np.isfinite(got.q).all()
+  assert got.tokens.shape == (4, 3)
+  assert (got.tokens >= 0).all() and (got.tokens < 13).all()

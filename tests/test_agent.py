@@ -1,0 +1,121 @@
+"""An agent loaded from a checkpoint."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+import jowa_jax
+from configs import jowa
+from jowa_jax import games
+from jowa_jax.checkpoint.manager import CheckpointError
+from jowa_jax.data import rlds_atari
+from jowa_jax.eval import world_model
+from jowa_jax.train.run import Run
+
+
+@pytest.fixture(scope='module')
+def run_dir(atari_data_dir, tmp_path_factory):
+  config = jowa.get_config('smoke').unlock()
+  config.data.directory = str(atari_data_dir)
+  config.data.games = ('Assault', 'Carnival')
+  config.run.batch_size = 4
+  for name in config.stages.order:
+    config.stages[name].steps = 2
+  directory = tmp_path_factory.mktemp('run')
+  Run(config.to_dict(), directory).train(progress=False)
+  return directory
+
+
+@pytest.fixture(scope='module')
+def agent(run_dir):
+  return jowa_jax.load(run_dir)
+
+
+def frames(count, seed=0):
+  rng = np.random.default_rng(seed)
+  return rng.integers(0, 256, (count, 84, 84)).astype(np.uint8)
+
+
+@pytest.mark.parametrize('options', [{}, dict(planner='beam', horizon=1)])
+def test_acts_legally_for_several_games(agent, options):
+  names = ['Assault', 'Carnival', 'Assault']
+  agent.begin(names, epsilon=0.5, **options)
+  for step in range(3):
+    actions = agent.act(frames(3, step))
+    assert actions.dtype == np.int32
+    for game, action in zip(names, actions, strict=True):
+      assert action in games.LEGAL_ACTIONS[game]
+
+
+def test_same_seed_same_actions(agent):
+  def play():
+    agent.begin(['Assault'] * 2, seed=3, epsilon=0.5)
+    return [agent.act(frames(2, step)).tolist() for step in range(3)]
+
+  assert play() == play()
+
+
+def test_load_finds_the_run_and_its_checkpoints(run_dir, agent):
+  assert agent.step == 4
+  inner = jowa_jax.load(run_dir / 'checkpoints', step=4)
+  np.testing.assert_array_equal(
+    inner.variables.params['tokenizer']['codebook'],
+    agent.variables.params['tokenizer']['codebook'],
+  )
+  assert inner.config == json.loads((run_dir / 'config.json').read_text())
+
+
+def test_errors(agent, run_dir, tmp_path):
+  fresh = jowa_jax.load(run_dir)
+  with pytest.raises(ValueError, match='agent.begin'):
+    fresh.act(frames(1))
+  agent.begin(['Assault'])
+  with pytest.raises(ValueError, match=r'\(1, 84, 84\)'):
+    agent.act(frames(2))
+  with pytest.raises(ValueError, match='Asault'):
+    agent.begin(['Asault'])
+  with pytest.raises(CheckpointError, match='does not exist'):
+    jowa_jax.load(tmp_path / 'none')
+  with pytest.raises(CheckpointError, match='No checkpoint of step 3'):
+    jowa_jax.load(run_dir, step=3)
+  assert not (tmp_path / 'none').exists()
+
+
+def test_a_damaged_checkpoint_is_an_error(run_dir, tmp_path):
+  broken = tmp_path / 'run'
+  shutil.copytree(run_dir, broken)
+  for path in (broken / 'checkpoints' / '4' / 'variables').rglob('*'):
+    if path.is_file():
+      path.write_bytes(path.read_bytes()[:10])
+  with pytest.raises(CheckpointError, match='step 4.*damaged'):
+    jowa_jax.load(broken)
+
+
+def test_model_quality_on_real_episodes(agent, full_episodes_dir):
+  episodes = rlds_atari.load_episodes(full_episodes_dir, ('Carnival',))
+  metrics, pictures = world_model.reconstruct(agent, episodes, 16)['Carnival']
+  assert pictures.frames.shape == pictures.reconstructions.shape
+  moving = np.abs(pictures.frames.astype(int) - pictures.median.astype(int))
+  assert metrics['moving_pixel_error'] > 0 and moving.any()
+  assert 1 <= metrics['perplexity'] <= metrics['codes_used'] <= 32
+
+  metrics, pictures = world_model.dream(agent, episodes, 2, 8)['Carnival']
+  assert pictures.real.shape == pictures.dreamed.shape
+  np.testing.assert_array_equal(pictures.real[:, 0], pictures.dreamed[:, 0])
+  changed = metrics['changed_token_share']
+  assert metrics['copy_token_accuracy'] == pytest.approx(1 - changed)
+  right = metrics['token_accuracy']
+  assert right == pytest.approx(
+    changed * metrics['changed_token_accuracy']
+    + (1 - changed) * (1 - metrics['false_change_share'])
+  )
+
+
+def test_majority_accuracy(full_episodes_dir):
+  episodes = rlds_atari.load_episodes(full_episodes_dir, ('Carnival',))
+  accuracy = world_model.majority_accuracy(episodes[:1], episodes[1:])
+  counts = np.bincount(episodes[0].actions)
+  others = np.concatenate([e.actions for e in episodes[1:]])
+  assert accuracy == {'Carnival': np.mean(others == counts.argmax())}

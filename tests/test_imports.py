@@ -1,0 +1,112 @@
+"""Packages import upwards only, and training needs no TensorFlow."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / 'jowa_jax'
+# A package may import itself and what stands before it.
+ORDER = (
+  'games',
+  'types',
+  'configuration',
+  'models',
+  'losses',
+  'plan',
+  'methods',
+  'data',
+  'checkpoint',
+  'train',
+  'agent',
+  'eval',
+  'collect',
+  'report',
+  'bench',
+  'quickstart',
+)
+TENSORFLOW = ('tensorflow', 'tensorflow_datasets', 'rlds', 'reverb')
+# Where only JAX and its companions are installed.
+WITHOUT_TENSORFLOW = (
+  'models',
+  'losses',
+  'plan',
+  'methods',
+  'checkpoint',
+  'train',
+)
+MODULES = sorted(PACKAGE.rglob('*.py'))
+
+
+def _name(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(part for part in parts if part != '__init__')
+
+
+def _imports(path):
+  """Yields (line, full name) of all imports, those in functions included."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      for alias in node.names:
+        yield node.lineno, alias.name
+    elif isinstance(node, ast.ImportFrom):
+      assert not node.level, f'{path}:{node.lineno}: a relative import'
+      for alias in node.names:
+        yield node.lineno, f'{node.module}.{alias.name}'
+
+
+def _package(name):
+  parts = name.split('.')
+  return parts[1] if len(parts) > 1 else ''
+
+
+def test_the_order_names_every_package():
+  found = {_package(_name(path)) for path in MODULES} - {''}
+  assert found <= set(ORDER), found - set(ORDER)
+  assert set(WITHOUT_TENSORFLOW) <= found
+
+
+@pytest.mark.parametrize('path', MODULES, ids=_name)
+def test_imports_go_upwards_only(path):
+  package = _package(_name(path))
+  if not package:
+    return  # `jowa_jax` itself may offer names of all packages.
+  for line, name in _imports(path):
+    top = name.split('.')[0]
+    assert top not in ('configs', 'launch', 'tests'), f'{path}:{line}: {name}'
+    if top == 'jowa_jax':
+      allowed = ORDER[: ORDER.index(package) + 1]
+      assert _package(name) in allowed, f'{path}:{line}: {package} <- {name}'
+
+
+@pytest.mark.parametrize('path', MODULES, ids=_name)
+def test_tensorflow_is_imported_in_data_and_collect_alone(path):
+  if _package(_name(path)) in ('data', 'collect'):
+    return
+  for line, name in _imports(path):
+    assert name.split('.')[0] not in TENSORFLOW, f'{path}:{line}: {name}'
+    assert 'tf_libraries' not in name, f'{path}:{line}: {name}'
+
+
+def test_training_imports_where_tensorflow_and_ale_are_missing():
+  modules = [
+    _name(path)
+    for path in MODULES
+    if _package(_name(path)) in WITHOUT_TENSORFLOW
+  ]
+  assert len(modules) > 20
+  code = f"""
+import importlib, sys
+for name in {(*TENSORFLOW, 'ale_py', 'gymnasium')!r}:
+  sys.modules[name] = None  # importing it is an ImportError
+for name in {modules!r}:
+  importlib.import_module(name)
+print('imported')
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert done.stdout.strip() == 'imported', done.stderr[-3000:]

@@ -1,0 +1,132 @@
+"""Run by test_sharding in a process with eight virtual devices.
+
+Usage: eight_devices.py <data directory> <compilation cache> [all]
+
+Prints one line of JSON. `all` also trains the tokenizer, and with the model's
+axis sharded.
+"""
+
+import json
+import logging
+import sys
+
+import jax
+import numpy as np
+
+from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.train import sharding, step
+from jowa_jax.train.run import Run
+from tests.train import helpers
+
+RULES = {'mlp': 'model', 'atoms': 'model', 'classes': 'model'}
+
+
+def config_of(data_dir, tokenizer):
+  """No dropout; all parts in one stage: one compilation covers the steps."""
+  config = helpers.tiny_config(
+    data_dir,
+    run__batch_size=8,
+    backbone__dropout=0.0,
+    backbone__attention_dropout=0.0,
+    heads__dropout=0.0,
+    tokenizer_training__frames_per_step=64,
+    tokenizer_training__codebook_init_step=0,
+    tokenizer_training__restart_period=0,
+  )
+  stage = config['stages']['stage2']
+  # Adam's first steps have the size of the learning rate whatever the
+  # gradient's, so that rounding would show in parameters: eps tames it.
+  stage['world_action']['eps'] = 1e-3
+  if tokenizer:
+    stage['tokenizer'] = {
+      **config['stages']['stage1']['tokenizer'],
+      'eps': 1e-3,
+    }
+    stage['parts'] = ('tokenizer', 'world_action')
+  return config
+
+
+def train(config, batches, mesh, rules):
+  """Takes a step per batch; returns the steps' metrics and the parameters."""
+  method, stage, state, places, mesh = helpers.begin(
+    config, 'stage2', mesh, rules
+  )
+  take = step.compile_step(method, stage, 0, 0, mesh, places)
+  place, losses = sharding.batch_sharding(mesh), []
+  for batch in batches:
+    state, metrics = take(state, jax.device_put(batch, place))
+    losses.append({name: float(value) for name, value in metrics.items()})
+  return losses, helpers.flat(state.variables.params)
+
+
+def largest_difference(ours, theirs):
+  """Over all arrays, relative to each array's largest entry."""
+  return max(
+    float(np.abs(ours[k] - theirs[k]).max() / np.abs(theirs[k]).max())
+    for k in theirs
+  )
+
+
+def specs(tree):
+  leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+  return {
+    jax.tree_util.keystr(path): list(leaf.sharding.spec)
+    for path, leaf in leaves
+  }
+
+
+def error(fn):
+  try:
+    fn()
+  except ValueError as raised:
+    return [type(raised).__name__, str(raised)]
+  return None
+
+
+def compare(config, batches, mesh, rules, losses, params):
+  others, values = train(config, batches, mesh, rules)
+  return {
+    'params': largest_difference(values, params),
+    'metrics': max(
+      abs(other[k] - one[k]) / max(abs(one[k]), 1e-3)
+      for other, one in zip(others, losses, strict=True)
+      for k in one
+    ),
+  }
+
+
+def main(data_dir, cache, also=None):
+  config = config_of(data_dir, tokenizer=also == 'all')
+  data = TrainingData(DataConfig(data_dir, helpers.GAMES), 2, 8, seed=0)
+  batches = list(data.batches(0, 3, put=lambda batch: batch))
+  with helpers.quick_compilation(cache):
+    one = sharding.make_mesh({'data': 1}, jax.devices()[:1])
+    losses, params = train(config, batches, one, {})
+    found = {'devices': len(jax.devices()), 'steps': len(losses)}
+    messages = []
+    handler = logging.Handler()
+    handler.emit = lambda record: messages.append(record.getMessage())
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    for name, axes, rules in (
+      ('data', {'data': -1}, {}),
+      ('model', {'data': -1, 'model': 2}, RULES),
+    ):
+      mesh = sharding.make_mesh(axes)
+      state = helpers.begin(config, 'stage2', mesh, rules)[2]
+      found[name] = {
+        'mesh': dict(mesh.shape),
+        'specs': specs(state.variables.params),
+        'moments': specs(state.opt_state),
+      }
+      if name == 'data' or also == 'all':
+        found[name] |= compare(config, batches, mesh, rules, losses, params)
+  found['log'] = messages
+  found['batch_error'] = error(
+    lambda: Run({**config, 'run': {**config['run'], 'batch_size': 4}}, 'none')
+  )
+  print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])

@@ -1,0 +1,163 @@
+"""The decay mask, the clip, the warm-up and Adam, against hand arithmetic."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import linen as nn
+
+from configs import jowa, mtbc
+from jowa_jax.methods.factory import make_method
+from jowa_jax.train.optimizer import (
+  OptimizerConfig,
+  decay_mask,
+  make_optimizer,
+)
+from tests.train import helpers
+
+
+def _mask(config):
+  variables = helpers.abstract_variables(make_method(config.to_dict()))
+  params = dict(nn.meta.unbox(variables).params)
+  # The tokenizer has an optimizer of its own, without decay.
+  params.pop('tokenizer')
+  return {path: bool(x) for path, x in helpers.flat(decay_mask(params)).items()}
+
+
+def _linear_layers(num_layers):
+  """The linear weights of the backbone."""
+  names = ['attn', 'mlp_0', 'mlp_2']
+  paths = set()
+  for i in range(num_layers):
+    layer = f"['backbone']['layer_{i}']"
+    for name in ('query', 'key', 'value', 'proj'):
+      paths.add(f"{layer}['{names[0]}']['{name}']['kernel']")
+    for name in names[1:]:
+      paths.add(f"{layer}['{name}']['kernel']")
+  return paths
+
+
+def _heads(group):
+  """All ten stacked parameters of the Q or policy heads."""
+  return {
+    f"['{group}']['{name}']"
+    for name in (
+      'dense_0_kernel',
+      'dense_0_bias',
+      'norm_0_scale',
+      'norm_0_bias',
+      'dense_1_kernel',
+      'dense_1_bias',
+      'norm_1_scale',
+      'norm_1_bias',
+      'dense_2_kernel',
+      'dense_2_bias',
+    )
+  }
+
+
+def test_decay_mask_of_jowa_is_exactly_linear_weights_and_q_heads():
+  mask = _mask(jowa.get_config('150m'))
+  world = {
+    f"['world_heads']['{head}']['{layer}']['kernel']"
+    for head in ('observations', 'rewards', 'ends')
+    for layer in ('dense_0', 'dense_2')
+  }
+  decayed = {path for path, decays in mask.items() if decays}
+  assert decayed == _linear_layers(12) | world | _heads('q_heads')
+  left = [path for path, decays in mask.items() if not decays]
+  # Embedding tables, layer norms' scales and biases, linear biases.
+  assert sum('embedding' in path for path in left) == 5
+  assert sum('ln' in path for path in left) == 12 * 4 + 2
+  biases = [path for path in left if path.endswith("['bias']")]
+  assert len(biases) == 12 * (6 + 2) + 1 + 6
+  assert len(left) == 5 + 12 * 2 + 1 + len(biases)
+
+
+def test_decay_mask_of_mtbc_is_exactly_linear_weights_and_policy_heads():
+  mask = _mask(mtbc.get_config('smoke'))
+  decayed = {path for path, decays in mask.items() if decays}
+  assert decayed == _linear_layers(2) | _heads('policy_heads')
+
+
+def _one_update(config, params, grads):
+  tx = make_optimizer(config)
+  updates, _ = tx.update(grads, tx.init(params), params)
+  return optax.apply_updates(params, updates)
+
+
+PARAMS = {
+  'backbone': {
+    'kernel': jnp.array([2.0, -4.0]),
+    'bias': jnp.array([2.0, -4.0]),
+  },
+  'q_heads': {'dense_0_bias': jnp.array([2.0, -4.0])},
+}
+
+
+def test_decay_is_decoupled_and_masked():
+  zeros = {
+    'backbone': {'kernel': jnp.zeros(2), 'bias': jnp.zeros(2)},
+    'q_heads': {'dense_0_bias': jnp.zeros(2)},
+  }
+  config = OptimizerConfig(learning_rate=0.1, weight_decay=0.5)
+  updated = _one_update(config, PARAMS, zeros)
+  shrunk = np.array([2.0, -4.0]) * (1 - 0.1 * 0.5)
+  np.testing.assert_allclose(updated['backbone']['kernel'], shrunk, rtol=1e-6)
+  np.testing.assert_array_equal(
+    updated['backbone']['bias'], PARAMS['backbone']['bias']
+  )
+  np.testing.assert_allclose(
+    updated['q_heads']['dense_0_bias'], shrunk, rtol=1e-6
+  )
+
+
+def test_without_decay_it_is_adam():
+  config = OptimizerConfig(learning_rate=0.1, weight_decay=0.0, clip=1e9)
+  tx, adam = make_optimizer(config), optax.adam(0.1)
+  params = expected = PARAMS
+  state, adam_state = tx.init(params), adam.init(params)
+  rng = np.random.default_rng(0)
+  for _ in range(3):
+    grads = {
+      group: {name: jnp.array(rng.normal(size=2)) for name in leaves}
+      for group, leaves in PARAMS.items()
+    }
+    updates, state = tx.update(grads, state, params)
+    params = optax.apply_updates(params, updates)
+    updates, adam_state = adam.update(grads, adam_state, expected)
+    expected = optax.apply_updates(expected, updates)
+  for path, value in helpers.flat(params).items():
+    np.testing.assert_allclose(
+      value, helpers.flat(expected)[path], rtol=1e-6, err_msg=path
+    )
+
+
+def test_clip_is_by_the_global_norm_before_the_moments():
+  # Norm 5 over both arrays; eps = 1 makes Adam's first step depend on size:
+  # lr * g / (|g| + 1).
+  params = {'a': {'bias': jnp.zeros(1)}, 'b': {'bias': jnp.zeros(1)}}
+  grads = {'a': {'bias': jnp.array([3.0])}, 'b': {'bias': jnp.array([4.0])}}
+  config = OptimizerConfig(learning_rate=1.0, clip=1.0, eps=1.0)
+  updated = _one_update(config, params, grads)
+  np.testing.assert_allclose(updated['a']['bias'], [-0.6 / 1.6], rtol=1e-5)
+  np.testing.assert_allclose(updated['b']['bias'], [-0.8 / 1.8], rtol=1e-5)
+  loose = OptimizerConfig(learning_rate=1.0, clip=10.0, eps=1.0)
+  updated = _one_update(loose, params, grads)
+  np.testing.assert_allclose(updated['a']['bias'], [-3 / 4], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('warmup', 'rates'),
+  [(0, [1.0, 1.0, 1.0, 1.0, 1.0]), (4, [0.0, 0.25, 0.5, 0.75, 1.0])],
+)
+def test_warmup_is_linear_then_constant(warmup, rates):
+  # With a constant gradient each of Adam's steps has the size of its rate.
+  params, grads = {'b': {'bias': jnp.zeros(1)}}, {'b': {'bias': jnp.ones(1)}}
+  config = OptimizerConfig(learning_rate=1.0, warmup_steps=warmup)
+  tx = make_optimizer(config)
+  state, sizes = tx.init(params), []
+  for _ in range(len(rates)):
+    updates, state = tx.update(grads, state, params)
+    sizes.append(-float(updates['b']['bias'][0]))
+  np.testing.assert_allclose(sizes, rates, atol=1e-5)

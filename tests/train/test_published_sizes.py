@@ -1,0 +1,103 @@
+"""The published configs: every step traces, in bfloat16 with float32 state.
+
+Nothing is allocated: shapes alone go through the whole step.
+"""
+
+import collections
+
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import linen as nn
+from jax.extend import core as jax_core
+
+from jowa_jax.methods.factory import make_method
+from jowa_jax.train import optimizer, state, step
+from jowa_jax.train.settings import parse_stages
+from jowa_jax.types import Segment
+from tests.train import helpers
+
+CASES = [
+  pytest.param(
+    method,
+    size,
+    stage,
+    # The tokenizer's stage differs between them by the backbone alone.
+    marks=(
+      []
+      if stage == 'stage2' or (method, size) == ('jowa', '40m')
+      else [pytest.mark.slow]
+    ),
+  )
+  for method in ('jowa', 'mtbc')
+  for size in ('40m', '70m', '150m')
+  for stage in ('stage1', 'stage2')
+]
+
+
+def _abstract_batch(size, length):
+  def array(shape, dtype):
+    return jax.ShapeDtypeStruct((size, *shape), dtype)
+
+  return Segment(
+    observations=array((length, 84, 84), jnp.uint8),
+    actions=array((length,), jnp.int32),
+    rewards=array((length,), jnp.float32),
+    ends=array((length,), jnp.bool_),
+    mask=array((length,), jnp.bool_),
+    return_to_go=array((length,), jnp.float32),
+    task=array((), jnp.int32),
+    episode_id=array((), jnp.int32),
+    t=array((), jnp.int32),
+  )
+
+
+def _abstract_state(method, stage):
+  variables = nn.meta.unbox(helpers.abstract_variables(method))
+  opt_state = {
+    name: jax.eval_shape(
+      optimizer.make_optimizer(config).init,
+      {k: variables.params[k] for k in method.parts[name].params},
+    )
+    for name, config in stage.optimizers.items()
+  }
+  return state.TrainState(
+    step=jax.ShapeDtypeStruct((), jnp.int32),
+    variables=variables,
+    opt_state=opt_state,
+  )
+
+
+def _products(jaxpr, found):
+  """Counts matrix products and convolutions by operand type."""
+  for eqn in jaxpr.eqns:
+    if eqn.primitive.name in ('dot_general', 'conv_general_dilated'):
+      found[eqn.primitive.name, str(eqn.invars[0].aval.dtype)] += 1
+    for inner in jax_core.jaxprs_in_params(eqn.params):
+      _products(inner, found)
+  return found
+
+
+@pytest.mark.parametrize(('method', 'size', 'stage'), CASES)
+def test_step_traces(method, size, stage):
+  config = helpers.CONFIGS[method].get_config(size).to_dict()
+  built = make_method(config)
+  (parsed,) = (s for s in parse_stages(config['stages']) if s.name == stage)
+  before = _abstract_state(built, parsed)
+  batch = _abstract_batch(config['run']['batch_size'], built.spec.length)
+  traced = jax.jit(step.step_fn(built, parsed, 0, 0)).trace(before, batch)
+  after, metrics = traced.out_info
+  assert jax.tree.structure(after) == jax.tree.structure(before)
+  pairs = zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
+  assert all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in pairs)
+  params = jax.tree.leaves((after.variables.params, after.opt_state))
+  assert {leaf.dtype for leaf in params} == {
+    jnp.dtype(jnp.float32),
+    jnp.dtype(jnp.int32),  # Adam's counter
+  }
+  assert all(value.shape == () for value in metrics.values())
+  found = _products(traced.jaxpr.jaxpr, collections.Counter())
+  assert found['conv_general_dilated', 'bfloat16'] > 0
+  assert found['conv_general_dilated', 'float32'] == 0
+  # What is left in float32: distances to the codebook.
+  assert found['dot_general', 'bfloat16'] > 10 * found['dot_general', 'float32']

@@ -1,0 +1,123 @@
+"""An interrupted run ends where an uninterrupted one does, bit for bit."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from jowa_jax.checkpoint.manager import Checkpoints
+from jowa_jax.train.run import Run
+from tests.train import helpers
+from tests.train.conftest import read_metrics
+
+
+class Interrupt(Exception):
+  """What the user's Ctrl-C or a lost machine is to the loop."""
+
+
+def _interrupt_at(stop):
+  def on_step(step):
+    if step == stop:
+      raise Interrupt
+
+  return on_step
+
+
+def test_uninterrupted_run(finished):
+  assert finished.steps == [1, 2, 3, 4, 5, 6, 7]
+  assert [r['step'] for r in finished.records] == finished.steps
+  stages = [r['stage'] for r in finished.records]
+  assert stages == ['stage1'] * 3 + ['stage2'] * 4
+  for record in finished.records:
+    parts = {
+      'stage1': ('tokenizer', 'world'),
+      'stage2': ('world_action',),
+    }[record['stage']]
+    for part in parts:
+      assert np.isfinite(record[f'loss/{part}'])
+      assert record[f'gradient_norm/{part}'] > 0
+    assert record['steps_per_second'] > 0
+  saved = json.loads((finished.workdir / 'config.json').read_text())
+  assert saved == json.loads(json.dumps(finished.config))
+  assert list((finished.workdir / 'tensorboard').glob('events.*'))
+
+
+def test_only_the_latest_checkpoints_are_kept(finished):
+  # Saved at 2, 3 (the stage's end), 4, 6 and 7 (the run's end).
+  names = {path.name for path in (finished.workdir / 'checkpoints').iterdir()}
+  assert names == {'4', '6', '7'}
+
+
+def test_interrupted_run_is_the_same_run(finished, tmp_path):
+  # Before any checkpoint; at one in stage 1; between the stages; in stage 2,
+  # a step after a checkpoint.
+  for stop in (1, 2, 3, 5):
+    with pytest.raises(Interrupt):
+      Run(finished.config, tmp_path).train(
+        progress=False, on_step=_interrupt_at(stop)
+      )
+    # As it is left by a kill in the middle of a line.
+    with (tmp_path / 'metrics.jsonl').open('a') as file:
+      file.write('{"step": 99, "sta')
+  taken = []
+  variables = Run(finished.config, tmp_path).train(
+    progress=False, on_step=taken.append
+  )
+  assert taken == [5, 6, 7]
+  records = read_metrics(tmp_path)
+  assert len(records) == len(finished.records)
+  for ours, theirs in zip(records, finished.records, strict=True):
+    assert _timeless(ours) == _timeless(theirs)
+  ours = helpers.flat(variables)
+  assert ours.keys() == finished.variables.keys()
+  for path, value in finished.variables.items():
+    np.testing.assert_array_equal(ours[path], value, err_msg=path)
+
+
+def _timeless(record):
+  return {k: v for k, v in record.items() if k != 'steps_per_second'}
+
+
+def test_finished_run_gives_its_variables_and_takes_no_step(finished):
+  taken = []
+  variables = Run(finished.config, finished.workdir).train(
+    progress=False, on_step=taken.append
+  )
+  assert not taken
+  for path, value in helpers.flat(variables).items():
+    np.testing.assert_array_equal(value, finished.variables[path], err_msg=path)
+  assert read_metrics(finished.workdir) == finished.records
+
+
+def test_checkpoint_says_what_it_belongs_to(finished):
+  checkpoints = Checkpoints(finished.workdir / 'checkpoints', create=False)
+  meta = checkpoints.meta()
+  checkpoints.close()
+  assert meta['step'] == 7 and meta['stage'] == 'stage2'
+  assert meta['config'] == json.loads(json.dumps(finished.config))
+  assert set(meta['data']['games']) == set(helpers.GAMES)
+
+
+def test_other_config_is_refused(finished):
+  config = json.loads(json.dumps(finished.config))
+  config['stages']['stage2']['world_action']['learning_rate'] = 1.0
+  config['backbone']['dropout'] = 0.2
+  with pytest.raises(ValueError) as raised:
+    Run(config, finished.workdir).train(progress=False)
+  message = str(raised.value)
+  assert 'backbone.dropout: was 0.1, now 0.2' in message
+  assert 'stages.stage2.world_action.learning_rate: was 5e-05' in message
+  assert str(finished.workdir) in message
+
+
+def test_other_data_is_refused(finished, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished.workdir, workdir)
+  # The same config finds less in the directory than the run began with.
+  config = json.loads(json.dumps(finished.config))
+  config['data']['checkpoints'] = [0]
+  (workdir / 'config.json').write_text(json.dumps(config))
+  with pytest.raises(ValueError, match='trained on other data') as raised:
+    Run(config, workdir).train(progress=False)
+  assert 'games.Assault.run_1/checkpoint_01' in str(raised.value)
