@@ -24,7 +24,7 @@ def run(main: Callable[[], None]) -> None:
     logging.get_absl_handler().addFilter(_ours)
     try:
       main()
-    except (ValueError, FloatingPointError, FileNotFoundError) as error:
+    except (ValueError, FloatingPointError, OSError) as error:
       if logging.level_debug():
         raise
       _fail(str(error))
@@ -45,10 +45,23 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
   try:
     return flags.FLAGS(argv)
   except flags.Error as error:
-    _fail(str(error))
-  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    # A config file that fails brings its traceback; the last line says why.
+    message = str(error).strip()
+    _fail(message.splitlines()[-1] if 'Traceback' in message else message)
+  except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
     # What ml_collections raises on an override it cannot apply.
-    _fail(f'config override: {error}')
+    message = ' '.join(str(error).replace('\\n', ' ').split())
+    message = message.replace('\\', '').strip('"\'')
+    named = [
+      flag
+      for flag in argv
+      if any(
+        f"{name}'" in message for name in flag.partition('=')[0].split('.')[1:]
+      )
+    ]
+    unknown = isinstance(error, AttributeError | KeyError)
+    reason = f'no such field: {message}' if unknown else message
+    _fail(f'{" ".join(named) or "config"}: {reason}')
 
 
 def _fail(message: str) -> None:

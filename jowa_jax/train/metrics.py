@@ -5,8 +5,6 @@ import math
 import pathlib
 from collections.abc import Mapping
 
-import tensorboardX
-
 
 def check_finite(
   step: int, metrics: Mapping[str, float], last_checkpoint: int | None
@@ -34,6 +32,9 @@ class MetricWriter:
     A run that was killed after it logged and before it saved takes those
     steps again.
     """
+    # Imported here: code that steps without logging needs JAX alone.
+    import tensorboardX
+
     self._path = directory / 'metrics.jsonl'
     directory.mkdir(parents=True, exist_ok=True)
     self._drop_after(resume_step)

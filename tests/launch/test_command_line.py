@@ -25,7 +25,7 @@ CASES = {
   'unknown config field': (
     'train',
     (*TRAIN, '--config.backbone.widht=4'),
-    ['backbone', 'widht'],
+    ['--config.backbone.widht=4', 'no such field'],
   ),
   'wrong type': (
     'train',
