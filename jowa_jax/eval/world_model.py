@@ -229,7 +229,6 @@ def _token_metrics(dreamed, real, last, suffix) -> Metrics:
     'token_accuracy': right.mean(),
     'copy_token_accuracy': (~changed).mean(),
     'changed_token_accuracy': right[changed].mean() if changed.any() else 0.0,
-    'copy_changed_token_accuracy': 0.0,
     'false_change_share': (~right)[~changed].mean()
     if (~changed).any()
     else 0.0,

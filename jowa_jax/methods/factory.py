@@ -5,7 +5,8 @@ from typing import Any
 
 from jowa_jax.configuration import ConfigError, build
 from jowa_jax.methods.base import Method
-from jowa_jax.methods.jowa import JowaLosses, make_jowa
+from jowa_jax.methods.jowa import make_jowa
+from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models.heads import HeadSizes

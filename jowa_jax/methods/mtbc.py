@@ -21,7 +21,7 @@ from jowa_jax.methods.base import (
   Policy,
   Variables,
 )
-from jowa_jax.methods.jowa import check_tokens
+from jowa_jax.methods.jowa import check_sizes
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.methods.transformer_policy import Context, transformer_policy
 from jowa_jax.models import world_action
@@ -53,7 +53,7 @@ def make_mtbc(
   Raises:
     ValueError: tokenizer and backbone disagree on tokens.
   """
-  check_tokens(tokenizer, model.backbone)
+  check_sizes(tokenizer, model.backbone)
 
   def init(key, statistics) -> Variables:
     keys = jax.random.split(key, 3)

@@ -74,11 +74,7 @@ QUALITY = {
   ),
   'changed_token_accuracy': Label(
     'Changed-token accuracy',
-    'share of dreamed tokens that are right, of those that change',
-  ),
-  'copy_changed_token_accuracy': Label(
-    'Changed-token accuracy of copying',
-    'what repeating the last real frame would score: to be beaten',
+    'of the tokens that change; repeating the last frame gets none right',
   ),
   'copy_token_accuracy': Label(
     'Token accuracy of copying',
@@ -105,8 +101,17 @@ QUALITY = {
 }
 
 
+_HORIZON = '_at_horizon'
+
+
 def label(table: dict[str, Label], name: str) -> Label:
-  """Returns the name's label, or one made of its last part."""
+  """Returns the name's label, or one made of its last part.
+
+  A name that ends in `_at_horizon` is that of the last dreamed frame.
+  """
+  if name.endswith(_HORIZON):
+    first = label(table, name.removesuffix(_HORIZON))
+    return Label(f'{first.title}, last dreamed frame', first.note)
   return table.get(name) or Label(plain(name.rpartition('/')[2]))
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.methods import jowa as jowa_lib
+from jowa_jax.methods import jowa_losses
 from jowa_jax.methods.base import Variables
-from jowa_jax.methods.jowa import JowaLosses, make_jowa
+from jowa_jax.methods.jowa import make_jowa
+from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldLogits
@@ -110,9 +111,7 @@ def prediction_metrics(tokens, observations, rewards, batch):
     rewards=jnp.asarray(one_hot(np.asarray(rewards) + 1, 3)),
     ends=jnp.zeros((*batch.mask.shape, 2)),
   )
-  metrics = jowa_lib._prediction_metrics(
-    small.MODEL, logits, jnp.asarray(tokens), batch
-  )
+  metrics = jowa_losses.prediction_metrics(logits, jnp.asarray(tokens), batch)
   return {name.removeprefix('world/'): float(x) for name, x in metrics.items()}
 
 

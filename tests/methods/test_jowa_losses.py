@@ -7,7 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jowa_jax.methods.jowa import JowaLosses, q_terms, world_action_losses
+from jowa_jax.methods.jowa_losses import (
+  JowaLosses,
+  q_terms,
+  world_action_losses,
+)
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import ReturnConfig
 from tests.methods import small

@@ -10,8 +10,11 @@ import pytest
 
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Variables
-from jowa_jax.methods.jowa import JowaLosses, make_jowa
+from jowa_jax.methods.jowa import make_jowa
+from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.models import lpips
+from jowa_jax.models.vqvae import VQVAEConfig
 from tests.methods import small
 
 PLAIN = TokenizerTraining()
@@ -244,3 +247,48 @@ def test_nothing_happens_when_off_or_not_trained():
   carry = make_carry()
   assert tokenizer_lib.replace_codes(PLAIN, variables, carry, 3) is variables
   assert tokenizer_lib.replace_codes(INIT, variables, {}, 3) is variables
+
+
+def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
+  weights = lpips.init_params(jax.random.key(0))
+  names = {}
+  for slice_, indices in enumerate(
+    ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)), start=1
+  ):
+    for place, index in enumerate(indices, start=1):
+      layer = weights[f'conv{slice_}_{place}']
+      prefix = f'lpips.net.slice{slice_}.{index}'
+      names[f'{prefix}.weight'] = np.transpose(layer['kernel'], (3, 2, 0, 1))
+      names[f'{prefix}.bias'] = np.asarray(layer['bias'])
+    names[f'lpips.lin{slice_ - 1}.model.1.weight'] = np.reshape(
+      weights[f'lin{slice_ - 1}'], (1, -1, 1, 1)
+    )
+  path = tmp_path / 'lpips.npz'
+  np.savez(path, **names)
+  config = VQVAEConfig(
+    channels=4,
+    res_blocks=1,
+    downsample=(2, 2),
+    latent_channels=4,
+    vocab_size=8,
+    embedding_dim=4,
+    resolution=16,
+  )
+  training = TokenizerTraining(frames_per_step=2, perceptual_weights=str(path))
+  part = tokenizer_lib.part(config, training)
+  variables = Variables(
+    params={'tokenizer': tokenizer_lib.init(config, jax.random.key(1))},
+    targets={},
+    extras={},
+  )
+  batch = small.segment()
+  shape = (*batch.mask.shape, 16, 16)
+  frames = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+  batch = batch.replace(observations=frames)
+  total, aux = part.loss(variables, batch, jax.random.key(2))
+  terms = [
+    aux.metrics[f'tokenizer/{name}']
+    for name in ('reconstruction', 'commitment', 'perceptual')
+  ]
+  assert terms[2] > 0
+  np.testing.assert_allclose(total, sum(terms), rtol=1e-6)

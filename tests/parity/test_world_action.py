@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from jowa_jax.methods.jowa import JowaLosses, world_action_losses
+from jowa_jax.methods.jowa_losses import JowaLosses, world_action_losses
 from jowa_jax.models import world_action
 from jowa_jax.train import optimizer
 from tests.parity import fixtures

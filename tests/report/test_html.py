@@ -186,9 +186,11 @@ def test_command_line(workdir):
   assert done.stdout.strip() == str(output) and output.exists()
   (workdir / 'versions.json').write_text('[')
   failed = subprocess.run(command, capture_output=True, text=True)
-  assert failed.returncode == 1
+  assert failed.returncode == 2
   assert failed.stderr.strip().endswith('column 2 (char 1)')
-  assert 'launch.report: ' in failed.stderr and 'Traceback' not in failed.stderr
+  assert (
+    'report.py: error: ' in failed.stderr and 'Traceback' not in failed.stderr
+  )
 
 
 @pytest.mark.parametrize(

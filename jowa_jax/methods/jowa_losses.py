@@ -1,0 +1,209 @@
+"""JOWA's losses: the world part and the action part of sections 4.1.2-4.1.3."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jowa_jax import games
+from jowa_jax.losses import q_learning
+from jowa_jax.losses import world as world_losses
+from jowa_jax.losses.masked import masked_mean
+from jowa_jax.methods.base import Metrics
+from jowa_jax.models import world_action
+from jowa_jax.models.heads import WorldLogits
+from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.types import Params, Segment
+
+PENALTIES = ('cql', 'combo')
+
+
+@dataclasses.dataclass(frozen=True)
+class JowaLosses:
+  """Weights and variants of the losses; the defaults are the paper's.
+
+  Attributes:
+    world_weight: of the world part in `world_action`; 0 leaves it out.
+    cql_weight: of the penalty on Q values; 0 leaves it out.
+    penalty: 'cql', or 'combo', which takes the data's actions from real
+      segments alone.
+    stop_gradient: keep the gradients of Q from the backbone.
+    rem: mix the heads with random weights, drawn at every step.
+    target_period: steps between copies of the target heads.
+  """
+
+  world_weight: float = 0.1
+  cql_weight: float = 0.1
+  penalty: str = 'cql'
+  stop_gradient: bool = False
+  rem: bool = False
+  target_period: int = 1000
+
+  def __post_init__(self):
+    if self.penalty not in PENALTIES:
+      raise ValueError(f'losses.penalty={self.penalty!r} is not in {PENALTIES}')
+    if self.target_period < 1:
+      raise ValueError(f'losses.target_period={self.target_period} is not >= 1')
+
+
+def world_terms(
+  logits: WorldLogits, tokens: chex.Array, batch: Segment, real: chex.Array
+) -> dict[str, chex.Array]:
+  """Returns the world part's three loss terms, over real segments [B]."""
+  mask = batch.mask & real[:, None]
+  nll, keep = jax.vmap(world_losses.observation_nll)(
+    logits.observations, tokens, mask
+  )
+  rewards = jax.vmap(world_losses.reward_nll)(logits.rewards, batch.rewards)
+  ends = jax.vmap(world_losses.end_nll)(logits.ends, batch.ends)
+  return {
+    'world/observations': masked_mean(nll, keep),
+    'world/rewards': masked_mean(rewards, mask),
+    'world/ends': masked_mean(ends, mask),
+  }
+
+
+def q_terms(
+  config: WorldActionConfig,
+  losses: JowaLosses,
+  logits: chex.Array,
+  target_logits: chex.Array,
+  batch: Segment,
+  real: chex.Array,
+  weights: chex.Array | None,
+) -> tuple[dict[str, chex.Array], Metrics]:
+  """Returns the action part's loss terms and its metrics.
+
+  Args:
+    config: of the model.
+    losses: variants.
+    logits: of the Q heads, [num_q, B, T, A * atoms].
+    target_logits: of the target heads, likewise.
+    batch: the segments.
+    real: [B] bool, false for imagined segments.
+    weights: [num_q] of REM, or None.
+  """
+  returns = config.returns
+  legal = jnp.asarray(games.legal_mask())[batch.task]
+  mixed = world_action.mixed_returns(returns, logits, weights)
+  target = world_action.mixed_returns(returns, target_logits, weights)
+  target_q = world_action.expected_returns(returns, target)
+  discounts = returns.gamma * (1 - batch.ends.astype(jnp.float32))
+  if returns.num_atoms == 1:
+    td = jax.vmap(q_learning.mse_loss)(
+      mixed[..., 0], batch.actions, batch.rewards, discounts, target_q, legal
+    )
+  else:
+    td = jax.vmap(q_learning.c51_loss, (0,) * 7 + (None,))(
+      mixed,
+      batch.actions,
+      batch.rewards,
+      discounts,
+      target,
+      target_q,
+      legal,
+      returns.atoms,
+    )
+  has_target = jax.vmap(q_learning.td_mask)(batch.mask, batch.ends)
+  q = world_action.expected_returns(
+    returns, world_action.mixed_returns(returns, logits)
+  )
+  logsumexp, taken = jax.vmap(q_learning.cql_terms)(q, batch.actions)
+  in_data = batch.mask
+  if losses.penalty == 'combo':
+    in_data = batch.mask & real[:, None]
+  negative = masked_mean(logsumexp, batch.mask)
+  positive = masked_mean(taken, in_data)
+  terms = {'q/td': masked_mean(td, has_target)}
+  if losses.cql_weight:
+    terms['q/cql'] = losses.cql_weight * (negative - positive)
+  best = jnp.max(jnp.where(legal[:, None], q, -jnp.inf), axis=-1)
+  metrics = {
+    'q/logsumexp': negative,
+    'q/data_value': positive,
+    'q/max_value': masked_mean(best, batch.mask),
+  }
+  return terms, metrics
+
+
+def world_action_losses(
+  config: WorldActionConfig,
+  losses: JowaLosses,
+  params: dict[str, Params],
+  target_params: Params | None,
+  tokens: chex.Array,
+  batch: Segment,
+  key: chex.PRNGKey | None = None,
+) -> tuple[dict[str, chex.Array], Metrics]:
+  """Returns weighted loss terms and metrics of the world-action model.
+
+  Args:
+    config: of the model.
+    losses: weights and variants.
+    params: with the top-level names of `world_action.init`.
+    target_params: of the target Q heads; None leaves the action part out and
+      takes the world part at full weight (stage 1).
+    tokens: [B, T, K] int32, the encoded frames.
+    batch: the segments.
+    key: for dropout and REM; None switches dropout off.
+  """
+  keys = [None] * 3 if key is None else jax.random.split(key, 3)
+  backbone = config.backbone
+  real = jnp.ones(batch.task.shape, bool)
+  if batch.imagined is not None:
+    real = ~batch.imagined
+  hidden = world_action.hidden_states(
+    backbone, params['backbone'], tokens, batch.actions, batch.task, keys[0]
+  )
+  terms, metrics = {}, {}
+  weight = 1.0 if target_params is None else losses.world_weight
+  if weight:
+    logits = world_action.world_logits(backbone, params['world_heads'], hidden)
+    terms = {
+      name: weight * term
+      for name, term in world_terms(logits, tokens, batch, real).items()
+    }
+  if target_params is not None:
+    read = world_action.at_last_observation(backbone, hidden)
+    target = lax.stop_gradient(
+      world_action.ensemble_logits(config.q_heads, target_params, read)
+    )
+    if losses.stop_gradient:
+      read = lax.stop_gradient(read)
+    q = world_action.ensemble_logits(
+      config.q_heads, params['q_heads'], read, keys[1]
+    )
+    weights = None
+    if losses.rem:
+      if keys[2] is None:
+        raise ValueError('losses.rem draws weights and so needs a key')
+      weights = jax.random.uniform(keys[2], (config.heads.num_heads,))
+      weights = weights / weights.sum()
+    q_part, metrics = q_terms(config, losses, q, target, batch, real, weights)
+    terms = {**terms, **q_part}
+  return terms, metrics
+
+
+def prediction_metrics(
+  logits: WorldLogits, tokens: chex.Array, batch: Segment
+) -> Metrics:
+  """Token accuracies on next frames, beside those of copying the last one."""
+  # Predictions of frame t+1's tokens: token 0 from t's action, the rest from
+  # the tokens before them.
+  predicted = jnp.argmax(logits.observations, axis=-1)
+  predicted = jnp.concatenate(
+    [predicted[:, :-1, -1:], predicted[:, 1:, :-1]], axis=-1
+  )
+  last, truth = tokens[:, :-1], tokens[:, 1:]
+  mask = jnp.broadcast_to(batch.mask[:, 1:, None], truth.shape)
+  changed = mask & (truth != last)
+  right, copied = predicted == truth, last == truth
+  reward = jnp.argmax(logits.rewards, axis=-1) - 1 == jnp.sign(batch.rewards)
+  return {
+    'world/token_accuracy': masked_mean(right * 1.0, mask),
+    'world/copy_accuracy': masked_mean(copied * 1.0, mask),
+    'world/changed_token_accuracy': masked_mean(right * 1.0, changed),
+    'world/reward_accuracy': masked_mean(reward * 1.0, batch.mask),
+  }
