@@ -15,7 +15,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   # Games separated by commas, or a list of games.py such as 'pretrain'.
   config.games = 'Assault,Carnival'
   # The share of random decisions of each checkpoint, from poor to good.
-  config.epsilons = (1.0, 0.5, 0.2, 0.05)
+  config.epsilons = (1.0, 0.4, 0.15, 0.02)
   # Decisions played for each checkpoint.
   config.steps_per_checkpoint = 2500
   config.seed = 0
