@@ -9,8 +9,6 @@ from ml_collections import ConfigDict
 
 from configs import collect, common, jowa, mtbc
 
-GAMES = ('Assault', 'Carnival')
-
 
 def _shrink(config: ConfigDict, smoke: bool) -> None:
   """Sizes and optimisation that both methods share."""
@@ -25,7 +23,7 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
   config.backbone.attention_dropout = 0.0
   config.heads.width = 32 if smoke else 256
   config.tokenizer_training.frames_per_step = 16 if smoke else 32
-  config.data.games = GAMES
+  config.data.games = ()  # filled in
   config.data.held_out_fraction = 0.1
   config.data.balance_games = True
   config.run.batch_size = 4 if smoke else 16
@@ -82,7 +80,7 @@ def _mtbc(smoke: bool) -> ConfigDict:
 
 def _evaluate(smoke: bool) -> ConfigDict:
   """Who plays, in which order, and by which rules."""
-  # The paper's rules, with episodes cut short in the smoke variant.
+  # The paper's rules but for fewer rollouts, and episodes cut short in smoke.
   protocol = dict(
     rollouts=1 if smoke else 8,
     epsilon=0.001,
@@ -105,8 +103,12 @@ def get_config(size: str = 'full') -> ConfigDict:
     raise ValueError(f'Unknown size {size!r}; there are full and smoke')
   smoke = size == 'smoke'
   config = ConfigDict()
+  config.games = 'Assault,Carnival'
   config.seed = 0
-  config.collect = collect.get_config('smoke' if smoke else 'default')
+  # What the parts share (games, seed, paths) is left empty in them and filled
+  # in by quickstart.
+  config.collect = collect.get_config('smoke' if smoke else 'default').unlock()
+  config.collect.games = ''
   config.jowa = _jowa(smoke)
   config.mtbc = _mtbc(smoke)
   config.evaluate = _evaluate(smoke)

@@ -66,13 +66,17 @@ class Agent:
     self._decisions = 0
     self._environments = len(tasks)
 
-  def act(self, frames: Any, first: Any = None) -> np.ndarray:
+  def act(
+    self, frames: Any, first: Any = None, rewards: Any = None
+  ) -> np.ndarray:
     """Returns one action per environment, [E] int32 of ALE's 18.
 
     Args:
       frames: [E, 84, 84] uint8, in the order of `begin`.
       first: [E] bool, environments whose episode begins with this frame;
         default all at the first call, none later.
+      rewards: [E] float32 of the decision before, for agents that read them;
+        default 0.
 
     Raises:
       ValueError: `begin` was not called, or frames have another shape.
@@ -87,10 +91,16 @@ class Agent:
       )
     if first is None:
       first = np.full(self._environments, self._decisions == 0)
+    if rewards is None:
+      rewards = np.zeros(self._environments)
     actions, self._state, _ = self._policy.act(
       self.variables,
       self._state,
-      TimeStep(frames=frames, first=jnp.asarray(first, bool)),
+      TimeStep(
+        frames=frames,
+        first=jnp.asarray(first, bool),
+        rewards=jnp.asarray(rewards, jnp.float32),
+      ),
       jax.random.fold_in(self._key, self._decisions),
     )
     self._decisions += 1

@@ -5,6 +5,7 @@ there, so that a run that was interrupted goes on where it was.
 """
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 import platform
@@ -15,12 +16,14 @@ from typing import Any
 
 import numpy as np
 
+from jowa_jax import files
+from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent, load
 from jowa_jax.collect.collect import collect_from_config
-from jowa_jax.configuration import ConfigError, differences
+from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.training import TrainingData
-from jowa_jax.eval import world_model
+from jowa_jax.eval import quality
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.rollout import (
   Rollout,
@@ -29,62 +32,109 @@ from jowa_jax.eval.rollout import (
   write_rollouts,
 )
 from jowa_jax.report import write_report
-from jowa_jax.train.run import Run
+from jowa_jax.train.run import CHECKPOINTS, Run
 
 PACKAGES = (
   'jax flax optax orbax-checkpoint chex numpy tensorflow-datasets ale-py'
 ).split()
+METHODS = ('jowa', 'mtbc')
+RANDOM = 'random'
+
+
+@dataclasses.dataclass(frozen=True)
+class _Player:
+  """One agent to evaluate."""
+
+  method: str  # a trained method, or 'random'
+  title: str
+  options: dict  # of the method's policy
 
 
 def _write_json(path: pathlib.Path, value: Any) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'{path.name}.tmp')
-  temporary.write_text(json.dumps(value, indent=2))
-  temporary.replace(path)
-
-
-def _write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-  temporary = path.with_name(f'{path.stem}.tmp.npz')
-  np.savez_compressed(temporary, **arrays)
-  temporary.replace(path)
+  files.write_text(path, json.dumps(value, indent=2))
 
 
 class _Clock:
-  """Adds up the seconds of each phase, over restarts."""
+  """Names the phases and adds up their seconds, over restarts."""
 
-  def __init__(self, path: pathlib.Path):
+  def __init__(self, path: pathlib.Path, phases: int):
     self._path = path
     self._seconds = json.loads(path.read_text()) if path.exists() else {}
+    self._phases, self._begun = phases, 0
 
   @contextlib.contextmanager
-  def phase(self, name: str) -> Iterator[None]:
-    print(f'\n{name}', flush=True)
+  def phase(self, name: str, done: bool) -> Iterator[bool]:
+    """Gives whether there is work to do; only then is its time counted."""
+    self._begun += 1
+    state = ' (done before)' if done else ''
+    print(f'\n[{self._begun}/{self._phases}] {name}{state}', flush=True)
     begin = time.monotonic()
     try:
-      yield
+      yield not done
     finally:
-      spent = time.monotonic() - begin
-      self._seconds[name] = self._seconds.get(name, 0.0) + spent
-      _write_json(self._path, self._seconds)
+      if not done and self._path.parent.is_dir():
+        spent = time.monotonic() - begin
+        self._seconds[name] = self._seconds.get(name, 0.0) + spent
+        _write_json(self._path, self._seconds)
 
 
-def training_configs(
-  config: Mapping[str, Any], workdir: pathlib.Path
-) -> dict[str, dict[str, Any]]:
-  """Returns the configs of the two trainings, with paths and seed filled in."""
-  configs = {name: json.loads(json.dumps(config[name])) for name in _METHODS}
-  for training in configs.values():
-    training['data']['directory'] = str(workdir / 'data')
-    training['data']['token_cache'] = str(workdir / 'tokens')
-    training['run']['seed'] = config['seed']
+def _fill(section: dict[str, Any], name: str, value: Any, where: str) -> None:
+  """Sets a field that must not have been set by hand."""
+  if section[name]:
+    raise ConfigError(
+      f'{where}.{name}={section[name]!r}: quickstart fills this field from '
+      'games, seed and workdir'
+    )
+  section[name] = value
+
+
+def resolve(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
+  """Returns the config with what its parts share filled in.
+
+  Raises:
+    ConfigError: a field that is filled in was set.
+    ValueError: a game is unknown.
+  """
+  config = json.loads(json.dumps(config))
+  games = games_lib.parse_games(config['games'])
+  for name in METHODS:
+    part, where = config[name], name
+    _fill(part['data'], 'games', list(games), f'{where}.data')
+    _fill(part['data'], 'directory', str(workdir / 'data'), f'{where}.data')
+    _fill(part['data'], 'token_cache', str(workdir / 'tokens'), f'{where}.data')
+    _fill(part['run'], 'seed', config['seed'], f'{where}.run')
+    if not part['data']['held_out_fraction']:
+      raise ConfigError(
+        f'{where}.data.held_out_fraction must be above 0: the report judges '
+        'the model on episodes it was not trained on'
+      )
   # MTBC reads what JOWA's tokenizer sees.
-  configs['mtbc']['init_from']['checkpoints'] = str(
-    workdir / 'jowa' / 'checkpoints'
-  )
-  return configs
+  checkpoints = str(workdir / 'jowa' / CHECKPOINTS)
+  _fill(config['mtbc']['init_from'], 'checkpoints', checkpoints, 'mtbc')
+  _fill(config['collect'], 'games', list(games), 'collect')
+  _fill(config['collect'], 'seed', config['seed'], 'collect')
+  return config
 
 
-_METHODS = ('jowa', 'mtbc')
+def _players(config: Mapping[str, Any]) -> dict[str, _Player]:
+  return {
+    name: build(_Player, player, f'evaluate.agents.{name}')
+    for name, player in config['evaluate']['agents'].items()
+  }
+
+
+def _check_players(players: Mapping[str, _Player], runs: Mapping[str, Run]):
+  """Raises ConfigError, long before they play, if one cannot be made."""
+  for name, player in players.items():
+    try:
+      if player.method == RANDOM:
+        random_policy(**player.options)
+      elif player.method in runs:
+        runs[player.method].method.policy(**player.options)
+      else:
+        raise ValueError(f'unknown method {player.method!r}')
+    except (TypeError, ValueError) as error:
+      raise ConfigError(f'evaluate.agents.{name}: {error}') from error
 
 
 def quickstart(
@@ -102,33 +152,74 @@ def quickstart(
 
   Raises:
     ConfigError: the directory was begun with another config, or a field does
-      not fit.
+      not fit. Nothing is written then.
   """
   workdir = pathlib.Path(workdir).resolve()
-  config = json.loads(json.dumps(config))
-  runs = {
-    name: Run(training, workdir / name)
-    for name, training in training_configs(config, workdir).items()
-  }
-  _claim(workdir / 'config.json', config)
-  clock = _Clock(workdir / 'timings.json')
-  with clock.phase('Play the games for data'):
-    playing = {**config['collect'], 'seed': config['seed']}
-    for split in collect_from_config(playing, workdir / 'data', progress):
-      print(split)
-  with clock.phase('Train JOWA'):
-    runs['jowa'].train(progress)
-  with clock.phase('Train MTBC'):
-    runs['mtbc'].train(progress)
-  _evaluate_all(config, workdir, runs['jowa'].load_data(), clock, progress)
+  config = resolve(config, workdir)
+  runs = {name: Run(config[name], workdir / name) for name in METHODS}
+  protocol = build(
+    Protocol, config['evaluate']['protocol'], 'evaluate.protocol'
+  )
+  players = _players(config)
+  _check_players(players, runs)
+  _check_directory(workdir / 'config.json', config)
+  clock = _Clock(workdir / 'timings.json', len(METHODS) + len(players) + 2)
+  with clock.phase(
+    'Play the games for data', (workdir / 'config.json').exists()
+  ) as to_do:
+    if to_do:
+      for split in collect_from_config(
+        config['collect'], workdir / 'data', progress
+      ):
+        print(split)
+      # From here on the directory is this config's.
+      _write_json(workdir / 'config.json', config)
+  for name, run in runs.items():
+    with clock.phase(f'Train {name.upper()}', run.is_finished()) as to_do:
+      if to_do:
+        run.train(progress)
+  folder = workdir / 'eval'
+  agents = {name: load(workdir / name) for name in METHODS}
+  quality_file = folder / 'model_quality.json'
+  with clock.phase(
+    'Look at what the model sees and dreams', quality_file.exists()
+  ) as to_do:
+    if to_do:
+      data = runs['jowa'].load_data()
+      write_rollouts(folder / 'data.jsonl', data_rollouts(data.episodes))
+      _write_json(quality_file, _judge_model(agents, data, folder))
+  games = games_lib.parse_games(config['games'])
+  for name, player in players.items():
+    path = folder / f'{name}.jsonl'
+    with clock.phase(f'Evaluate {player.title}', path.exists()) as to_do:
+      if to_do:
+        policy, variables = _policy(player, agents, protocol)
+        rollouts = evaluate(
+          policy,
+          variables,
+          games,
+          protocol,
+          config['seed'],
+          agent=name,
+          progress=progress,
+        )
+        write_rollouts(path, rollouts)
   _write_json(workdir / 'versions.json', _versions())
   return write_report(workdir)
 
 
-def _claim(path: pathlib.Path, config: dict[str, Any]) -> None:
-  if not path.exists():
-    return _write_json(path, config)
-  changed = differences(json.loads(path.read_text()), config)
+def _policy(player: _Player, agents: Mapping[str, Agent], protocol: Protocol):
+  if player.method == RANDOM:
+    return random_policy(), None
+  agent = agents[player.method]
+  policy = agent.policy(epsilon=protocol.epsilon, **player.options)
+  return policy, agent.variables
+
+
+def _check_directory(path: pathlib.Path, config: dict[str, Any]) -> None:
+  changed = []
+  if path.exists():
+    changed = differences(json.loads(path.read_text()), config)
   if changed:
     lines = '\n  '.join(changed)
     raise ConfigError(
@@ -137,73 +228,34 @@ def _claim(path: pathlib.Path, config: dict[str, Any]) -> None:
     )
 
 
-def _evaluate_all(config, workdir, data: TrainingData, clock, progress):
-  folder = workdir / 'eval'
-  folder.mkdir(exist_ok=True)
-  agents = {name: load(workdir / name) for name in _METHODS}
-  with clock.phase('Look at what the model sees and dreams'):
-    _judge_model(agents, data, folder)
-  games = list(episodes_lib.by_game(data.episodes))
-  protocol = Protocol(**config['evaluate']['protocol'])
-  write_rollouts(folder / 'data.jsonl', data_rollouts(data.episodes))
-  for name, player in config['evaluate']['agents'].items():
-    path = folder / f'{name}.jsonl'
-    if path.exists():
-      continue
-    if player['method'] == 'random':
-      policy, variables = random_policy(), None
-    else:
-      agent = agents[player['method']]
-      policy = agent.policy(epsilon=protocol.epsilon, **player['options'])
-      variables = agent.variables
-    with clock.phase(f'Evaluate {player["title"]}'):
-      rollouts = evaluate(
-        policy,
-        variables,
-        games,
-        protocol,
-        config['seed'],
-        agent=name,
-        progress=progress,
-      )
-      write_rollouts(path, rollouts)
-
-
 def _judge_model(
   agents: Mapping[str, Agent], data: TrainingData, folder: pathlib.Path
-) -> None:
-  """Writes the quality of the tokenizer and of the dreams, and pictures."""
+) -> dict[str, dict[str, float]]:
+  """Returns the quality of tokenizer, dreams and MTBC; writes pictures."""
   held_out = data.held_out.episodes
-  seen = world_model.reconstruct(agents['jowa'], held_out)
-  dreamed = world_model.dream(agents['jowa'], held_out)
-  _write_arrays(
-    folder / 'reconstructions.npz',
-    {
-      f'{game}/{name}': array
-      for game, (_, pictures) in seen.items()
-      for name, array in pictures._asdict().items()
-    },
+  seen = quality.reconstruct(
+    agents['jowa'], held_out, data.statistics['median_frames']
   )
-  _write_arrays(
-    folder / 'dreams.npz',
-    {
-      f'{game}/{name}': array
-      for game, (_, pictures) in dreamed.items()
-      for name, array in pictures._asdict().items()
-    },
-  )
-  majority = world_model.majority_accuracy(data.train.episodes, held_out)
-  cloned = world_model.policy_accuracy(agents['mtbc'], held_out)
-  quality = {
+  dreamed = quality.dream(agents['jowa'], held_out)
+  for name, results in (('reconstructions', seen), ('dreams', dreamed)):
+    arrays = {
+      f'{game}/{key}': array
+      for game, (_, pictures) in results.items()
+      for key, array in pictures._asdict().items()
+    }
+    with files.written_whole(folder / f'{name}.npz') as temporary:
+      np.savez_compressed(temporary, **arrays)
+  majority = quality.majority_accuracy(data.train.episodes, held_out)
+  cloned = quality.policy_accuracy(agents['mtbc'], held_out)
+  return {
     game: {
-      **seen[game][0],
-      **dreamed[game][0],
+      **metrics,
+      **(dreamed[game][0] if game in dreamed else {}),
       'policy_accuracy': cloned[game],
       'majority_accuracy': majority[game],
     }
-    for game in seen
+    for game, (metrics, _) in seen.items()
   }
-  _write_json(folder / 'model_quality.json', quality)
 
 
 def data_rollouts(

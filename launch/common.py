@@ -1,10 +1,13 @@
 """How every launch script starts and fails."""
 
 import os
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
 def run(main: Callable[[], None]) -> None:
@@ -29,15 +32,18 @@ def run(main: Callable[[], None]) -> None:
         raise
       _fail(str(error))
     except KeyboardInterrupt:
-      print('\nInterrupted; the same command continues.', file=sys.stderr)
+      print('\nInterrupted.', file=sys.stderr)
       sys.exit(130)
 
   app.run(guarded, flags_parser=_parse_flags)
 
 
 def _ours(record) -> bool:
-  ours = ('jowa_jax' in record.pathname, 'launch' in record.pathname)
-  return any(ours) or record.levelno >= logging.converter.STANDARD_WARNING
+  ours = any(
+    pathlib.Path(record.pathname).is_relative_to(ROOT / package)
+    for package in ('jowa_jax', 'launch')
+  )
+  return ours or record.levelno >= logging.converter.STANDARD_WARNING
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:

@@ -48,13 +48,19 @@ def main() -> None:
     'context_length': _CONTEXT.value,
   }
   options = {name: x for name, x in chosen.items() if x is not None}
+  if _PLANNER.value != 'beam' and {'width', 'horizon'} & set(options):
+    raise ValueError('--width and --horizon need --planner=beam')
   if _CHECKPOINT.value is None:
     if options:
       raise ValueError(f'--{next(iter(options))} needs a --checkpoint')
     policy, variables = random_policy(), None
   else:
     agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
-    policy = agent.policy(epsilon=protocol.epsilon, **options)
+    try:
+      policy = agent.policy(epsilon=protocol.epsilon, **options)
+    except TypeError as error:
+      method = agent.config['method']
+      raise ValueError(f'{method} has no such option: {error}') from error
     variables = agent.variables
   output = pathlib.Path(_OUTPUT.value)
   rollouts = evaluate(
@@ -67,7 +73,6 @@ def main() -> None:
     slots_per_game=_SLOTS.value,
     progress=_PROGRESS.value,
   )
-  output.parent.mkdir(parents=True, exist_ok=True)
   write_rollouts(output, rollouts)
   for game in games:
     scores = [r.score for r in rollouts if r.game == game]

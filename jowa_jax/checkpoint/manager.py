@@ -147,11 +147,13 @@ class Checkpoints:
     """Turns what Orbax raises on unreadable files into one clear error."""
     try:
       yield
+    except PermissionError:
+      raise
     except (ValueError, KeyError, OSError) as error:
       raise CheckpointError(
-        f'The checkpoint of step {step} in {self._directory} is damaged or '
-        'incomplete: delete its directory to go on from the one before it '
-        f'({type(error).__name__}: {error})'
+        f'The checkpoint of step {step} in {self._directory} is damaged, '
+        'incomplete or of another version: move its directory away to go on '
+        f'from the one before it ({type(error).__name__}: {error})'
       ) from error
 
   def _find(self, step: int | None) -> int:
@@ -171,6 +173,8 @@ class Checkpoints:
   def _check_fit(self, step: int, wanted: dict[str, Any], partial: bool):
     with self._naming_damage(step):
       metadata = self._manager.item_metadata(step)[VARIABLES]
+      if metadata is None:
+        raise FileNotFoundError(f'it has no {VARIABLES}')
     found, wanted = _shapes(metadata.tree), _shapes(wanted)
     names = wanted.keys() if partial else found.keys() | wanted.keys()
     faults = [

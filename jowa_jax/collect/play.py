@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jowa_jax import games
+from jowa_jax import files, games
 from jowa_jax.collect import ale_env, policies
 
 
@@ -123,21 +122,19 @@ def play(
 
 def save(path: pathlib.Path, played: Played) -> None:
   """Writes a played checkpoint to a file that is there whole or not at all."""
-  path.parent.mkdir(parents=True, exist_ok=True)
   episodes = played.episodes
   frames = [frame for episode in episodes for frame in episode.frames]
-  temporary = path.with_name(f'{path.stem}.{os.getpid()}.tmp.npz')
-  np.savez(
-    temporary,
-    frames=np.frombuffer(b''.join(frames), np.uint8),
-    frame_sizes=np.array([len(frame) for frame in frames]),
-    actions=np.concatenate([episode.actions for episode in episodes]),
-    rewards=np.concatenate([episode.rewards for episode in episodes]),
-    lengths=np.array([len(episode.actions) for episode in episodes]),
-    terminated=np.array([episode.terminated for episode in episodes]),
-    seconds=played.seconds,
-  )
-  temporary.replace(path)
+  with files.written_whole(path) as temporary:
+    np.savez(
+      temporary,
+      frames=np.frombuffer(b''.join(frames), np.uint8),
+      frame_sizes=np.array([len(frame) for frame in frames]),
+      actions=np.concatenate([episode.actions for episode in episodes]),
+      rewards=np.concatenate([episode.rewards for episode in episodes]),
+      lengths=np.array([len(episode.actions) for episode in episodes]),
+      terminated=np.array([episode.terminated for episode in episodes]),
+      seconds=played.seconds,
+    )
 
 
 def load(path: pathlib.Path) -> Played:

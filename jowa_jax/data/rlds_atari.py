@@ -126,6 +126,12 @@ def _read_source(
 ) -> Iterator[episodes_lib.Episode]:
   """Yields the episodes of one data set, numbered from `first_id`."""
   builder = _open(source.path)
+  folder, inside = source.path.parent.name, builder.info.config_name
+  if inside not in (None, folder):
+    raise DataError(
+      f'{source.path} says it holds {inside}, not {folder}: give the folder '
+      'its own name back'
+    )
   count = first_id
   for split in _choose_splits(source, builder, checkpoints):
     for episode in _read_split(source, builder, split):

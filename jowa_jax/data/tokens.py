@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tqdm
 
+from jowa_jax import files
 from jowa_jax.data.episodes import FRAME_SHAPE, Episode
 
 
@@ -38,10 +39,8 @@ def encode_episodes(
     tokens = np.load(cache)
   else:
     tokens = _encode(episodes, total, encode, batch_size, progress)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_suffix('.tmp.npy')
-    np.save(temporary, tokens)
-    temporary.replace(cache)
+    with files.written_whole(cache) as temporary:
+      np.save(temporary, tokens)
   if len(tokens) != total:
     raise ValueError(
       f'{cache} holds tokens of {len(tokens)} frames, the episodes have '

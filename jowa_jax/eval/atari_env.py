@@ -125,7 +125,9 @@ class AtariEnvs:
       frames, info = env.reset(seed=np.array(seeds))
       self._frames[where] = frames[:, 0]
       self.episode_frames[where] = info['episode_frame_number']
-    return self._time_step(np.ones(self.num_envs, bool))
+    return self._time_step(
+      np.ones(self.num_envs, bool), np.zeros(self.num_envs, np.float32)
+    )
 
   def restart(self, mask: np.ndarray, rollouts: np.ndarray) -> TimeStep:
     """Begins the given rollouts in the masked environments.
@@ -151,7 +153,7 @@ class AtariEnvs:
       self._frames[where][chosen] = frames[chosen, 0]
       self.episode_frames[where][chosen] = info['episode_frame_number'][chosen]
     self._ended = self._ended & ~mask
-    return self._time_step(mask)
+    return self._time_step(mask, np.zeros(self.num_envs, np.float32))
 
   def step(
     self, actions: np.ndarray, active: np.ndarray | None = None
@@ -193,11 +195,13 @@ class AtariEnvs:
       self.episode_frames[where] = info['episode_frame_number']
       first[where] = self._ended[where]
       self._ended[where] = terminated[where] | truncated[where]
-    return self._time_step(first), rewards, terminated, truncated
+    return self._time_step(first, rewards), rewards, terminated, truncated
 
-  def _time_step(self, first: np.ndarray) -> TimeStep:
+  def _time_step(self, first: np.ndarray, rewards: np.ndarray) -> TimeStep:
     # Copies: these arrays outlive the next step in recordings.
-    return TimeStep(frames=self._frames.copy(), first=first.copy())
+    return TimeStep(
+      frames=self._frames.copy(), first=first.copy(), rewards=rewards.copy()
+    )
 
   def _check_ready(self):
     if self._ended is None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
+from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
@@ -193,7 +194,9 @@ def evaluate(
       if waiting.any():
         begun = envs.restart(waiting, rollouts)
         following = TimeStep(
-          frames=begun.frames, first=following.first | begun.first
+          frames=begun.frames,
+          first=following.first | begun.first,
+          rewards=np.where(begun.first, 0, following.rewards),
         )
       time_step = following
       step += 1
@@ -302,12 +305,8 @@ class _Progress:
 
 def write_rollouts(path: str | os.PathLike, rollouts: Iterable[Rollout]):
   """Writes one JSON object per line, replacing `path` when complete."""
-  path = pathlib.Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   lines = [json.dumps(dataclasses.asdict(rollout)) for rollout in rollouts]
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  temporary.write_text(''.join(line + '\n' for line in lines))
-  temporary.replace(path)
+  files.write_text(path, ''.join(line + '\n' for line in lines))
 
 
 def read_rollouts(path: str | os.PathLike) -> list[Rollout]:

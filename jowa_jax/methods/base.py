@@ -44,6 +44,19 @@ class Part(NamedTuple):
   loss: Callable[[Variables, Segment, chex.PRNGKey], tuple[chex.Array, Aux]]
 
 
+class Encoder(NamedTuple):
+  """How frames become tokens.
+
+  Attributes:
+    params: top-level names in `Variables.params` that it reads; a data set
+      can be encoded once by a stage that trains none of them.
+    encode: (variables, frames [..., H, W] uint8) -> tokens [..., K] int32.
+  """
+
+  params: tuple[str, ...]
+  encode: Callable[[Variables, chex.Array], chex.Array]
+
+
 class BatchSpec(NamedTuple):
   """What a method needs of the data.
 
@@ -84,8 +97,7 @@ class Method(NamedTuple):
     after_update: (variables, carry, step) -> Variables, called once per
       training step after all parts were updated; `carry` merges the parts'
       `Aux.carry`, `step` counts within the stage from 1.
-    encode: (variables, frames [..., H, W] uint8) -> tokens [..., K] int32, for
-      encoding a data set once; None if the method reads pixels.
+    encoder: for encoding a data set once; None if the method reads pixels.
     evaluate: (variables, batch) -> metrics on held-out segments.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
@@ -95,6 +107,6 @@ class Method(NamedTuple):
   init: Callable[[chex.PRNGKey, Mapping[str, chex.Array]], Variables]
   parts: dict[str, Part]
   after_update: Callable[[Variables, dict[str, Any], chex.Array], Variables]
-  encode: Callable[[Variables, chex.Array], chex.Array] | None
+  encoder: Encoder | None
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]

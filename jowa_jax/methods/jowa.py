@@ -14,6 +14,7 @@ from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import (
   Aux,
   BatchSpec,
+  Encoder,
   Method,
   Metrics,
   Part,
@@ -82,7 +83,7 @@ def make_jowa(
         batch,
         key,
       )
-      return sum(terms.values()), Aux({**terms, **metrics}, {})
+      return sum(terms.values()), Aux(metrics, {})
 
     return fn
 
@@ -99,10 +100,11 @@ def make_jowa(
   def evaluate(variables: Variables, batch: Segment) -> Metrics:
     params = variables.params
     tokens = segment_tokens(variables, batch)
-    unweighted = dataclasses.replace(losses, world_weight=1.0, rem=False)
-    terms, metrics = world_action_losses(
-      model, unweighted, params, variables.targets['q_heads'], tokens, batch
+    equal = dataclasses.replace(losses, rem=False)
+    _, metrics = world_action_losses(
+      model, equal, params, variables.targets['q_heads'], tokens, batch
     )
+    # The compiler finds that these are computed already.
     hidden = world_action.hidden_states(
       model.backbone, params['backbone'], tokens, batch.actions, batch.task
     )
@@ -111,7 +113,6 @@ def make_jowa(
     )
     return {
       **tokenizer_lib.evaluate(tokenizer, params['tokenizer'], batch),
-      **terms,
       **metrics,
       **prediction_metrics(logits, tokens, batch),
     }
@@ -130,7 +131,7 @@ def make_jowa(
       ),
     },
     after_update=after_update,
-    encode=encode,
+    encoder=Encoder(('tokenizer',), encode),
     evaluate=evaluate,
     policy=make_policy(model, encode),
   )

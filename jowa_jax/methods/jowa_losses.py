@@ -74,7 +74,7 @@ def q_terms(
   real: chex.Array,
   weights: chex.Array | None,
 ) -> tuple[dict[str, chex.Array], Metrics]:
-  """Returns the action part's loss terms and its metrics.
+  """Returns the action part's loss terms, unweighted, and its metrics.
 
   Args:
     config: of the model.
@@ -118,7 +118,7 @@ def q_terms(
   positive = masked_mean(taken, in_data)
   terms = {'q/td': masked_mean(td, has_target)}
   if losses.cql_weight:
-    terms['q/cql'] = losses.cql_weight * (negative - positive)
+    terms['q/cql'] = negative - positive
   best = jnp.max(jnp.where(legal[:, None], q, -jnp.inf), axis=-1)
   metrics = {
     'q/logsumexp': negative,
@@ -138,6 +138,9 @@ def world_action_losses(
   key: chex.PRNGKey | None = None,
 ) -> tuple[dict[str, chex.Array], Metrics]:
   """Returns weighted loss terms and metrics of the world-action model.
+
+  The metrics hold every term unweighted, under the same name, so that curves
+  of stages and of held-out data can be compared.
 
   Args:
     config: of the model.
@@ -161,10 +164,8 @@ def world_action_losses(
   weight = 1.0 if target_params is None else losses.world_weight
   if weight:
     logits = world_action.world_logits(backbone, params['world_heads'], hidden)
-    terms = {
-      name: weight * term
-      for name, term in world_terms(logits, tokens, batch, real).items()
-    }
+    metrics = world_terms(logits, tokens, batch, real)
+    terms = {name: weight * term for name, term in metrics.items()}
   if target_params is not None:
     read = world_action.at_last_observation(backbone, hidden)
     target = lax.stop_gradient(
@@ -181,8 +182,11 @@ def world_action_losses(
         raise ValueError('losses.rem draws weights and so needs a key')
       weights = jax.random.uniform(keys[2], (config.heads.num_heads,))
       weights = weights / weights.sum()
-    q_part, metrics = q_terms(config, losses, q, target, batch, real, weights)
+    q_part, values = q_terms(config, losses, q, target, batch, real, weights)
+    metrics = {**metrics, **q_part, **values}
     terms = {**terms, **q_part}
+    if 'q/cql' in terms:
+      terms['q/cql'] = losses.cql_weight * terms['q/cql']
   return terms, metrics
 
 

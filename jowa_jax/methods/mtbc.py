@@ -15,6 +15,7 @@ from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import (
   Aux,
   BatchSpec,
+  Encoder,
   Method,
   Metrics,
   Part,
@@ -152,7 +153,7 @@ def make_mtbc(
       'policy': Part(('backbone', 'policy_heads'), loss),
     },
     after_update=after_update,
-    encode=encode,
+    encoder=Encoder(('tokenizer',), encode),
     evaluate=evaluate,
     policy=policy,
   )

@@ -1,6 +1,7 @@
 """Training of the VQ-VAE tokenizer, a part shared by several methods."""
 
 import dataclasses
+import functools
 import logging
 
 import chex
@@ -150,12 +151,14 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
 
   Valid frames come first; padding is drawn only where they do not suffice.
 
-  Raises:
-    ValueError: the file of perceptual weights cannot be used.
+  The loss raises ValueError or FileNotFoundError, when it is traced, if the
+  file of perceptual weights cannot be used.
   """
-  perceptual = None
-  if training.perceptual_weights is not None:
-    perceptual = lpips.load_params(training.perceptual_weights)
+
+  @functools.cache
+  def perceptual():
+    # Read when the loss is traced: acting does not need the file.
+    return lpips.load_params(training.perceptual_weights)
 
   def loss(variables: Variables, batch: Segment, key: chex.PRNGKey):
     draw_key, dropout_key, code_key = jax.random.split(key, 3)
@@ -171,7 +174,7 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     terms, out = tokenizer_losses(
       config, variables.params['tokenizer'], frames, weights
     )
-    if perceptual is None:
+    if training.perceptual_weights is None:
       # Said when the step is traced, so once per stage that trains this part.
       logging.info(
         'No LPIPS weight file given: the tokenizer trains without the '
@@ -179,13 +182,19 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
       )
     else:
       terms['perceptual'] = lpips.lpips_distance(
-        perceptual,
+        perceptual(),
         normalize_frames(frames)[..., None],
         out['reconstruction'][..., None],
         dropout_key=dropout_key,
       ).mean()
     counts = jnp.bincount(out['tokens'].reshape(-1), length=config.vocab_size)
     metrics = {f'tokenizer/{name}': value for name, value in terms.items()}
+    if weights is not None:
+      # As it is measured on held-out frames.
+      metrics['tokenizer/weighted_reconstruction'] = terms['reconstruction']
+      metrics['tokenizer/reconstruction'] = losses.reconstruction_loss(
+        normalize_frames(frames), out['reconstruction']
+      )
     metrics['tokenizer/perplexity'] = losses.perplexity(counts)
     carry = {
       'latents': out['latents'],

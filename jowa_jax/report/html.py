@@ -13,6 +13,7 @@ import markupsafe
 import numpy as np
 from PIL import Image
 
+from jowa_jax import files
 from jowa_jax.report import labels, plots
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report.inputs import (
@@ -58,17 +59,9 @@ def write_report(
   text = render(inputs, table)
   if table:
     figures = json.dumps(scores_lib.to_json(table), indent=2)
-    _replace(workdir / 'scores.json', figures + '\n')
-  _replace(page, text)
+    files.write_text(workdir / 'scores.json', figures + '\n')
+  files.write_text(page, text)
   return page
-
-
-def _replace(path: pathlib.Path, text: str):
-  """Writes a file so that it is never seen half-written."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  temporary.replace(path)
 
 
 def render(inputs: Inputs, table: scores_lib.ScoreTable) -> str:

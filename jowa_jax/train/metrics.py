@@ -5,6 +5,8 @@ import math
 import pathlib
 from collections.abc import Mapping
 
+from jowa_jax import files
+
 
 def check_finite(
   step: int, metrics: Mapping[str, float], last_checkpoint: int | None
@@ -54,9 +56,7 @@ class MetricWriter:
         continue  # The line a kill cut short.
       if record['step'] <= step:
         kept.append(line)
-    temporary = self._path.with_suffix('.tmp')
-    temporary.write_text(''.join(f'{line}\n' for line in kept))
-    temporary.replace(self._path)
+    files.write_text(self._path, ''.join(f'{line}\n' for line in kept))
 
   def write(self, step: int, stage: str, metrics: Mapping[str, float]):
     record = {'step': step, 'stage': stage, **metrics}

@@ -4,6 +4,7 @@ Resuming is starting again: the latest checkpoint says the step, the step says
 the stage and the batch, and batches are a pure function of (seed, step).
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import tqdm
 
+from jowa_jax import files
 from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, build, differences
@@ -73,6 +75,14 @@ class Run:
       sharding.check_rules(self._rules, self._mesh)
     except ValueError as error:
       raise ConfigError(str(error)) from error
+    if self._data.token_cache and self.method.encoder is None:
+      raise ConfigError('data.token_cache is set, but the method has no tokens')
+    evaluates = self._run.evaluate_every > 0
+    if evaluates and not self._data.held_out_fraction:
+      raise ConfigError(
+        'run.evaluate_every needs held-out episodes: set '
+        'data.held_out_fraction above 0'
+      )
     self._evaluate_batch = jax.jit(self.method.evaluate)
     data_size = self._mesh.shape['data']
     if self._run.batch_size % data_size:
@@ -101,7 +111,9 @@ class Run:
 
     Raises:
       ConfigError: the directory holds a run with another config.
-      DataError: the data cannot be used, or is not what the run began with.
+      DataError: the data cannot be used.
+      CheckpointError: the run was begun with other data, or a checkpoint to
+        continue or start from does not fit or is damaged.
       FloatingPointError: a metric is not finite.
     """
     self._check_directory()
@@ -111,12 +123,18 @@ class Run:
       self.workdir / CHECKPOINTS, self._run.keep_checkpoints
     )
     done = checkpoints.latest_step() or 0
-    writer = MetricWriter(self.workdir, done)
     try:
-      return self._train(data, checkpoints, writer, done, progress, on_step)
+      return self._train(data, checkpoints, done, progress, on_step)
     finally:
-      writer.close()
       checkpoints.close()
+
+  def is_finished(self) -> bool:
+    """Returns whether the last checkpoint is that of the last step."""
+    directory = self.workdir / CHECKPOINTS
+    if not directory.is_dir():
+      return False
+    with contextlib.closing(Checkpoints(directory, create=False)) as found:
+      return found.latest_step() == self.total_steps
 
   def load_data(self) -> TrainingData:
     """Loads what the run trains on and what it holds out.
@@ -144,12 +162,9 @@ class Run:
         )
 
   def _write_config(self):
-    path = self.workdir / CONFIG
-    temporary = path.with_suffix('.tmp')
-    temporary.write_text(json.dumps(self.config, indent=2))
-    temporary.replace(path)
+    files.write_text(self.workdir / CONFIG, json.dumps(self.config, indent=2))
 
-  def _train(self, data, checkpoints, writer, done, progress, on_step):
+  def _train(self, data, checkpoints, done, progress, on_step):
     variables, shardings = init_variables(
       self.method,
       self._run.seed,
@@ -171,13 +186,16 @@ class Run:
     # From here on the directory is this run's.
     self._write_config()
     begin = 0
-    with tqdm.tqdm(
-      total=self.total_steps,
-      initial=done,
-      unit='step',
-      disable=not progress,
-      dynamic_ncols=True,
-    ) as bar:
+    with (
+      contextlib.closing(MetricWriter(self.workdir, done)) as writer,
+      tqdm.tqdm(
+        total=self.total_steps,
+        initial=done,
+        unit='step',
+        disable=not progress,
+        dynamic_ncols=True,
+      ) as bar,
+    ):
       session = _Session(data, checkpoints, writer, bar, on_step)
       for stage in self.stages:
         if done < begin + stage.steps:
@@ -200,9 +218,11 @@ class Run:
   def _check_data(self, meta: Mapping[str, Any], data: TrainingData):
     changed = differences(meta['data'], json.loads(json.dumps(data.identity)))
     if changed:
+      lines = '\n  '.join(changed[:10])
       raise CheckpointError(
         f'{self.workdir} was trained on other data than is in '
-        f'{self._data.directory}:\n  ' + '\n  '.join(changed[:10])
+        f'{self._data.directory}; restore the data or give another directory:'
+        f'\n  {lines}'
       )
 
   def _run_stage(
@@ -232,9 +252,9 @@ class Run:
     place = sharding.batch_sharding(self._mesh)
     end = begin + stage.steps
     data = session.data
-    if self._data.token_cache and 'tokenizer' not in stage.optimizers:
+    if self._data.token_cache and self._encoder_is_frozen(stage):
       data = self._encode(variables, data, not session.bar.disable)
-    held_out = self._place_held_out(data)
+    held_out = self._place_held_out(data) if self._run.evaluate_every else []
     batches = data.batches(
       done, end, put=lambda batch: jax.device_put(batch, place)
     )
@@ -263,13 +283,20 @@ class Run:
       session.on_step(step)
     return state.variables
 
+  def _encoder_is_frozen(self, stage: Stage) -> bool:
+    trained = {
+      name
+      for part in stage.optimizers
+      for name in self.method.parts[part].params
+    }
+    return trained.isdisjoint(self.method.encoder.params)
+
   def _encode(self, variables: Variables, data: TrainingData, progress: bool):
     """Returns the data with the frames encoded by the frozen tokenizer."""
-    if self.method.encode is None:
-      raise ConfigError('data.token_cache is set, but the method has no tokens')
-    encode = jax.jit(self.method.encode)
+    encode = jax.jit(self.method.encoder.encode)
+    read = {name: variables.params[name] for name in self.method.encoder.params}
     digest = hashlib.blake2b(digest_size=8)
-    for leaf in jax.tree.leaves(jax.device_get(variables.params['tokenizer'])):
+    for leaf in jax.tree.leaves(jax.device_get(read)):
       digest.update(leaf.tobytes())
     return data.encoded(
       lambda frames: jax.device_get(encode(variables, frames)),

@@ -38,6 +38,11 @@ class RunConfig:
     for name in ('batch_size', 'log_every', 'save_every', 'keep_checkpoints'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)} is not positive')
+    if self.evaluate_every < 0 or self.evaluate_every % self.log_every:
+      raise ValueError(
+        f'evaluate_every={self.evaluate_every} is not a multiple of log_every='
+        f'{self.log_every}'
+      )
 
 
 @dataclasses.dataclass(frozen=True)

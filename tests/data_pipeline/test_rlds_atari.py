@@ -148,6 +148,10 @@ def test_actions_of_another_game(copy, tmp_path):
   path = writer.data_set_path(tmp_path, 'Breakout', 1)
   path.parent.parent.mkdir(exist_ok=True)
   copy.parent.rename(path.parent)
+  with pytest.raises(DataError, match='holds Carnival_run_1, not Breakout_run'):
+    rlds_atari.load_episodes(tmp_path, 'Breakout')
+  info = path / 'dataset_info.json'
+  info.write_text(info.read_text().replace('Carnival_run_1', 'Breakout_run_1'))
   with pytest.raises(DataError, match='Breakout has 4 minimal actions'):
     rlds_atari.load_episodes(tmp_path, 'Breakout')
 

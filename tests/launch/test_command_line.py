@@ -70,6 +70,39 @@ CASES = {
     ('--output={tmp}/data', '--config.games=Pongg'),
     ['Pongg'],
   ),
+  'unknown game to start with': (
+    'quickstart',
+    ('--workdir={tmp}/q', '--config.games=Tetris'),
+    ['Tetris'],
+  ),
+  'a protocol that cannot be': (
+    'quickstart',
+    ('--workdir={tmp}/q', '--config.evaluate.protocol.rollouts=0'),
+    ['evaluate.protocol', 'rollouts'],
+  ),
+  'a planner that cannot be': (
+    'quickstart',
+    (
+      '--workdir={tmp}/q',
+      '--config.evaluate.agents.jowa_beam.options.width=0',
+    ),
+    ['evaluate.agents.jowa_beam', 'width=0'],
+  ),
+  'a field that is filled in': (
+    'quickstart',
+    ('--workdir={tmp}/q', '--config.jowa.run.seed=3'),
+    ['jowa.run.seed=3'],
+  ),
+  'planner settings without the planner': (
+    'evaluate',
+    (
+      '--games=Assault',
+      '--checkpoint=x',
+      '--width=4',
+      '--output={tmp}/x.jsonl',
+    ),
+    ['--planner=beam'],
+  ),
   'a stray argument': (
     'quickstart',
     ('--workdir={tmp}/q', 'smoke'),

@@ -9,6 +9,9 @@ import time
 
 import pytest
 
+from configs import quickstart as quickstart_config
+from jowa_jax import quickstart
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -62,12 +65,14 @@ def test_killed_and_continued(tmp_path):
   begin = time.monotonic()
   output, _ = third.communicate(timeout=600)
   assert third.returncode == 0, output
-  assert 'Encoding' not in output
+  assert 'Encoding' not in output and output.count('(done before)') == 8
   assert time.monotonic() - begin < 300
 
 
 def test_another_config_is_refused(tmp_path):
-  (tmp_path / 'config.json').write_text(json.dumps({'seed': 5}))
+  config = quickstart_config.get_config('smoke').to_dict()
+  config = quickstart.resolve({**config, 'seed': 5}, tmp_path)
+  (tmp_path / 'config.json').write_text(json.dumps(config))
   before = sorted(tmp_path.rglob('*'))
   run = start(tmp_path)
   output, _ = run.communicate(timeout=300)

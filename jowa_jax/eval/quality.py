@@ -5,6 +5,7 @@ dreams are judged on the tokens that do; reconstructions on the pixels that
 leave the game's static background.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from jowa_jax.agent import Agent
 from jowa_jax.data.dataset import SegmentDataset
-from jowa_jax.data.episodes import Episode, by_game, median_frames
+from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.losses import vqvae as vqvae_losses
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib
@@ -63,7 +64,10 @@ def _sample_frames(episodes: Sequence[Episode], count: int) -> np.ndarray:
 
 
 def reconstruct(
-  agent: Agent, episodes: Sequence[Episode], num_frames: int = 128
+  agent: Agent,
+  episodes: Sequence[Episode],
+  medians: np.ndarray,
+  num_frames: int = 128,
 ) -> dict[str, tuple[Metrics, Reconstructions]]:
   """Returns the tokenizer's quality on each game of held-out episodes.
 
@@ -72,11 +76,12 @@ def reconstruct(
   Args:
     agent: any method with a tokenizer.
     episodes: held out.
+    medians: median frame of each game, [tasks, 84, 84] uint8, of the data
+      that was trained on.
     num_frames: per game, evenly spaced.
   """
   config = factory.tokenizer_config(agent.config)
   threshold = agent.config['tokenizer_training']['motion_threshold']
-  medians = median_frames(episodes)
 
   @jax.jit
   def run(params, frames):
@@ -123,7 +128,7 @@ def _sequences(episodes, length, count):
   starts = [
     (i, t)
     for i, episode in enumerate(episodes)
-    for t in range(len(episode) - length)
+    for t in range(len(episode) - length + 1)
   ]
   chosen = [starts[i] for i in _evenly(len(starts), count)]
   parts = [
@@ -153,12 +158,10 @@ def dream(
 
   Args:
     agent: a JOWA agent.
-    episodes: held out, none shorter than a segment used if others are longer.
+    episodes: held out; a game without one as long as a segment is left out,
+      with a warning.
     horizon: frames dreamed.
     num_sequences: per game, evenly spaced.
-
-  Raises:
-    ValueError: a game has no episode longer than the model's segments.
   """
   config = factory.jowa_model_config(agent.config)
   tokenizer = factory.tokenizer_config(agent.config)
@@ -191,8 +194,13 @@ def dream(
 
   results = {}
   for game, group in by_game(episodes).items():
-    if max(map(len, group)) <= blocks:
-      raise ValueError(f'{game} has no held-out episode of {blocks + 1} steps')
+    if max(map(len, group)) < blocks:
+      logging.warning(
+        'No held-out episode of %s has %d steps: its dreams are not judged',
+        game,
+        blocks,
+      )
+      continue
     frames, actions, rewards = _sequences(group, blocks, num_sequences)
     tokens, dreamed, reward, pixels = jax.device_get(
       run(agent.variables.params, frames, actions, group[0].task)
