@@ -75,8 +75,7 @@ class Agent:
       frames: [E, 84, 84] uint8, in the order of `begin`.
       first: [E] bool, environments whose episode begins with this frame;
         default all at the first call, none later.
-      rewards: [E] float32 of the decision before, for agents that read them;
-        default 0.
+      rewards: [E] float32 of the decision before, for agents that read them.
 
     Raises:
       ValueError: `begin` was not called, or frames have another shape.
@@ -91,15 +90,13 @@ class Agent:
       )
     if first is None:
       first = np.full(self._environments, self._decisions == 0)
-    if rewards is None:
-      rewards = np.zeros(self._environments)
     actions, self._state, _ = self._policy.act(
       self.variables,
       self._state,
       TimeStep(
         frames=frames,
         first=jnp.asarray(first, bool),
-        rewards=jnp.asarray(rewards, jnp.float32),
+        rewards=None if rewards is None else jnp.asarray(rewards, jnp.float32),
       ),
       jax.random.fold_in(self._key, self._decisions),
     )

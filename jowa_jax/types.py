@@ -40,4 +40,5 @@ class TimeStep:
 
   frames: chex.Array  # [E, 84, 84] uint8
   first: chex.Array  # [E] bool, true on the first step of an episode
-  rewards: chex.Array  # [E] float32, unclipped, of the decision before
+  # [E] float32, unclipped, of the decision before; None if no agent reads them.
+  rewards: chex.Array | None = None

@@ -11,7 +11,8 @@ from configs import jowa
 from jowa_jax import games
 from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.data import rlds_atari
-from jowa_jax.eval import world_model
+from jowa_jax.data.episodes import median_frames
+from jowa_jax.eval import quality
 from jowa_jax.train.run import Run
 
 
@@ -95,13 +96,15 @@ def test_a_damaged_checkpoint_is_an_error(run_dir, tmp_path):
 
 def test_model_quality_on_real_episodes(agent, full_episodes_dir):
   episodes = rlds_atari.load_episodes(full_episodes_dir, ('Carnival',))
-  metrics, pictures = world_model.reconstruct(agent, episodes, 16)['Carnival']
+  metrics, pictures = quality.reconstruct(
+    agent, episodes, median_frames(episodes), 16
+  )['Carnival']
   assert pictures.frames.shape == pictures.reconstructions.shape
   moving = np.abs(pictures.frames.astype(int) - pictures.median.astype(int))
   assert metrics['moving_pixel_error'] > 0 and moving.any()
   assert 1 <= metrics['perplexity'] <= metrics['codes_used'] <= 32
 
-  metrics, pictures = world_model.dream(agent, episodes, 2, 8)['Carnival']
+  metrics, pictures = quality.dream(agent, episodes, 2, 8)['Carnival']
   assert pictures.real.shape == pictures.dreamed.shape
   np.testing.assert_array_equal(pictures.real[:, 0], pictures.dreamed[:, 0])
   changed = metrics['changed_token_share']
@@ -115,7 +118,7 @@ def test_model_quality_on_real_episodes(agent, full_episodes_dir):
 
 def test_majority_accuracy(full_episodes_dir):
   episodes = rlds_atari.load_episodes(full_episodes_dir, ('Carnival',))
-  accuracy = world_model.majority_accuracy(episodes[:1], episodes[1:])
+  accuracy = quality.majority_accuracy(episodes[:1], episodes[1:])
   counts = np.bincount(episodes[0].actions)
   others = np.concatenate([e.actions for e in episodes[1:]])
   assert accuracy == {'Carnival': np.mean(others == counts.argmax())}

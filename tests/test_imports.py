@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / 'jowa_jax'
 # A package may import itself and what stands before it.
 ORDER = (
+  'files',
   'games',
   'types',
   'configuration',

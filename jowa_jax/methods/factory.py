@@ -1,5 +1,6 @@
 """Methods by config."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,16 +70,24 @@ def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
   return _SECTIONS[config['method']]
 
 
-def make_method(config: Mapping[str, Any]) -> Method:
+def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
   """Returns the method a config describes.
 
   Args:
     config: a resolved training config, or the JSON saved beside a run.
+    to_train: whether the files that only training reads must be there.
 
   Raises:
-    ConfigError: an unknown method, or a section that does not fit.
+    ConfigError: an unknown method, a section that does not fit, or a file
+      that is not there.
   """
   name = config.get('method')
   if name not in _METHODS:
     raise ConfigError(f'method={name!r} is not one of {sorted(_METHODS)}')
-  return _METHODS[name](config)
+  method = _METHODS[name](config)
+  weights = config['tokenizer_training']['perceptual_weights']
+  if to_train and weights is not None and not pathlib.Path(weights).is_file():
+    raise ConfigError(
+      f'tokenizer_training.perceptual_weights: {weights} is no file'
+    )
+  return method

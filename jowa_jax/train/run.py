@@ -60,7 +60,7 @@ class Run:
     """
     self.config = json.loads(json.dumps(config))
     self.workdir = pathlib.Path(workdir)
-    self.method: Method = make_method(self.config)
+    self.method: Method = make_method(self.config, to_train=True)
     check_sections(self.config, sections(self.config))
     self.stages = parse_stages(self.config['stages'])
     self._run = build(RunConfig, self.config['run'], 'run')

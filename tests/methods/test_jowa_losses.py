@@ -216,9 +216,7 @@ def test_penalties_with_imagined_segments(penalty, data_value):
   logsumexp = np.log(np.exp(np.arange(18.0)).sum())
   np.testing.assert_allclose(metrics['q/logsumexp'], logsumexp, rtol=1e-5)
   np.testing.assert_allclose(metrics['q/data_value'], data_value, rtol=1e-5)
-  np.testing.assert_allclose(
-    terms['q/cql'], 0.5 * (logsumexp - data_value), rtol=1e-5
-  )
+  np.testing.assert_allclose(terms['q/cql'], logsumexp - data_value, rtol=1e-5)
   # The best of Freeway's legal actions is 5, at every step.
   np.testing.assert_allclose(metrics['q/max_value'], 5.0, rtol=1e-6)
 

@@ -38,7 +38,7 @@ def logits(method, variables):
     hidden = world_action.hidden_states(
       MODEL.backbone,
       variables.params['backbone'],
-      method.encode(variables, batch.observations),
+      method.encoder.encode(variables, batch.observations),
       batch.actions,
       batch.task,
     )

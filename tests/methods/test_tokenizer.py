@@ -107,7 +107,9 @@ def test_moving_pixels_weigh_more(variables):
   terms, out = losses_of(small.TOKENIZER, variables.params['tokenizer'], frames)
   error = np.abs(frames / 127.5 - 1 - np.asarray(out['reconstruction']))
   expected = (error * np.where(moving, 21, 1)).mean()
-  got = aux.metrics['tokenizer/reconstruction']
+  plain = aux.metrics['tokenizer/reconstruction']
+  np.testing.assert_allclose(plain, error.mean(), rtol=1e-4)
+  got = aux.metrics['tokenizer/weighted_reconstruction']
   np.testing.assert_allclose(got, expected, rtol=1e-4)
   np.testing.assert_allclose(value, expected + terms['commitment'], rtol=1e-4)
 

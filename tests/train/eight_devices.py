@@ -32,6 +32,7 @@ def config_of(data_dir, tokenizer):
     tokenizer_training__frames_per_step=64,
     tokenizer_training__codebook_init_step=0,
     tokenizer_training__restart_period=0,
+    tokenizer_training__restart_until=0,
   )
   stage = config['stages']['stage2']
   # Adam's first steps have the size of the learning rate whatever the
