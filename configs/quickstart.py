@@ -82,7 +82,7 @@ def _evaluate(smoke: bool) -> ConfigDict:
   """Who plays, in which order, and by which rules."""
   # The paper's rules but for fewer rollouts, and episodes cut short in smoke.
   protocol = dict(
-    rollouts=1 if smoke else 8,
+    rollouts=1 if smoke else 4,
     epsilon=0.001,
     max_frames=160 if smoke else 108_000,
   )
