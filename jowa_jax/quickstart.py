@@ -108,7 +108,7 @@ def resolve(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
         f'{where}.data.held_out_fraction must be above 0: the report judges '
         'the model on episodes it was not trained on'
       )
-  # MTBC reads what JOWA's tokenizer sees.
+  # MTBC starts from what JOWA trained.
   checkpoints = str(workdir / 'jowa' / CHECKPOINTS)
   _fill(config['mtbc']['init_from'], 'checkpoints', checkpoints, 'mtbc')
   _fill(config['collect'], 'games', list(games), 'collect')
