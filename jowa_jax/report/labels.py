@@ -32,20 +32,26 @@ GROUPS = {
 }
 
 METRICS = {
-  'loss': Label('Total loss'),
   'steps_per_second': Label('Training steps per second'),
-  'tokenizer/loss': Label('Tokenizer loss', 'sum of its terms'),
   'tokenizer/reconstruction': Label('Reconstruction', 'mean absolute error'),
+  'tokenizer/weighted_reconstruction': Label(
+    'Weighted reconstruction', 'moving pixels weigh more'
+  ),
   'tokenizer/commitment': Label('Commitment', 'encoder outputs to their codes'),
-  'tokenizer/codebook': Label('Codebook', 'codes to the encoder outputs'),
   'tokenizer/perceptual': Label('Perceptual loss', 'LPIPS'),
   'tokenizer/perplexity': Label('Codebook perplexity', 'codes in use'),
-  'world/loss': Label('World loss', 'sum of its terms'),
   'world/observations': Label('Next tokens', 'cross-entropy, nats'),
   'world/rewards': Label('Reward sign', 'cross-entropy, nats'),
+  'world/token_accuracy': Label('Token accuracy', 'given the tokens before'),
+  'world/copy_accuracy': Label('Token accuracy of copying'),
+  'world/changed_token_accuracy': Label(
+    'Changed-token accuracy', 'given the tokens before; copying gets none'
+  ),
+  'world/reward_accuracy': Label('Reward accuracy', 'of the sign'),
   'world/ends': Label('Termination', 'cross-entropy, nats'),
   'q/td': Label('TD loss', 'cross-entropy to its target'),
   'q/cql': Label('CQL penalty', 'logsumexp Q minus Q of the data'),
+  'q/logsumexp': Label('Logsumexp of Q', 'over all 18 actions'),
   'q/data_value': Label('Q of the data’s actions'),
   'q/max_value': Label('Q of the best legal action'),
   'policy/cross_entropy': Label('Cross-entropy', 'of the data’s actions, nats'),
