@@ -68,8 +68,7 @@ def _mtbc(smoke: bool) -> ConfigDict:
   config = mtbc.get_config('smoke').unlock()
   _shrink(config, smoke)
   # The tokenizer is the one JOWA trained, frozen. The backbone starts from
-  # JOWA's too: from scratch, the few labels of cloning (one per frame) teach it
-  # nothing in this time, and its accuracy stays that of the commonest action.
+  # JOWA's too: cloning has few labels (one per frame) to learn one from.
   config.init_from.params = ('tokenizer', 'backbone')
   config.stages = common.stages(
     policy=common.stage(
