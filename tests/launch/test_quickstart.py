@@ -33,7 +33,7 @@ def start(workdir):
 
 def check_result(workdir):
   page = (workdir / 'report' / 'index.html').read_text()
-  assert 'data:image' in page and 'http://' not in page
+  assert 'data:image' in page and 'src="http' not in page
   scores = json.loads((workdir / 'scores.json').read_text())
   for game in ('Assault', 'Carnival'):
     assert set(scores[game]) >= {'random', 'mtbc', 'jowa', 'jowa_beam'}
