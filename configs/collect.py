@@ -17,7 +17,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   # The share of random decisions of each checkpoint, from poor to good.
   config.epsilons = (1.0, 0.4, 0.15, 0.02)
   # Decisions played for each checkpoint.
-  config.steps_per_checkpoint = 2500
+  config.steps_per_checkpoint = 2000
   config.seed = 0
   # The number in the name of the data set.
   config.run = 1
@@ -35,7 +35,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   config.search.discount = 0.97
   # Points that losing a life costs.
   config.search.life_penalty = 100.0
-  # Decisions that a chosen action is held before the next search.
+  # Decisions that each action of a random play is held.
   config.search.hold = 2
 
   if arg == 'smoke':

@@ -64,6 +64,7 @@ def base(size: str, method: str) -> ConfigDict:
       dropout=0.1,  # embeddings and residual branches
       attention_dropout=0.1,
       task_embedding=True,
+      init_scale=0.02,
       dtype='float32' if smoke else 'bfloat16',
     )
   )

@@ -20,17 +20,13 @@ Policy = Callable[[ale_env.AleEnv, bool], int]
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-  """Settings of the look-ahead teacher.
-
-  Holding an action for two decisions plays twice as fast and scores somewhat
-  less; in Pong, where every decision counts, use `hold=1`.
-  """
+  """Settings of the look-ahead teacher."""
 
   rollouts: int = 2  # random plays tried after each legal first action
   depth: int = 12  # decisions in a rollout, the first one included
   discount: float = 0.97  # per decision
   life_penalty: float = 100.0  # points that losing a life costs
-  hold: int = 2  # decisions that a chosen action is held before searching
+  hold: int = 2  # decisions that each action of a rollout is held
 
   def __post_init__(self):
     if min(self.rollouts, self.depth, self.hold) < 1:
@@ -38,12 +34,18 @@ class Search:
 
 
 class _Teacher:
-  """Random shooting: plays the action whose rollouts scored best."""
+  """Random shooting: plays the action whose rollouts scored best.
+
+  Most decisions of a game change nothing within a rollout's reach. Among
+  equals the teacher takes turns, on from the action it played last: buttons
+  are pressed and released, as shooting needs, and an imitator that sees the
+  last action knows the next.
+  """
 
   def __init__(
     self, game: str, rng: np.random.Generator, search: Search, sticky: float
   ):
-    self.rng = rng
+    self._rng = rng
     self._search = search
     self._legal = np.array(games.LEGAL_ACTIONS[game])
     self._discounts = search.discount ** np.arange(search.depth)
@@ -53,20 +55,23 @@ class _Teacher:
       game, int(rng.integers(2**31)), sticky, ale_env.FRAME_SKIP
     )
 
-  def search(self, env: ale_env.AleEnv) -> int:
+  def search(self, env: ale_env.AleEnv) -> np.ndarray:
+    """Returns which actions are best, [A] bool."""
     search = self._search
     count = len(self._legal)
+    chunks = -(-search.depth // search.hold)
     # The same random continuations after every first action: where the first
     # action makes no difference the values tie, and what is left is signal.
-    tails = self.rng.integers(count, size=(1, search.rollouts, search.depth))
+    tails = self._rng.integers(count, size=(1, search.rollouts, chunks))
     plans = np.repeat(tails, count, axis=0)
-    plans[:, :, : search.hold] = np.arange(count)[:, None, None]
+    plans[:, :, 0] = np.arange(count)[:, None]
+    plans = np.repeat(plans, search.hold, axis=2)[:, :, : search.depth]
     state, lives = env.clone_state(), env.lives
     values = [
       sum(self._value(state, lives, plan) for plan in rollouts)
       for rollouts in self._legal[plans].tolist()
     ]
-    return int(self.rng.choice(np.flatnonzero(values == np.max(values))))
+    return values == np.max(values)
 
   def _value(self, state, lives: int, actions: list[int]) -> float:
     """Returns a rollout's discounted reward; a lost life ends it."""
@@ -85,21 +90,29 @@ class _Teacher:
 class _EpsilonSearch:
   """The teacher's decisions, each with the chance epsilon of a random one."""
 
-  def __init__(self, teacher: _Teacher, epsilon: float, search: Search):
+  def __init__(
+    self,
+    teacher: _Teacher,
+    epsilon: float,
+    rng: np.random.Generator,
+    count: int,
+  ):
     self._teacher = teacher
     self._epsilon = epsilon
-    self._hold = search.hold
-    self._held, self._left = 0, 0
+    self._rng = rng
+    self._count = count  # actions
+    self._last = -1
 
   def __call__(self, env: ale_env.AleEnv, first: bool) -> int:
-    rng = self._teacher.rng
-    if rng.random() < self._epsilon:
-      self._left = 0
-      return int(rng.integers(len(games.LEGAL_ACTIONS[env.game])))
-    if first or not self._left:
-      self._held, self._left = self._teacher.search(env), self._hold
-    self._left -= 1
-    return self._held
+    if first:
+      self._last = -1
+    if self._rng.random() < self._epsilon:
+      self._last = int(self._rng.integers(self._count))
+    else:
+      turns = (self._last + 1 + np.arange(self._count)) % self._count
+      best = self._teacher.search(env)
+      self._last = int(turns[np.argmax(best[turns])])
+    return self._last
 
 
 def make_policy(
@@ -129,13 +142,11 @@ def make_policy(
   if epsilon == 1:
     count = len(games.LEGAL_ACTIONS[games.check_game(game)])
     return lambda env, first: int(rng.integers(count))
-  return _EpsilonSearch(_Teacher(game, rng, search, sticky), epsilon, search)
+  teacher = _Teacher(game, rng, search, sticky)
+  return _EpsilonSearch(teacher, epsilon, rng, len(games.LEGAL_ACTIONS[game]))
 
 
 def relative_cost(game: str, epsilon: float, search: Search) -> float:
   """Returns a decision's expected emulator steps, to foretell durations."""
-  chosen = 1 - epsilon
-  # A random decision cuts short the hold of the one before it.
-  held = sum(chosen**decision for decision in range(search.hold))
   rollouts = len(games.LEGAL_ACTIONS[game]) * search.rollouts
-  return 1 + chosen / held * rollouts * search.depth
+  return 1 + (1 - epsilon) * rollouts * search.depth

@@ -185,7 +185,7 @@ def evaluate(
       )
       if record is not None:
         record.add(envs, tally.active, time_step, actions, rewards, info)
-      bar.count(int(tally.active.sum()))
+      bar.count(tally.running)
       for rollout in tally.add(rewards, terminated, truncated):
         bar.finish(rollout)
         if on_episode is not None:
@@ -220,6 +220,11 @@ class _Tally:
     self._score = np.zeros(envs.num_envs)
     self._clipped = np.zeros(envs.num_envs)
     self._decisions = np.zeros(envs.num_envs, np.int64)
+
+  @property
+  def running(self) -> np.ndarray:
+    """Decisions so far of each running episode."""
+    return self._decisions[self.active]
 
   def add(self, rewards, terminated, truncated) -> list[Rollout]:
     """Counts one step of the active slots; returns the episodes it ended."""
@@ -262,45 +267,73 @@ class _Tally:
 
 
 class _Progress:
-  """A bar of finished episodes, with the pace and the running mean scores."""
+  """A bar of decisions, with the pace, the time left and mean scores.
+
+  How long an episode will be is not known: an unfinished one is taken to be as
+  long as the finished ones were on average, and, before one has finished, to
+  last as long again as it has so far.
+  """
 
   def __init__(self, agent: str, total: int, enabled: bool):
     self._bar = tqdm.tqdm(
-      total=total,
       desc=f'evaluate {agent}',
-      unit='episode',
+      unit='decision',
       disable=not enabled,
+      dynamic_ncols=True,
     )
-    self._scores: dict[str, list[float]] = {}
-    self._decisions = 0
-    self._start = self._shown = time.monotonic()
+    self._episodes = total
+    self._finished: list[Rollout] = []
+    self._shown = time.monotonic()
 
   def __enter__(self):
     return self
 
-  def __exit__(self, *unused):
+  def __exit__(self, failure, *unused):
+    if failure is None:
+      self._bar.total = self._bar.n
     self._bar.close()
 
-  def count(self, decisions: int):
-    self._decisions += decisions
-    # Long episodes must show that they run, not only that they ended.
+  def count(self, running: np.ndarray):
+    """Counts one more decision of the running episodes of given lengths."""
+    self._bar.n += len(running)
     if time.monotonic() - self._shown > 1:
-      self._describe()
+      self._shown = time.monotonic()
+      self._bar.total = expected_decisions(
+        [rollout.decisions for rollout in self._finished],
+        running,
+        self._episodes,
+      )
       self._bar.refresh()
 
   def finish(self, rollout: Rollout):
-    self._scores.setdefault(rollout.game, []).append(rollout.score)
-    self._describe()
-    self._bar.update()
+    self._finished.append(rollout)
+    scores: dict[str, list[float]] = {}
+    for done in self._finished:
+      scores.setdefault(done.game, []).append(done.score)
+    means = [f'{game} {np.mean(s):.0f}' for game, s in list(scores.items())[:4]]
+    ended = f'{len(self._finished)}/{self._episodes} episodes'
+    self._bar.set_postfix_str(', '.join([ended, *means]), refresh=False)
 
-  def _describe(self):
-    self._shown = time.monotonic()
-    pace = self._decisions / max(self._shown - self._start, 1e-6)
-    means = [
-      f'{game} {np.mean(scores):.0f}' for game, scores in self._scores.items()
-    ]
-    parts = [f'{pace:.0f} decisions/s', *means[:4]]
-    self._bar.set_postfix_str(', '.join(parts), refresh=False)
+
+def expected_decisions(
+  finished: Sequence[int], running: Sequence[int], episodes: int
+) -> int:
+  """Returns a guess at the decisions of all episodes.
+
+  Args:
+    finished: decisions of the finished episodes.
+    running: decisions so far of the running ones.
+    episodes: how many there will be, those not begun included.
+  """
+  running = np.asarray(running, float)
+  if len(finished):
+    typical = np.mean(finished)
+    expected = np.maximum(running, typical)
+  else:
+    expected = 2 * running
+    typical = np.mean(expected)
+  waiting = episodes - len(finished) - len(running)
+  return round(sum(finished) + expected.sum() + waiting * typical)
 
 
 def write_rollouts(path: str | os.PathLike, rollouts: Iterable[Rollout]):

@@ -50,12 +50,12 @@ class MLPHead(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    dtype = self.config.dtype
-    x = Dense((self.config.width,), ('embed', 'mlp'), dtype, name='dense_0')(x)
+    cfg = self.config
+    x = Dense(cfg, (cfg.width,), ('embed', 'mlp'), name='dense_0')(x)
     x = nn.relu(x)
-    return Dense(
-      (self.num_outputs,), ('mlp', self.axis), dtype, name='dense_2'
-    )(x)
+    return Dense(cfg, (self.num_outputs,), ('mlp', self.axis), name='dense_2')(
+      x
+    )
 
 
 class WorldHeads(nn.Module):

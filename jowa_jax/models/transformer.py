@@ -31,6 +31,9 @@ class BackboneConfig:
     dropout: on embeddings and residual branches.
     attention_dropout: on attention weights.
     task_embedding: whether tokens are told the game.
+    init_scale: standard deviation of initial weights and embeddings. The
+      paper's suits its widths; a narrow model's branches start almost closed
+      with it, and open at about 1 / sqrt(width).
     dtype: of the computation; parameters are float32.
   """
 
@@ -45,6 +48,7 @@ class BackboneConfig:
   dropout: float = 0.1
   attention_dropout: float = 0.1
   task_embedding: bool = True
+  init_scale: float = 0.02
   dtype: str = 'float32'
 
   def __post_init__(self):
@@ -67,9 +71,9 @@ class BackboneConfig:
     return self.width // self.num_heads
 
 
-def _init(*axes: str):
-  """Normal(0, 0.02) with logical axis names for the sharding rules."""
-  return nn.with_logical_partitioning(nn.initializers.normal(0.02), axes)
+def _init(scale: float, *axes: str):
+  """Normal(0, scale) with logical axis names for the sharding rules."""
+  return nn.with_logical_partitioning(nn.initializers.normal(scale), axes)
 
 
 def _zeros(*axes: str):
@@ -87,18 +91,19 @@ class Dense(nn.Module):
   trailing axes of x that are contracted.
   """
 
+  config: BackboneConfig
   features: tuple[int, ...]
   axes: tuple[str, ...]
-  dtype: str
   inputs: int = 1
 
   @nn.compact
   def __call__(self, x):
-    kernel = self.param(
-      'kernel', _init(*self.axes), x.shape[-self.inputs :] + self.features
-    )
+    init = _init(self.config.init_scale, *self.axes)
+    shape = x.shape[-self.inputs :] + self.features
+    kernel = self.param('kernel', init, shape)
     bias = self.param('bias', _zeros(*self.axes[self.inputs :]), self.features)
-    x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+    dtype = self.config.dtype
+    x, kernel, bias = (a.astype(dtype) for a in (x, kernel, bias))
     return jnp.tensordot(x, kernel, axes=self.inputs) + bias
 
 
@@ -123,7 +128,7 @@ class Attention(nn.Module):
     heads = (cfg.num_heads, cfg.head_dim)
     axes = ('embed', 'heads', 'head_dim')
     q, k, v = (
-      Dense(heads, axes, cfg.dtype, name=name)(x)
+      Dense(cfg, heads, axes, name=name)(x)
       for name in ('query', 'key', 'value')
     )
     k, v = (jnp.swapaxes(a, 1, 2) for a in (k, v))
@@ -136,7 +141,7 @@ class Attention(nn.Module):
     weights = nn.Dropout(cfg.attention_dropout)(weights, deterministic)
     y = jnp.einsum('bhns,bhsd->bnhd', weights, v)
     y = Dense(
-      (cfg.width,), ('heads', 'head_dim', 'embed'), cfg.dtype, 2, name='proj'
+      cfg, (cfg.width,), ('heads', 'head_dim', 'embed'), 2, name='proj'
     )(y)
     return y, (k, v)
 
@@ -159,9 +164,9 @@ class Layer(nn.Module):
     )
     x = x + drop(y)
     y = layer_norm('ln2', cfg.dtype)(x)
-    y = Dense((4 * cfg.width,), ('embed', 'mlp'), cfg.dtype, name='mlp_0')(y)
+    y = Dense(cfg, (4 * cfg.width,), ('embed', 'mlp'), name='mlp_0')(y)
     y = jax.nn.gelu(y, approximate=False)
-    y = Dense((cfg.width,), ('mlp', 'embed'), cfg.dtype, name='mlp_2')(y)
+    y = Dense(cfg, (cfg.width,), ('mlp', 'embed'), name='mlp_2')(y)
     return x + drop(y), layer_cache
 
 
@@ -226,7 +231,8 @@ class Backbone(nn.Module):
     cfg = self.config
 
     def table(name, rows, axis):
-      return self.param(name, _init(axis, 'embed'), (rows, cfg.width))
+      init = _init(cfg.init_scale, axis, 'embed')
+      return self.param(name, init, (rows, cfg.width))
 
     observations = table('observation_embedding', cfg.vocab_size, 'vocab')
     actions = table('action_embedding', cfg.num_actions, 'actions')

@@ -38,12 +38,42 @@ def test_teacher_scores_more_than_random_play():
   assert _play('Assault', 0.0, 0, 150)[1] > 1.5 * random
 
 
-def test_hold_repeats_the_chosen_action():
-  search = policies.Search(rollouts=1, depth=3, hold=3)
-  actions, _ = _play('Carnival', 0.0, 0, 12, search)
-  chosen = np.reshape(actions, (4, 3))
-  np.testing.assert_array_equal(chosen, chosen[:, :1].repeat(3, axis=1))
-  assert len(set(chosen[:, 0])) > 1
+def test_actions_of_a_rollout_are_held(monkeypatch):
+  plans = []
+  teacher = policies._Teacher(
+    'Assault',
+    np.random.default_rng(0),
+    policies.Search(rollouts=2, depth=5, hold=2),
+    0.0,
+  )
+  monkeypatch.setattr(
+    teacher, '_value', lambda state, lives, plan: plans.append(plan) or 0.0
+  )
+  env = ale_env.AleEnv('Assault')
+  env.reset()
+  assert teacher.search(env).all()
+  legal = games.LEGAL_ACTIONS['Assault']
+  plans = np.reshape(plans, (len(legal), 2, 5))
+  np.testing.assert_array_equal(plans[:, :, 0::2][..., :2], plans[:, :, 1::2])
+  for action, rollouts in zip(legal, plans, strict=True):
+    assert (rollouts[:, 0] == action).all()
+    # Every first action is followed by the same continuations.
+    np.testing.assert_array_equal(rollouts[:, 2:], plans[0, :, 2:])
+
+
+def test_equal_actions_take_turns(monkeypatch):
+  best = np.array([True, True, False, True, True, True, False])
+  monkeypatch.setattr(policies._Teacher, 'search', lambda self, env: best)
+  policy = policies.make_policy('Assault', 0.0, 0)
+  played = [policy(None, t in (0, 8)) for t in range(10)]
+  assert played == [0, 1, 3, 4, 5, 0, 1, 3, 0, 1]
+
+
+def test_the_best_action_is_played_whenever_it_was_played_last(monkeypatch):
+  best = np.eye(7, dtype=bool)[3]
+  monkeypatch.setattr(policies._Teacher, 'search', lambda self, env: best)
+  policy = policies.make_policy('Assault', 0.0, 0)
+  assert {policy(None, t == 0) for t in range(5)} == {3}
 
 
 def _value_by_hand(env, actions, search):

@@ -159,7 +159,7 @@ def test_progress_bar_says_what_runs(capfd):
   _evaluate(progress=True)
   shown = capfd.readouterr().err
   assert 'evaluate random' in shown and '6/6' in shown
-  assert 'decisions/s' in shown and 'Carnival ' in shown
+  assert 'decision/s' in shown and 'Carnival ' in shown
 
 
 def test_slots_are_checked():
@@ -218,3 +218,14 @@ def test_a_missing_field_is_named(tmp_path):
   path.write_text('{"agent": "jowa"}\n')
   with pytest.raises(ValueError, match="lacks .*'score'"):
     rollout_lib.read_rollouts(path)
+
+
+def test_how_many_decisions_to_expect():
+  expect = rollout_lib.expected_decisions
+  # Nothing ended: as long again as so far, the waiting ones like the others.
+  assert expect([], [100, 300], 2) == 800
+  assert expect([], [100, 300], 3) == 1200
+  # Two ended after 150 on average: the running ones reach that, or have.
+  assert expect([100, 200], [50, 400], 4) == 300 + 150 + 400
+  assert expect([100, 200], [50, 400], 5) == 300 + 150 + 400 + 150
+  assert expect([100, 200], [], 2) == 300

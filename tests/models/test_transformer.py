@@ -169,8 +169,9 @@ def test_dropout_needs_a_key_and_is_off_by_default(params, ids):
   assert np.abs(one - two).max() > 1e-2
 
 
-def test_init_is_normal_with_zero_bias():
-  config = dataclasses.replace(CONFIG, width=64, num_layers=1)
+@pytest.mark.parametrize('scale', [0.02, 0.1])
+def test_init_is_normal_with_zero_bias(scale):
+  config = dataclasses.replace(CONFIG, width=64, num_layers=1, init_scale=scale)
   fresh = nn.meta.unbox(jax.jit(lambda: init(config))())
   flat = jax.tree_util.tree_leaves_with_path(fresh)
   for path, leaf in flat:
@@ -180,7 +181,11 @@ def test_init_is_normal_with_zero_bias():
     elif name == 'scale':
       np.testing.assert_array_equal(leaf, np.ones(64))
     else:
-      assert abs(float(jnp.std(leaf)) - 0.02) < 0.003, path
+      assert abs(float(jnp.std(leaf)) / scale - 1) < 0.15, path
+
+
+def test_the_paper_s_init_is_the_default():
+  assert BackboneConfig(num_layers=1, width=8, num_heads=1).init_scale == 0.02
 
 
 def test_width_must_divide_over_the_heads():
