@@ -269,9 +269,7 @@ class _Tally:
 class _Progress:
   """A bar of decisions, with the pace, the time left and mean scores.
 
-  How long an episode will be is not known: an unfinished one is taken to be as
-  long as the finished ones were on average, and, before one has finished, to
-  last as long again as it has so far.
+  How long an episode will be is not known: see `expected_decisions`.
   """
 
   def __init__(self, agent: str, total: int, enabled: bool):
@@ -320,6 +318,10 @@ def expected_decisions(
 ) -> int:
   """Returns a guess at the decisions of all episodes.
 
+  An unfinished episode is taken to be as long as the finished ones on average,
+  or twice as long when it is longer already, and so on; before one has
+  finished, to last as long again as it has so far.
+
   Args:
     finished: decisions of the finished episodes.
     running: decisions so far of the running ones.
@@ -328,7 +330,7 @@ def expected_decisions(
   running = np.asarray(running, float)
   if len(finished):
     typical = np.mean(finished)
-    expected = np.maximum(running, typical)
+    expected = (running // typical + 1) * typical
   else:
     expected = 2 * running
     typical = np.mean(expected)

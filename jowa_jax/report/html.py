@@ -149,6 +149,7 @@ def _score_section(
         'agent': agent,
         'label': labels.label(labels.AGENTS, agent),
         'episodes': len(score.scores),
+        'cut_off': score.cut_off,
         'decisions': number(score.decisions, 0),
         'mean': number(score.mean, decimals),
         'error': _DASH if error is None else number(error, decimals),

@@ -16,6 +16,7 @@ class Score:
   """What one agent scored in one game."""
 
   scores: tuple[float, ...]  # unclipped, one per episode
+  cut_off: int  # episodes that the protocol's frame limit ended
   decisions: float  # mean length of an episode
   mean: float
   standard_error: float | None  # None for a single episode
@@ -52,6 +53,7 @@ def _score(game: str, episodes: Sequence[Rollout]) -> Score:
     normalized = games_lib.normalized_score(game, mean)
   return Score(
     scores=tuple(scores.tolist()),
+    cut_off=sum(not r.terminated for r in episodes),
     decisions=float(np.mean([r.decisions for r in episodes])),
     mean=mean,
     standard_error=error,
@@ -97,6 +99,7 @@ def to_json(table: ScoreTable) -> dict[str, Any]:
       agent: {
         'mean': score.mean,
         'standard_error': score.standard_error,
+        'cut_off': score.cut_off,
         'human_normalized': score.human_normalized,
         'rollouts': list(score.scores),
       }

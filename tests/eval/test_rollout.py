@@ -225,7 +225,7 @@ def test_how_many_decisions_to_expect():
   # Nothing ended: as long again as so far, the waiting ones like the others.
   assert expect([], [100, 300], 2) == 800
   assert expect([], [100, 300], 3) == 1200
-  # Two ended after 150 on average: the running ones reach that, or have.
-  assert expect([100, 200], [50, 400], 4) == 300 + 150 + 400
-  assert expect([100, 200], [50, 400], 5) == 300 + 150 + 400 + 150
+  # Two ended after 150 on average: the running ones reach a multiple of it.
+  assert expect([100, 200], [50, 400], 4) == 300 + 150 + 450
+  assert expect([100, 200], [150, 400], 5) == 300 + 300 + 450 + 150
   assert expect([100, 200], [], 2) == 300

@@ -174,6 +174,7 @@ def test_one_agent_with_equal_scores_and_one_logged_step(workdir):
   )
   words = _Page(write_report(workdir).read_text()).words
   assert '1 episode per game and agent' in words and '0.0 ± –' in words
+  assert '1, 1 cut off' in words
 
 
 def test_command_line(workdir):

@@ -25,7 +25,7 @@ RELEASED = {
 }
 
 
-def _rollouts(agent, game, values):
+def _rollouts(agent, game, values, terminated=True):
   return [
     Rollout(
       agent=agent,
@@ -37,7 +37,7 @@ def _rollouts(agent, game, values):
       decisions=100 + i,
       frames=400,
       seconds=1.0,
-      terminated=True,
+      terminated=terminated,
     )
     for i, value in enumerate(values)
   ]
@@ -54,6 +54,12 @@ def test_one_game_by_hand():
   assert score.human_normalized == pytest.approx(0.5)
   assert score.decisions == 101
   assert score.scores == (480.2, 482.2, 484.2)
+  assert score.cut_off == 0
+
+
+def test_episodes_that_the_frame_limit_ended_are_counted():
+  played = _rollouts('a', 'Pong', [1, 2]) + _rollouts('a', 'Pong', [3], False)
+  assert scores.score_table({'a': played})['Pong']['a'].cut_off == 1
 
 
 def test_a_single_episode_has_no_standard_error():
@@ -99,6 +105,7 @@ def test_json_holds_games_agents_and_aggregates():
   assert figures['Assault']['jowa'] == {
     'mean': 742.0,
     'standard_error': 0.0,
+    'cut_off': 0,
     'human_normalized': 1.0,
     'rollouts': [742.0, 742.0],
   }
