@@ -24,22 +24,23 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
   # A narrow model's branches start almost closed with the paper's 0.02.
   config.backbone.init_scale = config.backbone.width**-0.5
   config.heads.width = 32 if smoke else 256
-  config.tokenizer_training.frames_per_step = 16 if smoke else 32
+  # Many small steps: a small tokenizer is short of steps, not of frames.
+  config.tokenizer_training.frames_per_step = 16 if smoke else 8
   config.data.games = ()  # filled in
   config.data.held_out_fraction = 0.1
   config.data.balance_games = True
   config.run.batch_size = 4 if smoke else 16
   config.run.log_every = 2 if smoke else 20
-  config.run.save_every = 4 if smoke else 100
+  config.run.save_every = 4 if smoke else 200
   config.run.keep_checkpoints = 2
-  config.run.evaluate_every = 4 if smoke else 100
+  config.run.evaluate_every = 4 if smoke else 200
   config.run.evaluate_batches = 1 if smoke else 4
 
 
 def _jowa(smoke: bool) -> ConfigDict:
   config = jowa.get_config('smoke').unlock()
   _shrink(config, smoke)
-  steps = (6, 4, 6) if smoke else (300, 250, 650)
+  steps = (6, 4, 6) if smoke else (800, 300, 600)
   # The recipe that keeps a small codebook in use and sprites in sight.
   config.tokenizer_training.codebook_init_step = 2 if smoke else 20
   config.tokenizer_training.restart_period = 3 if smoke else 50
@@ -60,7 +61,7 @@ def _jowa(smoke: bool) -> ConfigDict:
   # that are encoded once than on those of a tokenizer that still moves.
   config.stages = common.stages(
     stage1_tokenizer=common.stage(
-      steps[0], tokenizer=common.optimizer(1e-3, 0.0)
+      steps[0], tokenizer=common.optimizer(2e-3, 0.0)
     ),
     stage1_world=common.stage(steps[1], world=common.optimizer(2e-3, 0.01, 50)),
     stage2=common.stage(
