@@ -198,7 +198,7 @@ class AtariEnvs:
     return self._time_step(first, rewards), rewards, terminated, truncated
 
   def _time_step(self, first: np.ndarray, rewards: np.ndarray) -> TimeStep:
-    # Copies: these arrays outlive the next step in recordings.
+    # Copies: the next step writes to these arrays.
     return TimeStep(
       frames=self._frames.copy(), first=first.copy(), rewards=rewards.copy()
     )

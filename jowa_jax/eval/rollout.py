@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -37,69 +37,6 @@ class Rollout:
   terminated: bool  # game over; false if it ran out of frames
 
 
-@dataclasses.dataclass(frozen=True)
-class Recording:
-  """The beginning of one episode; step s shows o_s, a_s and r_s."""
-
-  frames: np.ndarray  # [S, 84, 84] uint8
-  actions: np.ndarray  # [S] int32
-  rewards: np.ndarray  # [S] float32, unclipped
-  info: dict[str, np.ndarray]  # [S, ...], what the policy said at each step
-
-
-class Recorder:
-  """Keeps the first `steps` steps of rollout 0 of each game."""
-
-  def __init__(self, steps: int):
-    self.steps = steps
-    self._rows: dict[str, list[tuple]] = {}
-
-  def add(
-    self,
-    envs: AtariEnvs,
-    active: np.ndarray,
-    time_step: TimeStep,
-    actions: np.ndarray,
-    rewards: np.ndarray,
-    info: dict[str, Any],
-  ):
-    """Notes one step of the environments that play rollout 0."""
-    wanted = [
-      env
-      for env in np.flatnonzero(active & (envs.rollouts == 0))
-      if len(self._rows.get(envs.game_of(env), ())) < self.steps
-    ]
-    if not wanted:
-      return
-    info = {
-      name: np.asarray(value)
-      for name, value in info.items()
-      if np.ndim(value) and np.shape(value)[0] == envs.num_envs
-    }
-    for env in wanted:
-      row = (
-        time_step.frames[env],
-        actions[env],
-        rewards[env],
-        {name: value[env] for name, value in info.items()},
-      )
-      self._rows.setdefault(envs.game_of(env), []).append(row)
-
-  @property
-  def recordings(self) -> dict[str, Recording]:
-    """The recording of each game so far."""
-    recordings = {}
-    for game, rows in self._rows.items():
-      frames, actions, rewards, infos = zip(*rows, strict=True)
-      recordings[game] = Recording(
-        frames=np.stack(frames),
-        actions=np.array(actions, np.int32),
-        rewards=np.array(rewards, np.float32),
-        info={k: np.stack([info[k] for info in infos]) for k in infos[0]},
-      )
-    return recordings
-
-
 def random_policy() -> Policy:
   """Returns uniform play over each game's legal actions; no variables."""
   legal = games_lib.legal_mask()
@@ -127,8 +64,6 @@ def evaluate(
   agent: str,
   slots_per_game: int | None = None,
   progress: bool = True,
-  on_episode: Callable[[Rollout], None] | None = None,
-  record: Recorder | None = None,
   num_threads: int = 0,
 ) -> list[Rollout]:
   """Plays `protocol.rollouts` complete episodes of every game.
@@ -152,8 +87,6 @@ def evaluate(
     slots_per_game: environments of each game, `protocol.rollouts` by default;
       fewer make the batch smaller.
     progress: whether to draw a progress bar.
-    on_episode: called with each rollout as it ends.
-    record: filled with the beginning of rollout 0 of every game.
     num_threads: emulator threads of each game, 0 for one per core.
 
   Returns:
@@ -176,20 +109,16 @@ def evaluate(
   step = 0
   with _Progress(agent, tally.total, progress) as bar:
     while tally.active.any():
-      actions, state, info = policy.act(
+      actions, state, _ = policy.act(
         variables, state, time_step, jax.random.fold_in(key, step)
       )
       actions = np.asarray(actions)
       following, rewards, terminated, truncated = envs.step(
         actions, tally.active
       )
-      if record is not None:
-        record.add(envs, tally.active, time_step, actions, rewards, info)
       bar.count(tally.running)
       for rollout in tally.add(rewards, terminated, truncated):
         bar.finish(rollout)
-        if on_episode is not None:
-          on_episode(rollout)
       waiting, rollouts = tally.take_next()
       if waiting.any():
         begun = envs.restart(waiting, rollouts)

@@ -29,8 +29,6 @@ from jowa_jax.report.inputs import (
 _MAX_COLUMNS = 8  # frames beside each other
 _MAX_DREAMS = 3  # sequences of a game
 _HELD_OUT = 'held_out/'
-# Their curves are straight lines.
-_HIDDEN_METRICS = {'seconds', 'epoch'}
 _DASH = '–'
 
 
@@ -248,11 +246,7 @@ def _spread(length: int) -> list[int]:
 
 def _training(method: str, curves: Curves) -> dict[str, Any]:
   """A method's plots, grouped by the prefix of the metric's name."""
-  names = dict.fromkeys(
-    name.removeprefix(_HELD_OUT)
-    for name in curves.series
-    if name.removeprefix(_HELD_OUT) not in _HIDDEN_METRICS
-  )
+  names = dict.fromkeys(name.removeprefix(_HELD_OUT) for name in curves.series)
   groups: dict[str, list[dict[str, Any]]] = {}
   for name in names:
     training = curves.series.get(name)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from jowa_jax.eval import rollout as rollout_lib
+from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
 
 GAMES = ('Assault', 'Carnival')
@@ -12,8 +13,7 @@ GAMES = ('Assault', 'Carnival')
 
 @pytest.fixture(scope='session')
 def played():
-  """Real rollouts and recordings of random play."""
-  recorder = rollout_lib.Recorder(steps=60)
+  """Real rollouts of random play, and frames of each game, [60, 84, 84]."""
   rollouts = rollout_lib.evaluate(
     rollout_lib.random_policy(),
     None,
@@ -22,10 +22,13 @@ def played():
     0,
     agent='random',
     progress=False,
-    record=recorder,
     num_threads=1,
   )
-  return rollouts, recorder.recordings
+  envs = AtariEnvs(GAMES, 1, num_threads=1)
+  fire = np.array([1, 1])
+  frames = [envs.reset(0).frames]
+  frames += [envs.step(fire)[0].frames for _ in range(59)]
+  return rollouts, dict(zip(GAMES, np.stack(frames, axis=1), strict=True))
 
 
 def write_metrics(path, stages, held_out=()):
@@ -43,14 +46,14 @@ def write_metrics(path, stages, held_out=()):
 @pytest.fixture
 def workdir(tmp_path, played):
   """A complete work directory, small but of real frames and rollouts."""
-  rollouts, recordings = played
+  rollouts, frames = played
   root = tmp_path / 'run'
   for folder in ('jowa', 'mtbc', 'eval'):
     (root / folder).mkdir(parents=True)
   write_metrics(
     root / 'jowa' / 'metrics.jsonl',
     [
-      ('world', 10, 100, ('loss', 'world/observations', 'seconds')),
+      ('world', 10, 100, ('loss', 'world/observations')),
       ('joint', 110, 300, ('loss', 'world/observations', 'q/td')),
     ],
     held_out=('world/observations',),
@@ -67,7 +70,6 @@ def workdir(tmp_path, played):
       root / 'eval' / f'{agent}.jsonl',
       [dataclasses.replace(r, agent=agent) for r in rollouts],
     )
-  frames = {game: recordings[game].frames for game in GAMES}
   reconstructions, dreams = {}, {}
   for game, seen in frames.items():
     reconstructions[f'{game}/frames'] = seen[::6]

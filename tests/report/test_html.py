@@ -106,7 +106,7 @@ def test_images_are_the_frames(workdir):
 def test_plots_take_their_colours_from_the_page(workdir):
   text = write_report(workdir).read_text()
   svgs = re.findall(r'<svg[^>]*viewBox.*?</svg>', text, re.S)
-  # loss, next tokens, TD loss; accuracy, mood. `seconds` is not drawn.
+  # loss, next tokens, TD loss; accuracy, mood.
   assert len(svgs) == 5
   for svg in svgs:
     assert 'var(--series)' in svg and '<style' not in svg
