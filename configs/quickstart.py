@@ -40,7 +40,7 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
 def _jowa(smoke: bool) -> ConfigDict:
   config = jowa.get_config('smoke').unlock()
   _shrink(config, smoke)
-  steps = (6, 4, 6) if smoke else (800, 500, 750)
+  steps = (6, 4, 6) if smoke else (800, 400, 550)
   # The recipe that keeps a small codebook in use and sprites in sight.
   config.tokenizer_training.codebook_init_step = 2 if smoke else 20
   config.tokenizer_training.restart_period = 3 if smoke else 50
