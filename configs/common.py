@@ -93,13 +93,15 @@ def base(size: str, method: str) -> ConfigDict:
     dict(
       directory='',  # required
       games=('pretrain',),  # games, or names of lists of them
-      stride=4,  # between segment starts
+      stride=4,  # between neighbouring segments
+      padding='right',  # or 'left': the side of short segments
       held_out_fraction=0.0,  # of each game's episodes
-      balance_games=False,
+      balance_games=False,  # draw all games equally often
+      game_weights=config_dict.placeholder(tuple),  # or this often
       prefetch=2,  # batches
       runs=config_dict.placeholder(tuple),  # all
       checkpoints=config_dict.placeholder(tuple),  # all
-      token_cache='',  # where stages with a frozen tokenizer keep tokens
+      token_cache='',  # frames pre-encoded for stages of a frozen tokenizer
     )
   )
   config.run = ConfigDict(

@@ -276,7 +276,7 @@ def data_rollouts(
         rollout=number,
         seed=episode.episode_id,
         score=episode.score,
-        clipped_score=float(episode.rewards.sum()),
+        clipped_score=float(episode.rewards.sum(dtype=int)),
         decisions=len(episode),
         frames=4 * len(episode),
         seconds=0.0,

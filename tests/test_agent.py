@@ -10,7 +10,7 @@ import jowa_jax
 from configs import jowa
 from jowa_jax import games
 from jowa_jax.checkpoint.manager import CheckpointError
-from jowa_jax.data import rlds_atari
+from jowa_jax.data import stored
 from jowa_jax.data.episodes import median_frames
 from jowa_jax.eval import quality
 from jowa_jax.train.run import Run
@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_an_error(run_dir, tmp_path):
 
 
 def test_model_quality_on_real_episodes(agent, full_episodes_dir):
-  episodes = rlds_atari.load_episodes(full_episodes_dir, ('Carnival',))
+  episodes = stored.load_episodes(full_episodes_dir, ('Carnival',))
   metrics, pictures = quality.reconstruct(
     agent, episodes, median_frames(episodes), 16
   )['Carnival']
@@ -117,7 +117,7 @@ def test_model_quality_on_real_episodes(agent, full_episodes_dir):
 
 
 def test_majority_accuracy(full_episodes_dir):
-  episodes = rlds_atari.load_episodes(full_episodes_dir, ('Carnival',))
+  episodes = stored.load_episodes(full_episodes_dir, ('Carnival',))
   accuracy = quality.majority_accuracy(episodes[:1], episodes[1:])
   counts = np.bincount(episodes[0].actions)
   others = np.concatenate([e.actions for e in episodes[1:]])

@@ -18,8 +18,10 @@ from typing import Any
 import tqdm
 
 from jowa_jax import games as game_tables
-from jowa_jax.collect import play, policies, writer
+from jowa_jax.collect import play, policies
 from jowa_jax.configuration import build
+from jowa_jax.data import formats, writer
+from jowa_jax.data.sources import Part
 
 # Where finished checkpoints wait until their game is complete.
 _WORK = '.jowa_atari_pieces'
@@ -66,7 +68,8 @@ def collect(
 
   A data set `<output>/jowa_atari/<Game>_run_<run>/1.0.0` has the layout of
   TFDS's `rlu_atari_checkpoints_ordered`, with the split `checkpoint_<i>` for
-  the i-th epsilon. What is finished is not played again after a restart.
+  the i-th epsilon; `jowa_atari_frames` beside it holds the same play for
+  training. What is finished is not played again after a restart.
 
   Args:
     output: the directory to write to.
@@ -171,11 +174,13 @@ def _read_record(
   output: pathlib.Path, specs: Sequence[play.Checkpoint]
 ) -> list[SplitStats] | None:
   """Returns the statistics of a finished data set, None if there is none."""
-  path = writer.data_set_path(output, specs[0].game, specs[0].run)
+  path = formats.data_set_path(
+    output, specs[0].game, specs[0].run, formats.FRAMES
+  )
   if not path.exists():
     return None
   try:
-    record = json.loads((path / writer.RECORD).read_text())
+    record = json.loads((path / formats.RECORD).read_text())
   except FileNotFoundError:
     record = {}
   if record.get('settings') != _settings(specs):
@@ -193,19 +198,18 @@ def _finish(
 ) -> list[SplitStats]:
   """Turns a game's pieces into its data set and removes them."""
   work = pieces[specs[0]].parent
-  stats = [_stats(spec, play.load(pieces[spec])) for spec in specs]
+  stats, parts = [], []
+  for spec in specs:
+    played = play.load(pieces[spec])
+    stats.append(_stats(spec, played))
+    parts.append(Part(spec.game, spec.run, spec.checkpoint))
+    writer.write_part(work / 'data', parts[-1], enumerate(played.episodes))
   record = {
+    'source': 'played by a look-ahead search mixed with random decisions',
     'settings': _settings(specs),
     'splits': [dataclasses.asdict(split) for split in stats],
   }
-  writer.write(
-    output,
-    specs[0].game,
-    specs[0].run,
-    {spec.split: (spec.checkpoint, pieces[spec]) for spec in specs},
-    record,
-    work,
-  )
+  writer.finish_run(output, work / 'data', parts, record)
   shutil.rmtree(work)
   if not any(work.parent.iterdir()):
     work.parent.rmdir()

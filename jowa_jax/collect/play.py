@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from jowa_jax import files, games
 from jowa_jax.collect import ale_env, policies
+from jowa_jax.data.episodes import RawEpisode, encode_png
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,39 +46,16 @@ class Checkpoint:
     return f'{self.split}-{digest}.npz'
 
 
-class PlayedEpisode(NamedTuple):
-  """An episode; a terminated one has a last frame without an action."""
-
-  frames: list[bytes]  # PNG, [84, 84] uint8
-  actions: np.ndarray  # [T] int32, indices into the minimal action set
-  rewards: np.ndarray  # [T] float32, unclipped
-  terminated: bool  # game over, not cut off
-
-
 class Played(NamedTuple):
   """A played checkpoint."""
 
-  episodes: list[PlayedEpisode]
+  episodes: list[RawEpisode]
   seconds: float
-
-
-# Atari's flat areas compress best without a filter: 30 % fewer bytes.
-_PNG_OPTIONS = (
-  *(cv2.IMWRITE_PNG_COMPRESSION, 6),
-  *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE),
-)
-
-
-def _png(frame: np.ndarray) -> bytes:
-  written, data = cv2.imencode('.png', frame, _PNG_OPTIONS)
-  if not written:
-    raise RuntimeError(f'A frame of shape {frame.shape} was not encoded')
-  return data.tobytes()
 
 
 def _play_episodes(
   spec: Checkpoint, report: Callable[[int], None]
-) -> Iterator[PlayedEpisode]:
+) -> Iterator[RawEpisode]:
   """Yields episodes of `spec.steps` decisions in all, the last one cut off."""
   seeds = (spec.seed, spec.run, games.task_id(spec.game), spec.checkpoint)
   env_seed = np.random.SeedSequence(seeds).generate_state(1)[0] % 2**31
@@ -93,7 +70,7 @@ def _play_episodes(
     frames, actions, rewards = [], [], []
     ended = terminated = False
     while not ended and done < spec.steps:
-      frames.append(_png(frame))
+      frames.append(encode_png(frame))
       actions.append(policy(env, not actions))
       outcome = env.step(legal[actions[-1]])
       rewards.append(outcome.reward)
@@ -102,8 +79,8 @@ def _play_episodes(
       done += 1
       report(done)
     if terminated:
-      frames.append(_png(frame))
-    yield PlayedEpisode(
+      frames.append(encode_png(frame))
+    yield RawEpisode(
       frames,
       np.array(actions, np.int32),
       np.array(rewards, np.float32),
@@ -154,7 +131,7 @@ def load(path: pathlib.Path) -> Played:
   ):
     num_frames = length + terminated
     episodes.append(
-      PlayedEpisode(
+      RawEpisode(
         pngs[frame : frame + num_frames],
         arrays['actions'][step : step + length],
         arrays['rewards'][step : step + length],

@@ -12,45 +12,49 @@ from jowa_jax.data import segments
 
 
 class SegmentDataset:
-  """All segments of some episodes, decoded when they are asked for."""
+  """All segments of some episodes, read when they are asked for.
+
+  Attributes:
+    episodes: what is cut, by game.
+  """
 
   def __init__(
     self,
     episodes: Sequence[episodes_lib.Episode],
     length: int = 8,
     stride: int = 4,
+    padding: segments.Padding = 'right',
   ):
-    """Indexes the segments.
+    """Counts the segments.
 
     Args:
-      episodes: what to cut; frames stay encoded.
+      episodes: what to cut.
       length: steps T of a segment.
-      stride: steps between the starts of neighbouring segments.
+      stride: steps between neighbouring segments.
+      padding: the side on which short segments are padded.
 
     Raises:
       DataError: there are no episodes.
-      ValueError: length or stride is not positive.
+      ValueError: length, stride or padding is none.
     """
     if not episodes:
       raise episodes_lib.DataError('A data set needs at least one episode')
-    if length < 1:
-      raise ValueError(f'length is {length}, not positive')
-    self.episodes = list(episodes)
+    groups = episodes_lib.by_game(episodes)
+    self.episodes = [e for group in groups.values() for e in group]
     self.length = length
     self.stride = stride
-    self._index = segments.index_segments(
-      [len(episode) for episode in self.episodes], stride
+    self.padding = padding
+    self._cut = segments.Segmentation(
+      [len(episode) for episode in self.episodes], length, stride, padding
     )
+    starts = np.cumsum([0, *map(len, list(groups.values())[:-1])])
+    sizes = np.add.reduceat(self._cut.counts, starts)
+    # Segments of each game; the segments of a game follow each other.
+    self.games = dict(zip(groups, sizes.tolist(), strict=True))
 
   @property
   def num_segments(self) -> int:
-    return len(self._index.start)
-
-  @property
-  def tasks(self) -> np.ndarray:
-    """The game of every segment, [num_segments] int32, for the sampler."""
-    tasks = np.array([episode.task for episode in self.episodes], np.int32)
-    return tasks[self._index.episode]
+    return len(self._cut)
 
   def batch(self, indices: np.ndarray) -> types.Segment:
     """Returns the chosen segments as numpy arrays, [B, T, ...].
@@ -58,23 +62,19 @@ class SegmentDataset:
     Raises:
       DataError: a frame is damaged.
     """
-    chosen = segments.SegmentIndex(
-      self._index.episode[indices], self._index.start[indices]
+    return segments.read_segments(
+      self.episodes, self._cut.locate(np.asarray(indices)), self.length
     )
-    return segments.decode_segments(self.episodes, chosen, self.length)
 
   def identity(self) -> dict[str, Any]:
     """Returns what was loaded, as JSON holds it, to keep beside a run.
 
-    The checksum covers frames, actions and rewards.
+    The checksum covers frames, actions and rewards (`episodes.digest`).
     """
     digest = hashlib.blake2b(digest_size=16)
     games: dict[str, dict] = {}
     for episode in self.episodes:
-      for frame in episode.frames:
-        digest.update(frame)
-      for array in (episode.actions, episode.rewards, episode.ends):
-        digest.update(array.tobytes())
+      digest.update(episode.digest)
       game = games.setdefault(episode.game, {})
       name = f'run_{episode.run}/checkpoint_{episode.checkpoint:02d}'
       part = game.setdefault(
@@ -93,6 +93,7 @@ class SegmentDataset:
       'games': games,
       'length': self.length,
       'stride': self.stride,
+      'padding': self.padding,
       'segments': self.num_segments,
       'checksum': digest.hexdigest(),
     }

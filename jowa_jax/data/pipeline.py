@@ -17,6 +17,8 @@ def batches(
   num_steps: int,
   prefetch: int = 2,
   put: Callable[[Any], Any] = lambda segment: segment,
+  process: int = 0,
+  num_processes: int = 1,
 ) -> Iterator[tuple[int, Any]]:
   """Yields the batch of every step, in order.
 
@@ -31,6 +33,8 @@ def batches(
     num_steps: how many steps to give.
     prefetch: batches in the making or waiting; at least 1.
     put: what becomes of a batch, `jax.device_put` with a sharding say.
+    process: which part of every batch to read, see `Sampler.indices`.
+    num_processes: in how many parts a batch is read.
 
   Yields:
     (step, what `put` returned for the `types.Segment` of that step).
@@ -39,27 +43,47 @@ def batches(
     ValueError: `prefetch` is not positive.
     Exception: whatever a thread raised, when its step's turn comes.
   """
-  if prefetch < 1:
-    raise ValueError(f'prefetch is {prefetch}, not positive')
-  return _batches(
-    lambda step: put(dataset.batch(sampler.indices(step))),
+  return make_ahead(
+    lambda step: put(
+      dataset.batch(sampler.indices(step, process, num_processes))
+    ),
     range(start_step, start_step + num_steps),
     prefetch,
   )
 
 
-def _batches(
-  make: Callable[[int], Any], steps: range, prefetch: int
+def make_ahead(
+  make: Callable[[int], Any], items: range, prefetch: int | None = None
 ) -> Iterator[tuple[int, Any]]:
-  workers = min(prefetch, os.cpu_count() or 1)
+  """Yields (item, make(item)) in order, made in threads ahead of their turn.
+
+  Args:
+    make: called in threads.
+    items: what for.
+    prefetch: results in the making or waiting; two per core if None.
+
+  Raises:
+    ValueError: `prefetch` is not positive.
+    Exception: whatever `make` raised, when its item's turn comes.
+  """
+  cores = os.cpu_count() or 1
+  prefetch = 2 * cores if prefetch is None else prefetch
+  if prefetch < 1:
+    raise ValueError(f'prefetch is {prefetch}, not positive')
+  return _make_ahead(make, items, prefetch, min(prefetch, cores))
+
+
+def _make_ahead(
+  make: Callable[[int], Any], items: range, prefetch: int, workers: int
+) -> Iterator[tuple[int, Any]]:
   executor = futures.ThreadPoolExecutor(workers, 'segments')
   ahead: collections.deque[futures.Future] = collections.deque()
   try:
-    ahead.extend(executor.submit(make, step) for step in steps[:prefetch])
-    for step in steps:
-      batch = ahead.popleft().result()
-      if step + prefetch < steps.stop:
-        ahead.append(executor.submit(make, step + prefetch))
-      yield step, batch
+    ahead.extend(executor.submit(make, item) for item in items[:prefetch])
+    for item in items:
+      result = ahead.popleft().result()
+      if item + prefetch < items.stop:
+        ahead.append(executor.submit(make, item + prefetch))
+      yield item, result
   finally:
     executor.shutdown(cancel_futures=True)

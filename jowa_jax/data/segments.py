@@ -1,44 +1,82 @@
-"""Fixed-length pieces of episodes, padded on the right."""
+"""Fixed-length pieces of episodes, padded on the right or on the left."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from jowa_jax import types
 from jowa_jax.data import episodes as episodes_lib
 
+Padding = Literal['right', 'left']
+
 
 class SegmentIndex(NamedTuple):
-  """Where every segment of a list of episodes begins."""
+  """Where some segments begin."""
 
-  episode: np.ndarray  # [S] int32, place in the list
-  start: np.ndarray  # [S] int32, the segment's first step
+  episode: np.ndarray  # [B] int64, place in the list of episodes
+  start: np.ndarray  # [B] int64, first step; negative if padded on the left
 
 
-def index_segments(lengths: Sequence[int], stride: int) -> SegmentIndex:
-  """Returns the segments of episodes: they start at 0, stride, 2 * stride...
+class Segmentation:
+  """All segments of a list of episodes, without a list of them.
 
-  Args:
-    lengths: transitions of each episode.
-    stride: steps between the starts of neighbouring segments.
+  Padded on the right they start at 0, stride, 2 * stride...; padded on the
+  left they end (exclusively) at T, T - stride, T - 2 * stride..., so that the
+  last transition of an episode of T is in one of them.
   """
-  if stride < 1:
-    raise ValueError(f'stride is {stride}, not positive')
-  starts = [np.arange(0, length, stride, np.int32) for length in lengths]
-  counts = [len(start) for start in starts]
-  return SegmentIndex(
-    np.repeat(np.arange(len(starts), dtype=np.int32), counts),
-    np.concatenate([*starts, np.zeros(0, np.int32)]),
-  )
+
+  def __init__(
+    self,
+    lengths: Sequence[int],
+    length: int,
+    stride: int,
+    padding: Padding = 'right',
+  ):
+    """Counts the segments.
+
+    Args:
+      lengths: transitions T of each episode.
+      length: steps of a segment.
+      stride: steps between neighbouring segments.
+      padding: the side on which short segments are padded.
+
+    Raises:
+      ValueError: length or stride is not positive, or there is no such side.
+    """
+    for name, value in (('length', length), ('stride', stride)):
+      if value < 1:
+        raise ValueError(f'{name} is {value}, not positive')
+    if padding not in ('right', 'left'):
+      raise ValueError(f"padding is {padding!r}, not 'right' or 'left'")
+    self._lengths = np.asarray(lengths, np.int64)
+    self._length, self._stride, self._padding = length, stride, padding
+    self.counts = -(-self._lengths // stride)  # segments of each episode
+    self._stops = np.cumsum(self.counts)
+
+  def __len__(self) -> int:
+    return int(self._stops[-1]) if len(self._stops) else 0
+
+  def locate(self, indices: np.ndarray) -> SegmentIndex:
+    """Returns where segments begin.
+
+    Args:
+      indices: [B] integers in [0, len(self)).
+    """
+    episode = np.searchsorted(self._stops, indices, side='right')
+    place = indices - self._stops[episode] + self.counts[episode]
+    start = place * self._stride
+    if self._padding == 'left':
+      start = self._lengths[episode] - self._length - start
+    return SegmentIndex(episode, start)
 
 
-def decode_segments(
+def read_segments(
   episodes: Sequence[episodes_lib.Episode],
   index: SegmentIndex,
   length: int,
 ) -> types.Segment:
-  """Decodes segments to arrays; steps past an episode's end are padding.
+  """Reads segments; steps outside of an episode are padding.
 
   Args:
     episodes: what `index` points into.
@@ -69,22 +107,24 @@ def decode_segments(
     return_to_go=np.zeros(shape, np.float32),
     task=np.zeros(shape[:1], np.int32),
     episode_id=np.zeros(shape[:1], np.int32),
-    t=np.asarray(index.start, np.int32),
+    t=index.start.astype(np.int32),
   )
-  for row, (place, start) in enumerate(zip(*index, strict=True)):
+  places = zip(index.episode.tolist(), index.start.tolist(), strict=True)
+  for row, (place, first) in enumerate(places):
     episode = episodes[place]
-    stop = min(start + length, len(episode))
-    steps = slice(start, stop)
-    filled = (row, slice(stop - start))
+    start, stop = max(first, 0), min(first + length, len(episode))
+    filled = (row, slice(start - first, stop - first))
     if tokens is None:
       episode.decode(start, stop, frames[filled])
     else:
-      tokens[filled] = episode.tokens[steps]
-    segment.actions[filled] = episode.actions[steps]
-    segment.rewards[filled] = episode.rewards[steps]
-    segment.ends[filled] = episode.ends[steps]
+      tokens[filled] = episode.tokens[start:stop]
+    segment.actions[filled] = episode.actions[start:stop]
+    segment.rewards[filled] = episode.rewards[start:stop]
+    segment.return_to_go[filled] = episode.return_to_go(start, stop)
+    segment.ends[row, stop - first - 1] = episode.terminated and stop == len(
+      episode
+    )
     segment.mask[filled] = True
-    segment.return_to_go[filled] = episode.return_to_go[steps]
     segment.task[row] = episode.task
     segment.episode_id[row] = episode.episode_id
   return segment

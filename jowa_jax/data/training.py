@@ -2,14 +2,14 @@
 
 import copy
 import dataclasses
-import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
+from jowa_jax import games as games_lib
 from jowa_jax.data import episodes as episodes_lib
-from jowa_jax.data import pipeline, tokens
+from jowa_jax.data import pipeline, stored, tokens
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.sampler import Sampler
 from jowa_jax.types import Segment
@@ -20,23 +20,29 @@ class DataConfig:
   """Which data, and how it is cut and drawn.
 
   Attributes:
-    directory: of the data sets (see `rlds_atari.load_episodes`).
+    directory: of the data sets (see `stored.load_episodes`).
     games: games, or names of lists of them.
-    stride: steps between the starts of neighbouring segments.
+    stride: steps between neighbouring segments.
+    padding: the side on which short segments are padded, 'right' or 'left'.
     held_out_fraction: share of each game's episodes kept from training.
     balance_games: draw all games equally often, whatever their sizes.
+    game_weights: how often each of the games is drawn, in their order and in
+      any unit; by their segments if None.
     prefetch: batches made ahead.
     runs: which runs of every game; all if None.
     checkpoints: which checkpoints of every run; all if None.
-    token_cache: directory for frames pre-encoded by a frozen tokenizer; empty
+    token_cache: directory of frames pre-encoded by the tokenizer, once it is
+      frozen (see launch.encode_tokens); what it lacks is encoded first. Empty
       encodes the frames of each batch anew.
   """
 
   directory: str
   games: tuple[str, ...]
   stride: int = 4
+  padding: str = 'right'
   held_out_fraction: float = 0.0
   balance_games: bool = False
+  game_weights: tuple[float, ...] | None = None
   prefetch: int = 2
   runs: tuple[int, ...] | None = None
   checkpoints: tuple[int, ...] | None = None
@@ -73,17 +79,14 @@ class TrainingData:
         'No data set given: set data.directory to a directory of RLDS Atari '
         'data, such as one made by launch.collect'
       )
-    # TensorFlow is loaded where data is read, not where training is imported.
-    from jowa_jax.data import rlds_atari
-
-    episodes = rlds_atari.load_episodes(
+    episodes = stored.load_episodes(
       config.directory, config.games, config.runs, config.checkpoints
     )
     train, held_out = episodes_lib.split_episodes(
       episodes, config.held_out_fraction, seed
     )
     self.episodes = episodes
-    self.train = SegmentDataset(train, length, config.stride)
+    self.train = SegmentDataset(train, length, config.stride, config.padding)
     # Held-out segments do not overlap.
     self.held_out = (
       SegmentDataset(held_out, length, length) if held_out else None
@@ -93,46 +96,70 @@ class TrainingData:
     self.statistics = {'median_frames': episodes_lib.median_frames(train)}
     self.identity = self.train.identity()
     self._sampler = Sampler(
-      self.train.num_segments,
+      list(self.train.games.values()),
       batch_size,
       seed,
-      self.train.tasks if config.balance_games else None,
+      _weights(config, list(self.train.games)),
     )
 
   def encoded(
     self,
     encode: Callable[[np.ndarray], np.ndarray],
     tokenizer_id: str,
+    batch_size: int = 128,
     progress: bool = True,
   ) -> 'TrainingData':
     """Returns the same segments with tokens, from the cache if it has them.
 
     Args:
       encode: see `tokens.encode_episodes`.
-      tokenizer_id: what names the tokenizer in the cache.
+      tokenizer_id: what identifies the tokenizer.
+      batch_size: frames per call of `encode`.
       progress: show a progress bar.
     """
+    with_tokens = {
+      episode.episode_id: episode
+      for episode in tokens.encode_episodes(
+        self.episodes,
+        encode,
+        self._config.token_cache,
+        tokenizer_id,
+        batch_size,
+        progress,
+      )
+    }
     encoded = copy.copy(self)
     for name in ('train', 'held_out'):
       part = getattr(self, name)
       if part:
-        checksum = part.identity()['checksum']
-        path = pathlib.Path(self._config.token_cache).joinpath(
-          f'{tokenizer_id}_{checksum}.npy'
+        part = SegmentDataset(
+          [with_tokens[episode.episode_id] for episode in part.episodes],
+          *(part.length, part.stride, part.padding),
         )
-        episodes = tokens.encode_episodes(
-          part.episodes, encode, path, progress=progress
-        )
-        part = SegmentDataset(episodes, part.length, part.stride)
       setattr(encoded, name, part)
     return encoded
 
   def batches(
-    self, start: int, stop: int, put: Callable[[Segment], Any]
+    self,
+    start: int,
+    stop: int,
+    put: Callable[[Segment], Any],
+    process: int = 0,
+    num_processes: int = 1,
   ) -> Iterator[Any]:
-    """Yields what `put` makes of the batches of steps start..stop-1."""
+    """Yields what `put` makes of the batches of steps start..stop-1.
+
+    Each of `num_processes` reads its rows alone, see `Sampler.indices`.
+    """
     for _, batch in pipeline.batches(
-      self.train, self._sampler, start, stop - start, self._config.prefetch, put
+      self.train,
+      self._sampler,
+      start,
+      stop - start,
+      self._config.prefetch,
+      put,
+      process,
+      num_processes,
     ):
       yield batch
 
@@ -146,3 +173,21 @@ class TrainingData:
     order = np.linspace(0, total - 1, count * size).astype(int)
     # Strided, so that every batch has segments of all games.
     return [self.held_out.batch(order[i::count]) for i in range(count)]
+
+
+def _weights(config: DataConfig, games: list[str]) -> list[float] | None:
+  """Returns how often each game is drawn, None for by its segments.
+
+  Raises:
+    ValueError: the weights do not fit the games.
+  """
+  if config.game_weights is None:
+    return [1.0] * len(games) if config.balance_games else None
+  names = games_lib.parse_games(config.games)
+  if config.balance_games or len(config.game_weights) != len(names):
+    raise ValueError(
+      f'data.game_weights={config.game_weights} needs one weight for each of '
+      f'{names}, and data.balance_games unset'
+    )
+  weights = dict(zip(names, config.game_weights, strict=True))
+  return [weights[game] for game in games]

@@ -134,7 +134,7 @@ def _sequences(episodes, length, count):
   parts = [
     (
       _frames(episodes[i], t, t + length),
-      episodes[i].actions[t : t + length],
+      episodes[i].actions[t : t + length].astype(np.int32),
       episodes[i].rewards[t : t + length],
     )
     for i, t in chosen

@@ -5,7 +5,6 @@ the stage and the batch, and batches are a pure function of (seed, step).
 """
 
 import contextlib
-import hashlib
 import json
 import logging
 import pathlib
@@ -24,6 +23,7 @@ from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import make_method, sections
 from jowa_jax.train import sharding
+from jowa_jax.train.encoding import frozen_encoder
 from jowa_jax.train.metrics import MetricWriter, check_finite
 from jowa_jax.train.settings import (
   InitFrom,
@@ -293,16 +293,10 @@ class Run:
 
   def _encode(self, variables: Variables, data: TrainingData, progress: bool):
     """Returns the data with the frames encoded by the frozen tokenizer."""
-    encode = jax.jit(self.method.encoder.encode)
-    read = {name: variables.params[name] for name in self.method.encoder.params}
-    digest = hashlib.blake2b(digest_size=8)
-    for leaf in jax.tree.leaves(jax.device_get(read)):
-      digest.update(leaf.tobytes())
-    return data.encoded(
-      lambda frames: jax.device_get(encode(variables, frames)),
-      digest.hexdigest(),
-      progress,
+    encode, identity, batch_size = frozen_encoder(
+      self.method, variables, self._mesh
     )
+    return data.encoded(encode, identity, batch_size, progress)
 
   def _save(self, step: int, stage: Stage, state: TrainState, session):
     meta = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -12,13 +13,14 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.collect import ale_env, play, policies, writer
+from jowa_jax.collect import ale_env, play, policies
 from jowa_jax.collect.collect import collect
+from jowa_jax.data import formats
 from jowa_jax.data.tf_libraries import tfds
 
 
 def _builder(data_dir, game):
-  return tfds.builder_from_directory(writer.data_set_path(data_dir, game, 1))
+  return tfds.builder_from_directory(formats.data_set_path(data_dir, game, 1))
 
 
 def _episodes(data_dir, game, split):
@@ -100,14 +102,14 @@ def test_played_checkpoint_survives_its_file(tmp_path):
 
 
 def test_finished_data_sets_are_not_played_again(atari_data_dir):
-  path = writer.data_set_path(atari_data_dir, 'Assault', 1)
+  path = pathlib.Path(formats.data_set_path(atari_data_dir, 'Assault', 1))
   before = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
   stats = collect(
     atari_data_dir, 'Assault', (1.0, 0.2), 120, num_processes=1, progress=False
   )
   after = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
   assert before == after
-  record = json.loads((path / writer.RECORD).read_text())
+  record = json.loads((path / formats.RECORD).read_text())
   assert [split.steps for split in stats] == [120, 120]
   assert [split.seconds for split in stats] == [
     split['seconds'] for split in record['splits']
@@ -115,7 +117,7 @@ def test_finished_data_sets_are_not_played_again(atari_data_dir):
   with pytest.raises(ValueError, match='other settings: remove it'):
     collect(atari_data_dir, 'Assault', (1.0, 0.3), 120, progress=False)
   # Nothing but the data sets is left behind.
-  assert os.listdir(atari_data_dir) == ['jowa_atari']
+  assert set(os.listdir(atari_data_dir)) == {'jowa_atari', 'jowa_atari_frames'}
 
 
 # 400 searched decisions keep a process busy for seconds.
@@ -174,7 +176,7 @@ def test_continues_after_a_kill(tmp_path):
     tmp_path, 'Carnival', (1.0, 0.0), 400, num_processes=2, progress=False
   )
   assert stats[0].seconds == round(seconds, 3)  # not played again
-  assert os.listdir(tmp_path) == ['jowa_atari']
+  assert set(os.listdir(tmp_path)) == {'jowa_atari', 'jowa_atari_frames'}
   # The same play as one that was never killed.
   (steps, _), *_ = _episodes(tmp_path, 'Carnival', 'checkpoint_01')
   whole = play.play(_spec(1, 0.0, 40)).episodes[0]

@@ -17,9 +17,7 @@ def make_episode():
   ):
     rng = np.random.default_rng((length, number))
     frames = rng.integers(0, 256, (length, 84, 84), np.uint8)
-    ends = np.zeros(length, bool)
-    ends[-1] = terminated
-    rewards = rng.integers(-1, 2, length).astype(np.float32)
+    rewards = rng.integers(-1, 2, length).astype(np.int8)
     return Episode(
       game=game,
       task=games.task_id(game),
@@ -27,11 +25,11 @@ def make_episode():
       checkpoint=checkpoint,
       episode_id=number,
       frames=[cv2.imencode('.png', frame)[1].tobytes() for frame in frames],
-      actions=rng.choice(games.LEGAL_ACTIONS[game], length).astype(np.int32),
+      actions=rng.choice(games.LEGAL_ACTIONS[game], length).astype(np.uint8),
       rewards=rewards,
-      ends=ends,
       score=float(rewards.sum() * 10),
       terminated=terminated,
+      digest=rng.bytes(16),
     )
 
   return make

@@ -78,9 +78,7 @@ def test_identity_tells_data_sets_apart(make_episode):
   assert part['mean_return'] == group[0].score
   assert identity['segments'] == 2 + 3
   assert dataset.SegmentDataset(group).identity() == identity
-  actions = group[0].actions.copy()
-  actions[0] += 1
-  other = [dataclasses.replace(group[0], actions=actions), group[1]]
+  other = [dataclasses.replace(group[0], digest=bytes(16)), group[1]]
   checksum = dataset.SegmentDataset(other).identity()['checksum']
   assert checksum != identity['checksum']
 
@@ -92,8 +90,15 @@ def test_bad_arguments(make_episode):
     dataset.SegmentDataset([make_episode(3)], length=0)
 
 
-def test_tasks_name_the_game_of_every_segment(make_episode):
-  group = [make_episode(5, 'Pong'), make_episode(3, 'Assault')]
+def test_segments_of_a_game_follow_each_other(make_episode):
+  group = [
+    make_episode(5, 'Pong'),
+    make_episode(3, 'Assault', number=1),
+    make_episode(2, 'Pong', number=2),
+  ]
   data = dataset.SegmentDataset(group, stride=2)
+  assert data.games == {'Assault': 2, 'Pong': 3 + 1}
+  batch = data.batch(np.arange(data.num_segments))
   pong, assault = games.task_id('Pong'), games.task_id('Assault')
-  assert data.tasks.tolist() == [pong] * 3 + [assault] * 2
+  assert batch.task.tolist() == [assault] * 2 + [pong] * 4
+  assert batch.episode_id.tolist() == [1, 1, 0, 0, 0, 2]

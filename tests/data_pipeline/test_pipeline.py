@@ -28,7 +28,7 @@ def _workers():
 
 @pytest.mark.parametrize('prefetch', [1, 3, 20])
 def test_gives_every_step_in_order(data, prefetch):
-  draw = sampler.Sampler(data.num_segments, 3, seed=0)
+  draw = sampler.Sampler([data.num_segments], 3, seed=0)
   steps = []
   for step, batch in pipeline.batches(data, draw, 5, 7, prefetch):
     expected = data.batch(draw.indices(step))
@@ -40,7 +40,7 @@ def test_gives_every_step_in_order(data, prefetch):
 
 
 def test_put_runs_in_the_threads(data):
-  draw = sampler.Sampler(data.num_segments, 3, seed=0)
+  draw = sampler.Sampler([data.num_segments], 3, seed=0)
   names = [
     name
     for _, name in pipeline.batches(
@@ -52,7 +52,7 @@ def test_put_runs_in_the_threads(data):
 
 
 def test_raises_what_a_thread_raised(data):
-  draw = sampler.Sampler(data.num_segments, data.num_segments, seed=0)
+  draw = sampler.Sampler([data.num_segments], data.num_segments, seed=0)
   data.episodes[2].frames[3] = b'no image'
   with pytest.raises(DataError, match='Frame 3 of episode 2'):
     list(pipeline.batches(data, draw, 0, 3))
@@ -60,7 +60,7 @@ def test_raises_what_a_thread_raised(data):
 
 
 def test_closing_early_leaves_no_thread(data):
-  draw = sampler.Sampler(data.num_segments, 3, seed=0)
+  draw = sampler.Sampler([data.num_segments], 3, seed=0)
   batches = pipeline.batches(data, draw, 0, 1000, prefetch=4)
   assert next(batches)[0] == 0
   assert _workers()
@@ -69,7 +69,7 @@ def test_closing_early_leaves_no_thread(data):
 
 
 def test_prefetch_must_be_positive(data):
-  draw = sampler.Sampler(data.num_segments, 3, seed=0)
+  draw = sampler.Sampler([data.num_segments], 3, seed=0)
   with pytest.raises(ValueError, match='prefetch is 0'):
     pipeline.batches(data, draw, 0, 3, prefetch=0)
 

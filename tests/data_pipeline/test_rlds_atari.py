@@ -6,95 +6,99 @@ import shutil
 import numpy as np
 import pytest
 
-from jowa_jax import games
-from jowa_jax.collect import writer
-from jowa_jax.data import rlds_atari
+from jowa_jax.data import formats, writer
 from jowa_jax.data.episodes import DataError
+from jowa_jax.data.rlds_atari import RldsSource
+from jowa_jax.data.sources import Part
 from jowa_jax.data.tf_libraries import tfds
 
 
 @pytest.fixture
 def copy(atari_data_dir, tmp_path):
   """A copy of Carnival's data set to damage."""
-  path = writer.data_set_path(tmp_path, 'Carnival', 1)
-  shutil.copytree(writer.data_set_path(atari_data_dir, 'Carnival', 1), path)
+  path = formats.data_set_path(tmp_path, 'Carnival', 1)
+  shutil.copytree(formats.data_set_path(atari_data_dir, 'Carnival', 1), path)
   return path
 
 
+def _read(root, game, checkpoint=None):
+  """Reads all of a game, or one checkpoint."""
+  source = RldsSource(str(root))
+  episodes = []
+  for part in source.parts(game):
+    if checkpoint in (None, part.checkpoint):
+      lengths = source.lengths(part)
+      chosen = [place for place, length in enumerate(lengths) if length]
+      episodes += source.episodes(part, chosen)
+  return episodes
+
+
 def test_reads_what_is_stored(full_episodes_dir):
-  episodes = rlds_atari.load_episodes(full_episodes_dir, ['Carnival'])
+  source = RldsSource(str(full_episodes_dir))
+  (part,) = source.parts('Carnival')
+  assert part == Part('Carnival', 1, 0)
+  lengths = source.lengths(part)
+  episodes = list(source.episodes(part, range(len(lengths))))
   builder = tfds.builder_from_directory(
-    writer.data_set_path(full_episodes_dir, 'Carnival', 1)
+    formats.data_set_path(full_episodes_dir, 'Carnival', 1)
   )
   stored = list(builder.as_dataset(split='checkpoint_00'))
-  assert len(episodes) == len(stored)
-  legal = np.array(games.LEGAL_ACTIONS['Carnival'])
-  for number, (episode, raw) in enumerate(zip(episodes, stored, strict=True)):
-    steps = list(tfds.as_numpy(raw['steps']))
+  assert len(episodes) == len(stored) == len(lengths)
+  for raw, example, length in zip(episodes, stored, lengths, strict=True):
+    steps = list(tfds.as_numpy(example['steps']))
     terminals = [bool(step['is_terminal']) for step in steps]
-    assert episode.terminated == terminals[-1]
-    length = len(steps) - episode.terminated
-    assert len(episode) == len(episode.frames) == length
-    actions = legal[[step['action'] for step in steps]]
-    np.testing.assert_array_equal(episode.actions, actions[:length])
-    rewards = np.array([step['reward'] for step in steps])[:length]
-    np.testing.assert_array_equal(episode.rewards, np.clip(rewards, -1, 1))
-    assert episode.score == rewards.sum() > episode.rewards.sum()
-    ends = (terminals + [False])[1:][:length]
-    assert episode.ends.tolist() == ends
-    assert episode.episode_id == number
-    assert (episode.game, episode.run, episode.checkpoint) == ('Carnival', 1, 0)
-    frames = np.empty((length, 84, 84), np.uint8)
-    episode.decode(0, length, frames)
-    np.testing.assert_array_equal(
-      frames, [step['observation'][..., 0] for step in steps[:length]]
-    )
-  assert [episode.terminated for episode in episodes][-2:] == [True, False]
+    assert raw.terminated == terminals[-1]
+    assert length == len(steps) - raw.terminated == len(raw.actions)
+    actions = [step['action'] for step in steps][:length]
+    np.testing.assert_array_equal(raw.actions, actions)
+    rewards = [step['reward'] for step in steps][:length]
+    np.testing.assert_array_equal(raw.rewards, rewards)
+    assert len(raw.frames) == len(steps)
+    assert raw.frames[0].startswith(b'\x89PNG')
+  assert [raw.terminated for raw in episodes][-2:] == [True, False]
+  (size,) = source.files(part).values()
+  assert size > sum(len(frame) for raw in episodes for frame in raw.frames)
 
 
-def test_selects_games_runs_and_checkpoints(atari_data_dir):
-  load = rlds_atari.load_episodes
-  episodes = load(atari_data_dir, 'Carnival,Assault')
-  found = [(episode.game, episode.checkpoint) for episode in episodes]
-  assert list(dict.fromkeys(found)) == [
-    ('Carnival', 0),
-    ('Carnival', 1),
-    ('Assault', 0),
-    ('Assault', 1),
-  ]
-  ids = [episode.episode_id for episode in episodes]
-  assert ids == list(range(len(episodes)))
-  below = atari_data_dir / writer.DATA_SET
-  one = load(below, 'Assault', runs=[1], checkpoints=[1])
-  assert {(episode.game, episode.checkpoint) for episode in one} == {
-    ('Assault', 1)
-  }
-  assert sum(len(episode) for episode in one) == 120
+def test_reads_the_chosen_episodes_alone(full_episodes_dir):
+  source = RldsSource(str(full_episodes_dir))
+  (part,) = source.parts('Carnival')
+  everything = list(source.episodes(part, range(len(source.lengths(part)))))
+  for chosen in ([], [1], [0, 2]):
+    some = list(source.episodes(part, chosen))
+    assert len(some) == len(chosen)
+    for place, raw in zip(chosen, some, strict=True):
+      assert raw.frames == everything[place].frames
+
+
+def test_finds_games_runs_and_checkpoints(atari_data_dir):
+  for root in (atari_data_dir, atari_data_dir / formats.EPISODES):
+    source = RldsSource(str(root))
+    for game in ('Assault', 'Carnival'):
+      assert source.parts(game) == [Part(game, 1, 0), Part(game, 1, 1)]
 
 
 def test_reads_the_highest_version(copy, tmp_path):
   shutil.copytree(copy, copy.with_name('0.9.0'))
-  shutil.rmtree(copy.with_name('0.9.0') / 'features.json', ignore_errors=True)
   (copy.with_name('0.9.0') / 'dataset_info.json').write_text('{}')
-  assert rlds_atari.load_episodes(tmp_path, 'Carnival')
+  assert _read(tmp_path, 'Carnival')
 
 
-@pytest.mark.parametrize(
-  'arguments, message',
-  [
-    (dict(data_dir='nowhere'), 'nowhere is no directory: collect'),
-    (dict(games='Pong'), r'no data set of Pong \(found: Assault, Carnival\)'),
-    (dict(runs=[1, 3]), r'no run 3 of Carnival \(found: \[1\]\)'),
-    (
-      dict(checkpoints=[0, 7]),
-      r"no split 'checkpoint_07' \(found: checkpoint_00, checkpoint_01\)",
-    ),
-  ],
-)
-def test_names_what_is_missing(atari_data_dir, arguments, message):
-  arguments = dict(data_dir=atari_data_dir, games='Carnival') | arguments
+def test_names_what_is_missing(atari_data_dir):
+  with pytest.raises(DataError, match='nowhere is no directory: collect'):
+    RldsSource('nowhere').parts('Pong')
+  message = r'no data set of Berzerk \(found: Assault, Carnival\).*dqn_replay'
   with pytest.raises(DataError, match=message):
-    rlds_atari.load_episodes(**arguments)
+    RldsSource(str(atari_data_dir)).parts('Berzerk')
+
+
+def test_splits_of_another_kind(copy, tmp_path):
+  shard = _shard(copy)
+  shard.rename(shard.with_name(shard.name.replace('checkpoint_01', 'train')))
+  info = copy / 'dataset_info.json'
+  info.write_text(info.read_text().replace('checkpoint_01', 'train'))
+  with pytest.raises(DataError, match="a split 'train': this reader takes"):
+    RldsSource(str(tmp_path)).parts('Carnival')
 
 
 def _shard(path):
@@ -125,9 +129,9 @@ def _flip(path):
 def test_damaged_shard(copy, tmp_path, damage):
   damage(copy)
   # The other split is whole.
-  assert rlds_atari.load_episodes(tmp_path, 'Carnival', checkpoints=[0])
+  assert _read(tmp_path, 'Carnival', checkpoint=0)
   with pytest.raises(DataError, match='checkpoint_01.*again') as raised:
-    rlds_atari.load_episodes(tmp_path, 'Carnival')
+    _read(tmp_path, 'Carnival')
   assert str(copy) in str(raised.value)
 
 
@@ -139,21 +143,25 @@ def test_damaged_description(copy, tmp_path, name, damage):
   else:
     (copy / name).write_text((copy / name).read_text()[:50])
   with pytest.raises(DataError, match='again') as raised:
-    rlds_atari.load_episodes(tmp_path, 'Carnival')
+    _read(tmp_path, 'Carnival')
   assert str(copy) in str(raised.value)
 
 
 def test_actions_of_another_game(copy, tmp_path):
   # Carnival has six minimal actions, Breakout four.
-  path = writer.data_set_path(tmp_path, 'Breakout', 1)
+  path = formats.data_set_path(tmp_path, 'Breakout', 1)
   path.parent.parent.mkdir(exist_ok=True)
   copy.parent.rename(path.parent)
   with pytest.raises(DataError, match='holds Carnival_run_1, not Breakout_run'):
-    rlds_atari.load_episodes(tmp_path, 'Breakout')
+    _read(tmp_path, 'Breakout')
   info = path / 'dataset_info.json'
   info.write_text(info.read_text().replace('Carnival_run_1', 'Breakout_run_1'))
   with pytest.raises(DataError, match='Breakout has 4 minimal actions'):
-    rlds_atari.load_episodes(tmp_path, 'Breakout')
+    writer.write_part(
+      tmp_path / 'x',
+      Part('Breakout', 1, 0),
+      enumerate(_read(tmp_path, 'Breakout')),
+    )
 
 
 def _store(output, steps, episodes):
@@ -205,14 +213,14 @@ def _episode(size=84, terminal=(False, True)):
 def test_frames_of_another_size(tmp_path):
   _store(tmp_path, _features(64), [_episode(64)])
   with pytest.raises(DataError, match=r'observation .*\(64, 64, 1\)'):
-    rlds_atari.load_episodes(tmp_path, 'Pong')
+    _read(tmp_path, 'Pong')
 
 
 def test_feature_of_another_type(tmp_path):
   features = _features(dtype=np.float32)
   _store(tmp_path, features, [_episode()])
   with pytest.raises(DataError, match='action is float32'):
-    rlds_atari.load_episodes(tmp_path, 'Pong')
+    _read(tmp_path, 'Pong')
 
 
 def test_missing_feature(tmp_path):
@@ -220,7 +228,7 @@ def test_missing_feature(tmp_path):
   del features['is_terminal'], episode['steps']['is_terminal']
   _store(tmp_path, features, [episode])
   with pytest.raises(DataError, match="no feature 'is_terminal'"):
-    rlds_atari.load_episodes(tmp_path, 'Pong')
+    _read(tmp_path, 'Pong')
 
 
 def test_not_rlds(tmp_path):
@@ -233,20 +241,22 @@ def test_not_rlds(tmp_path):
     split_datasets={'checkpoint_00': [(0, {'x': 1})]},
   )
   with pytest.raises(DataError, match="is no RLDS data set .*'steps'"):
-    rlds_atari.load_episodes(tmp_path, 'Pong')
+    _read(tmp_path, 'Pong')
 
 
-def test_no_episodes(tmp_path):
-  # All that happens in this one is being over.
-  _store(tmp_path, _features(), [_episode(terminal=(True,))])
-  with pytest.raises(DataError, match='has no episodes'):
-    rlds_atari.load_episodes(tmp_path, 'Pong')
+def test_an_episode_in_which_nothing_happens(tmp_path):
+  # All that happens in the first one is being over.
+  _store(tmp_path, _features(), [_episode(terminal=(True,)), _episode()])
+  source = RldsSource(str(tmp_path))
+  (part,) = source.parts('Pong')
+  assert source.lengths(part) == [0, 1]
+  assert len(list(source.episodes(part, [1]))) == 1
 
 
 def test_steps_after_a_terminal_state(tmp_path):
   _store(tmp_path, _features(), [_episode(terminal=(False, True, False))])
   with pytest.raises(DataError, match='goes on after a terminal state'):
-    rlds_atari.load_episodes(tmp_path, 'Pong')
+    _read(tmp_path, 'Pong')
 
 
 def test_split_without_examples(copy, tmp_path):
@@ -255,5 +265,4 @@ def test_split_without_examples(copy, tmp_path):
   for split in info['splits']:
     split['shardLengths'] = ['0']
   (copy / 'dataset_info.json').write_text(json.dumps(info))
-  with pytest.raises(DataError, match='Carnival_run_1.* has no episodes'):
-    rlds_atari.load_episodes(tmp_path, 'Carnival')
+  assert _read(tmp_path, 'Carnival') == []

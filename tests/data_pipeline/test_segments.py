@@ -7,27 +7,61 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import dataset, rlds_atari, segments
+from jowa_jax.data import dataset, formats, segments, stored
 from jowa_jax.data.episodes import DataError
 
 
+def _index(lengths, length, stride, padding='right'):
+  cut = segments.Segmentation(lengths, length, stride, padding)
+  index = cut.locate(np.arange(len(cut)))
+  return index.episode.tolist(), index.start.tolist()
+
+
 def test_starts():
-  index = segments.index_segments([9, 4, 1], stride=4)
-  assert index.episode.tolist() == [0, 0, 0, 1, 2]
-  assert index.start.tolist() == [0, 4, 8, 0, 0]
-  index = segments.index_segments([3], stride=1)
-  assert index.start.tolist() == [0, 1, 2]
+  assert _index([9, 4, 1], 8, 4) == ([0, 0, 0, 1, 2], [0, 4, 8, 0, 0])
+  assert _index([3], 8, 1) == ([0] * 3, [0, 1, 2])
+  assert _index([], 8, 4) == ([], [])
+
+
+def test_starts_of_left_padded_segments():
+  """They end at T, T - 4...: the last transition is in one of them."""
+  episodes, starts = _index([9, 4, 1], 8, 4, 'left')
+  assert episodes == [0, 0, 0, 1, 2]
+  assert [start + 8 for start in starts] == [9, 5, 1, 4, 1]
+
+
+def test_segments_that_are_none():
   with pytest.raises(ValueError, match='stride is 0'):
-    segments.index_segments([3], stride=0)
+    segments.Segmentation([3], 8, stride=0)
+  with pytest.raises(ValueError, match='length is 0'):
+    segments.Segmentation([3], 0, stride=1)
+  with pytest.raises(ValueError, match="padding is 'both'"):
+    segments.Segmentation([3], 8, 1, 'both')
+
+
+@pytest.mark.parametrize('padding', ['right', 'left'])
+@pytest.mark.parametrize('stride', [1, 3, 4, 9])
+def test_every_step_is_in_a_segment_if_these_overlap(
+  make_episode, padding, stride
+):
+  episodes = [make_episode(n, number=n) for n in (1, 3, 8, 17)]
+  data = dataset.SegmentDataset(episodes, 8, stride, padding)
+  batch = data.batch(np.arange(data.num_segments))
+  seen = {
+    (int(batch.episode_id[row]), int(batch.t[row]) + t)
+    for row, t in np.argwhere(batch.mask)
+  }
+  every = {(n, t) for n in (1, 3, 8, 17) for t in range(n)}
+  assert seen == every if stride <= 8 else seen < every
 
 
 def test_padding_on_the_right(make_episode):
   episodes = [make_episode(4, number=7), make_episode(10, 'Pong', number=9)]
   episodes[1] = dataclasses.replace(
-    episodes[1], rewards=np.array([1, 0, 0, -1, 1, 0, 1, 1, -1, 1], np.float32)
+    episodes[1], rewards=np.array([1, 0, 0, -1, 1, 0, 1, 1, -1, 1], np.int8)
   )
   index = segments.SegmentIndex(np.array([1, 0]), np.array([8, 0]))
-  batch = segments.decode_segments(episodes, index, length=8)
+  batch = segments.read_segments(episodes, index, length=8)
   assert batch.mask.sum(1).tolist() == [2, 4]
   assert batch.mask[0].tolist() == [True] * 2 + [False] * 6
   assert batch.rewards[0].tolist() == [-1, 1, 0, 0, 0, 0, 0, 0]
@@ -57,23 +91,40 @@ def test_padding_on_the_right(make_episode):
   }
 
 
+def test_padding_on_the_left(make_episode):
+  episode = make_episode(5, number=2)
+  index = segments.SegmentIndex(np.array([0, 0]), np.array([-3, -7]))
+  batch = segments.read_segments([episode], index, length=8)
+  assert batch.mask.tolist() == [[False] * 3 + [True] * 5, [False] * 7 + [True]]
+  assert batch.t.tolist() == [-3, -7]
+  assert batch.ends.tolist() == [[False] * 7 + [True], [False] * 8]
+  assert batch.actions[0, 3:].tolist() == episode.actions.tolist()
+  assert not batch.actions[0, :3].any() and not batch.observations[0, :3].any()
+  assert batch.actions[1, 7] == episode.actions[0]
+  assert batch.rewards[0, 3:].tolist() == episode.rewards.tolist()
+  assert batch.return_to_go[1, 7] == episode.rewards.sum()
+  frame = cv2.imdecode(np.frombuffer(episode.frames[0], np.uint8), 0)
+  np.testing.assert_array_equal(batch.observations[0, 3], frame)
+  np.testing.assert_array_equal(batch.observations[1, 7], frame)
+
+
 def test_return_to_go_counts_down(make_episode):
   episode = dataclasses.replace(
-    make_episode(4), rewards=np.array([1, -1, 0, 1], np.float32)
+    make_episode(4), rewards=np.array([1, -1, 0, 1], np.int8)
   )
-  assert episode.return_to_go.tolist() == [1, 0, 1, 1]
+  assert episode.return_to_go().tolist() == [1, 0, 1, 1]
+  assert episode.return_to_go(1, 3).tolist() == [0, 1]
 
 
 def test_equals_rlds_batch(full_episodes_dir):
   """The checked path: nested steps, decoded and batched by rlds itself."""
-  from jowa_jax.collect import writer
   from jowa_jax.data.tf_libraries import rlds, tf, tfds
 
-  episodes = rlds_atari.load_episodes(full_episodes_dir, 'Carnival')
+  episodes = stored.load_episodes(full_episodes_dir, 'Carnival')
   data = dataset.SegmentDataset(episodes, length=8, stride=4)
   ours = data.batch(np.arange(data.num_segments))
   builder = tfds.builder_from_directory(
-    writer.data_set_path(full_episodes_dir, 'Carnival', 1)
+    formats.data_set_path(full_episodes_dir, 'Carnival', 1)
   )
   legal = np.array(games.LEGAL_ACTIONS['Carnival'])
   row = 0

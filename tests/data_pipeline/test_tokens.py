@@ -1,21 +1,41 @@
 """Frames encoded once."""
 
+import json
+
 import numpy as np
 import pytest
 
-from jowa_jax.data import rlds_atari
+from jowa_jax.data import stored, tokens
 from jowa_jax.data.dataset import SegmentDataset
-from jowa_jax.data.tokens import encode_episodes
+from jowa_jax.data.episodes import DataError
+
+TOKENIZER = 'abc'
 
 
 @pytest.fixture(scope='module')
 def episodes(atari_data_dir):
-  return rlds_atari.load_episodes(atari_data_dir, ('Assault', 'Carnival'))
+  return stored.load_episodes(atari_data_dir, ('Assault', 'Carnival'))
 
 
 def encode(frames):
   """Four numbers that differ from frame to frame."""
   return frames.reshape(len(frames), 4, -1).astype(np.int64).sum(-1) % 1000
+
+
+def never(frames):
+  raise AssertionError('encoded again')
+
+
+def _encode(episodes, encode, directory, tokenizer=TOKENIZER, batch_size=128):
+  return tokens.encode_episodes(
+    episodes, encode, directory, tokenizer, batch_size, progress=False
+  )
+
+
+@pytest.fixture
+def small(monkeypatch):
+  """Notes progress after every batch."""
+  monkeypatch.setattr(tokens, '_NOTE_EVERY', 1)
 
 
 def test_tokens_are_those_of_the_frames(episodes, tmp_path):
@@ -25,39 +45,106 @@ def test_tokens_are_those_of_the_frames(episodes, tmp_path):
     shapes.append(frames.shape)
     return encode(frames)
 
-  encoded = encode_episodes(
-    episodes, counted, tmp_path / 'x.npy', batch_size=50, progress=False
-  )
+  encoded = _encode(episodes, counted, tmp_path / 'tokens', batch_size=50)
   assert set(shapes) == {(50, 84, 84)}
   pixels = SegmentDataset(episodes, 8, 4)
-  tokens = SegmentDataset(encoded, 8, 4)
+  coded = SegmentDataset(encoded, 8, 4)
   indices = np.arange(pixels.num_segments)
-  a, b = pixels.batch(indices), tokens.batch(indices)
+  a, b = pixels.batch(indices), coded.batch(indices)
   assert b.observations is None and a.tokens is None
   assert b.tokens.dtype == np.uint16
   expected = encode(a.observations.reshape(-1, 84, 84)).reshape(b.tokens.shape)
   np.testing.assert_array_equal(b.tokens, expected * a.mask[..., None])
   np.testing.assert_array_equal(a.actions, b.actions)
+  np.testing.assert_array_equal(a.return_to_go, b.return_to_go)
 
 
-def test_the_cache_is_used_and_checked(episodes, tmp_path):
-  path = tmp_path / 'deep' / 'x.npy'
-  first = encode_episodes(episodes, encode, path, progress=False)
-
-  def never(frames):
-    raise AssertionError('encoded again')
-
-  again = encode_episodes(episodes, never, path, progress=False)
-  for a, b in zip(first, again, strict=True):
+def test_what_is_there_is_not_encoded_again(episodes, tmp_path):
+  first = _encode(episodes, encode, tmp_path)
+  again = _encode(episodes[::-1], never, tmp_path)
+  for a, b in zip(first, again[::-1], strict=True):
     np.testing.assert_array_equal(a.tokens, b.tokens)
-  with pytest.raises(ValueError, match='x.npy'):
-    encode_episodes(episodes[:1], never, path, progress=False)
+  sizes = [path.stat().st_size for path in tmp_path.glob('*_run_?-*.npy')]
+  assert sum(sizes) < sum(map(len, episodes)) * 4 * 2 + 2000
+  # On disk, not in memory.
+  assert all(not episode.tokens.flags.owndata for episode in again)
 
 
-def test_an_interruption_leaves_nothing(episodes, tmp_path):
+def test_only_what_is_missing_is_encoded(episodes, tmp_path):
+  carnival = [episode for episode in episodes if episode.game == 'Carnival']
+  _encode(carnival, encode, tmp_path)
+  counts = []
+
+  def counted(frames):
+    counts.append(frames.any(axis=(1, 2)).sum())
+    return encode(frames)
+
+  encoded = _encode(episodes, counted, tmp_path)
+  assert sum(counts) == sum(map(len, episodes)) - sum(map(len, carnival))
+  whole = _encode(episodes, encode, tmp_path / 'other')
+  for a, b in zip(encoded, whole, strict=True):
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_another_tokenizer_is_refused(episodes, tmp_path):
+  _encode(episodes, encode, tmp_path)
+  with pytest.raises(DataError, match='tokens of tokenizer abc, but this one'):
+    _encode(episodes, never, tmp_path, tokenizer='xyz')
+  assert json.loads((tmp_path / tokens.RECORD).read_text()) == {
+    'tokenizer': TOKENIZER
+  }
+
+
+@pytest.mark.parametrize('resumed_batch_size', [16, 24])
+def test_an_interruption_continues(
+  episodes, tmp_path, small, resumed_batch_size
+):
+  left = 9
+
   def fails(frames):
-    raise RuntimeError('stop')
+    nonlocal left
+    left -= 1
+    if not left:
+      raise RuntimeError('stop')
+    return encode(frames)
 
-  with pytest.raises(RuntimeError):
-    encode_episodes(episodes, fails, tmp_path / 'x.npy', progress=False)
-  assert not list(tmp_path.iterdir())
+  with pytest.raises(RuntimeError, match='stop'):
+    _encode(episodes, fails, tmp_path, batch_size=16)
+  assert not list(tmp_path.glob(f'*{tokens._INDEX}'))
+  calls = []
+
+  def counted(frames):
+    calls.append(len(frames))
+    return encode(frames)
+
+  resumed = _encode(episodes, counted, tmp_path, batch_size=resumed_batch_size)
+  whole = _encode(episodes, encode, tmp_path / 'whole')
+  for a, b in zip(resumed, whole, strict=True):
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+  assert sum(calls) < sum(map(len, episodes)) - 6 * 16 + resumed_batch_size * 3
+  assert not [path for path in tmp_path.iterdir() if path.name[0] == '.']
+
+
+@pytest.mark.parametrize('damage', ['cut', 'removed', 'other length'])
+def test_damaged_tokens_are_named(episodes, tmp_path, damage):
+  _encode(episodes, encode, tmp_path)
+  (path,) = [
+    path
+    for path in tmp_path.glob('Carnival*.npy')
+    if not path.name.endswith(tokens._INDEX)
+  ]
+  if damage == 'cut':
+    path.write_bytes(path.read_bytes()[:1000])
+  elif damage == 'removed':
+    path.unlink()
+  else:
+    np.save(path, np.zeros((3, 4), np.uint16))
+  with pytest.raises(DataError, match='remove .*made again') as raised:
+    _encode(episodes, never, tmp_path)
+  assert str(path) in str(raised.value)
+
+
+def test_a_record_that_says_nothing(episodes, tmp_path):
+  (tmp_path / tokens.RECORD).write_text('{}')
+  with pytest.raises(DataError, match='does not name a tokenizer'):
+    _encode(episodes, never, tmp_path)

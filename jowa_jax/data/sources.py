@@ -1,0 +1,66 @@
+"""Where play comes from: the interface of every kind of data set."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from jowa_jax.data.episodes import RawEpisode
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Part:
+  """The play of one checkpoint of one run of a game: what is read in one go."""
+
+  game: str  # a name in `games.GAMES`
+  run: int
+  checkpoint: int  # counted from 0
+
+  @property
+  def run_name(self) -> str:
+    return f'{self.game}_run_{self.run}'
+
+  @property
+  def split(self) -> str:
+    return f'checkpoint_{self.checkpoint:02d}'
+
+  @property
+  def name(self) -> str:
+    return f'{self.run_name}-{self.split}'
+
+  def __str__(self) -> str:
+    return f'{self.run_name}/{self.split}'
+
+
+class Source(Protocol):
+  """A data set in some format; can be pickled and sent to other machines."""
+
+  def parts(self, game: str) -> list[Part]:
+    """Returns what there is of a game, sorted.
+
+    Raises:
+      DataError: there is nothing, with the place looked at and the remedy.
+    """
+
+  def lengths(self, part: Part) -> list[int]:
+    """Returns the transitions of each episode, reading as little as it can.
+
+    0 stands for an episode in which nothing happens; it is never chosen.
+
+    Raises:
+      DataError: a file is missing, damaged or of another format or shape; it
+        names the file and the remedy.
+    """
+
+  def episodes(self, part: Part, chosen: Sequence[int]) -> Iterator[RawEpisode]:
+    """Yields the chosen episodes, one at a time in memory.
+
+    Args:
+      part: one that `parts` gave.
+      chosen: places in what `lengths` returned, ascending.
+
+    Raises:
+      DataError: as `lengths`; or an action is not in the game's set.
+    """
+
+  def files(self, part: Part) -> dict[str, int]:
+    """Returns the files that a part is read from and their sizes in bytes."""

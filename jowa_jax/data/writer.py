@@ -1,0 +1,334 @@
+"""Writes episodes as the two kinds of data set of `formats`, in one pass.
+
+Checkpoints are written independently of each other to a working folder; a
+run's data sets appear when all its checkpoints are there. Everything but the
+shards in the making may be on a remote file system.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jowa_jax import games
+from jowa_jax.data.episodes import DataError, RawEpisode, digest
+from jowa_jax.data.formats import (
+  CHUNK,
+  EPISODE_DTYPE,
+  EPISODES,
+  FILE_FORMATS,
+  FRAMES,
+  RECORD,
+  VERSION,
+  data_set_path,
+  features,
+  rlds_episode,
+  serializers,
+)
+from jowa_jax.data.sources import Part
+
+_COLUMNS = ('actions', 'rewards', 'episodes')
+# Of an unfinished run: what says that a checkpoint is complete, and columns.
+_PARTS = 'parts'
+
+
+@dataclasses.dataclass(frozen=True)
+class PartStats:
+  """What was written of one checkpoint."""
+
+  checkpoint: int
+  episodes: int
+  full_episodes: int  # that ended in game over
+  steps: int
+  mean_return: float | None  # of full episodes, unclipped if the source is
+  chunks: int  # of frames
+  num_bytes: dict[str, int]  # in the shards of each kind
+
+
+def write_part(
+  work: epath.PathLike, part: Part, episodes: Iterable[tuple[int, RawEpisode]]
+) -> PartStats:
+  """Writes one checkpoint, with one episode at a time in memory.
+
+  Args:
+    work: the working folder of the run.
+    part: whose play it is.
+    episodes: numbers in the source and episodes, in the order wanted.
+
+  Returns:
+    What was written; from now on `read_part` returns it too.
+
+  Raises:
+    DataError: an episode is not of this game.
+    OSError: the disk is full or cannot be written.
+  """
+  work = epath.Path(work)
+  with _local_folder(work) as local:
+    shards = {kind: local / _shard_name(kind, part) for kind in FILE_FORMATS}
+    stats, columns = _write_shards(shards, part, episodes)
+    for kind, shard in shards.items():
+      _move(shard, work / kind / shard.name)
+    for name, column in columns.items():
+      np.save(local / name, column)
+      _move(local / f'{name}.npy', _column_path(work, part, name))
+    write_json(_stats_path(work, part), dataclasses.asdict(stats))
+  return stats
+
+
+def read_part(work: epath.PathLike, part: Part) -> PartStats | None:
+  """Returns what `write_part` wrote, None if it has not (yet)."""
+  path = _stats_path(epath.Path(work), part)
+  return PartStats(**json.loads(path.read_text())) if path.exists() else None
+
+
+def _stats_path(work: epath.Path, part: Part) -> epath.Path:
+  return work / _PARTS / f'{part.split}.json'
+
+
+def _column_path(work: epath.Path, part: Part, name: str) -> epath.Path:
+  return work / _PARTS / f'{part.split}.{name}.npy'
+
+
+def _shard_name(kind: str, part: Part) -> str:
+  return f'{kind}-{part.split}.{FILE_FORMATS[kind]}-00000-of-00001'
+
+
+def _is_remote(path: epath.Path) -> bool:
+  return '://' in os.fspath(path)
+
+
+@contextlib.contextmanager
+def _local_folder(work: epath.Path) -> Iterator[pathlib.Path]:
+  """Gives an empty folder that is removed at the end; beside `work`'s files if
+  these are local, for what is written there to be moved without copying."""
+  parent = None
+  if not _is_remote(work):
+    work.mkdir(parents=True, exist_ok=True)
+    parent = os.fspath(work)
+  folder = pathlib.Path(tempfile.mkdtemp(prefix='.part.', dir=parent))
+  try:
+    yield folder
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move(local: pathlib.Path, target: epath.Path) -> None:
+  target.parent.mkdir(parents=True, exist_ok=True)
+  if _is_remote(target):
+    epath.Path(local).copy(target, overwrite=True)
+  else:
+    os.replace(local, target)
+
+
+def write_json(path: epath.Path, value: Any) -> None:
+  """Writes a JSON file whole."""
+  path.parent.mkdir(parents=True, exist_ok=True)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  temporary.write_text(json.dumps(value, indent=2) + '\n')
+  temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+  """Turns what the shard writers raise, on a full disk say, into OSError."""
+  from jowa_jax.data.tf_libraries import tf
+
+  try:
+    yield
+  except (tf.errors.OpError, RuntimeError) as error:
+    raise OSError(str(error)) from error
+
+
+class _ShardWriters:
+  """Writes to the shards of both kinds and counts."""
+
+  def __init__(self, shards: Mapping[str, pathlib.Path]):
+    from array_record.python import array_record_module
+
+    from jowa_jax.data.tf_libraries import tf
+
+    self._serialize = serializers()
+    with _as_os_error():
+      self._writers = {
+        EPISODES: tf.io.TFRecordWriter(str(shards[EPISODES])),
+        # PNG files do not compress any further.
+        FRAMES: array_record_module.ArrayRecordWriter(
+          str(shards[FRAMES]), 'group_size:1,uncompressed'
+        ),
+      }
+    self.count = dict.fromkeys(shards, 0)
+    self.num_bytes = dict.fromkeys(shards, 0)
+
+  def write(self, kind: str, example: dict[str, Any]) -> None:
+    data = self._serialize[kind].serialize_example(example)
+    with _as_os_error():
+      self._writers[kind].write(data)
+    self.count[kind] += 1
+    self.num_bytes[kind] += len(data)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, kind, error, traceback):
+    failures = []
+    for writer in self._writers.values():
+      try:
+        writer.close()
+      except Exception as failure:
+        failures.append(failure)
+    # What failed before is why closing fails too.
+    if failures and error is None:
+      with _as_os_error():
+        raise failures[0]
+
+
+def _write_shards(
+  shards: Mapping[str, pathlib.Path],
+  part: Part,
+  episodes: Iterable[tuple[int, RawEpisode]],
+) -> tuple[PartStats, dict[str, np.ndarray]]:
+  """Writes both shards; returns what they hold and the columns."""
+  table, actions, rewards = [], [], []
+  legal = np.array(games.LEGAL_ACTIONS[part.game], np.uint8)
+  with _ShardWriters(shards) as writers:
+    for number, raw in episodes:
+      _check(part, number, raw, len(legal))
+      length = len(raw.actions)
+      writers.write(EPISODES, rlds_episode(raw, part.checkpoint, number))
+      for start in range(0, length, CHUNK):
+        stop = min(start + CHUNK, length)
+        writers.write(FRAMES, {'frames': raw.frames[start:stop]})
+      score = raw.rewards.sum(dtype=np.float64)
+      what = (raw.terminated, digest(raw))
+      table.append((part.checkpoint, number, length, score, *what))
+      actions.append(legal[raw.actions])
+      rewards.append(np.clip(raw.rewards, -1, 1).astype(np.int8))
+  columns = {
+    'episodes': np.array(table, EPISODE_DTYPE),
+    'actions': np.concatenate([*actions, np.zeros(0, np.uint8)]),
+    'rewards': np.concatenate([*rewards, np.zeros(0, np.int8)]),
+  }
+  full = columns['episodes'][columns['episodes']['terminated']]
+  stats = PartStats(
+    checkpoint=part.checkpoint,
+    episodes=len(table),
+    full_episodes=len(full),
+    steps=len(columns['actions']),
+    mean_return=float(full['score'].mean()) if len(full) else None,
+    chunks=writers.count[FRAMES],
+    num_bytes=writers.num_bytes,
+  )
+  return stats, columns
+
+
+def _check(part: Part, number: int, raw: RawEpisode, actions: int) -> None:
+  """Raises DataError if the columns cannot hold an episode."""
+  where = f'Episode {number} of {part}'
+  if not len(raw.actions):
+    raise DataError(f'{where} has no transitions')
+  if raw.actions.min() < 0 or raw.actions.max() >= actions:
+    raise DataError(
+      f'{where} has action indices {raw.actions.min()}..{raw.actions.max()}, '
+      f'but {part.game} has {actions} minimal actions: is it of another game?'
+    )
+  clipped = np.clip(raw.rewards, -1, 1)
+  # Written so that NaN does not pass.
+  if not (clipped == np.rint(clipped)).all():
+    raise DataError(
+      f'{where} has rewards that clipping does not bring to -1, 0 or 1: '
+      "Atari's are whole numbers, so were these normalised?"
+    )
+
+
+def finish_run(
+  output: epath.PathLike,
+  work: epath.PathLike,
+  parts: Sequence[Part],
+  record: Mapping[str, Any],
+) -> list[PartStats]:
+  """Makes the data sets of a run of which every checkpoint is written.
+
+  If it is interrupted, it can be called again.
+
+  Args:
+    output: where the data sets go.
+    work: the working folder of the run; what is in it is moved.
+    parts: the checkpoints, all of one run of one game.
+    record: where the play is from, for `record.json`; what was written of
+      each checkpoint is added to it as 'parts'.
+
+  Raises:
+    DataError: there are no episodes.
+    OSError: the disk is full or cannot be written.
+  """
+  work, parts = epath.Path(work), sorted(parts)
+  stats = [read_part(work, part) for part in parts]
+  if not sum(part.episodes for part in stats):
+    raise DataError(f'{parts[0].run_name}: there are no episodes to write')
+  record = {**record, 'parts': [dataclasses.asdict(part) for part in stats]}
+  # The frames last: a run is there when they are.
+  for kind in (EPISODES, FRAMES):
+    final = data_set_path(output, parts[0].game, parts[0].run, kind)
+    if not final.exists():
+      _describe(work / kind, kind, parts, stats)
+      if kind == FRAMES:
+        _join_columns(work, parts)
+      write_json(work / kind / RECORD, record)
+      final.parent.mkdir(parents=True, exist_ok=True)
+      (work / kind).rename(final)
+  return stats
+
+
+def _join_columns(work: epath.Path, parts: Sequence[Part]) -> None:
+  for name in _COLUMNS:
+    columns = []
+    for part in parts:
+      with _column_path(work, part, name).open('rb') as stream:
+        columns.append(np.load(stream))
+    with (work / FRAMES / f'{name}.npy').open('wb') as stream:
+      np.save(stream, np.concatenate(columns))
+
+
+def _describe(
+  folder: epath.Path,
+  kind: str,
+  parts: Sequence[Part],
+  stats: Sequence[PartStats],
+) -> None:
+  """Writes TFDS's description of a data set whose shards are there."""
+  from jowa_jax.data.tf_libraries import tfds
+
+  info = tfds.core.DatasetInfo(
+    builder=tfds.core.DatasetIdentity(
+      name=kind,
+      version=tfds.core.Version(VERSION),
+      data_dir=os.fspath(folder),
+      module_name=__name__,
+      config_name=parts[0].run_name,
+    ),
+    description=(
+      f'{parts[0].game}, Atari 2600. One split per checkpoint of the agent '
+      f'that played; {RECORD} says where it is from.'
+    ),
+    features=features()[kind],
+    disable_shuffling=True,
+  )
+  info.set_file_format(FILE_FORMATS[kind])
+  splits = [
+    tfds.core.SplitInfo(
+      name=part.split,
+      shard_lengths=[some.episodes if kind == EPISODES else some.chunks],
+      num_bytes=some.num_bytes[kind],
+    )
+    for part, some in zip(parts, stats, strict=True)
+  ]
+  info.set_splits(tfds.core.SplitDict(splits))
+  info.write_to_directory(folder)

@@ -1,0 +1,39 @@
+"""Says what is in a data set, and draws it.
+
+python -m launch.inspect_data --data=data/pretrain --games=Assault,Carnival \\
+  --picture=data.png [--verify]
+"""
+
+import json
+
+from absl import flags
+
+from jowa_jax import files
+from jowa_jax.data import inspection, stored
+from launch import common
+
+_DATA = flags.DEFINE_string('data', None, 'Of launch.prepare_data or collect.')
+_GAMES = flags.DEFINE_string('games', None, 'Games, or a list; default all.')
+_PICTURE = flags.DEFINE_string('picture', None, 'A .png, .svg or .pdf file.')
+_JSON = flags.DEFINE_string('json', None, 'A file for the same numbers.')
+_VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')
+
+
+def main() -> None:
+  there = stored.find_runs(_DATA.value)
+  names = _GAMES.value or ','.join(sorted(there)) or 'all'
+  episodes = stored.load_episodes(_DATA.value, names)
+  summary = inspection.summarize(episodes)
+  print(inspection.describe(summary))
+  if _JSON.value:
+    files.write_text(_JSON.value, json.dumps(summary, indent=2))
+  if _PICTURE.value:
+    inspection.draw(episodes, _PICTURE.value)
+  if _VERIFY.value:
+    inspection.verify(episodes)
+    print('Everything is as it was written.')
+
+
+if __name__ == '__main__':
+  flags.mark_flag_as_required('data')
+  common.run(main)
