@@ -1,5 +1,6 @@
 """How every launch script starts and fails."""
 
+import functools
 import os
 import pathlib
 import sys
@@ -10,23 +11,30 @@ from absl import app, flags, logging
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   """Parses flags and runs `main`; what the user can mend ends in one line.
 
   Errors of usage, config, data, checkpoints and numerics exit with code 2 and
   a message that says what is wrong; everything else keeps its traceback.
+
+  Args:
+    main: called without arguments, or with the list of unknown flags.
+    pass_unknown_flags: whether flags that are not defined are errors, or for
+      `main` to understand.
   """
   # TensorFlow reads data here and nothing else: its start-up notes are noise.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
 
   def guarded(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-      _fail(f'unexpected arguments {list(argv[1:])}; flags look like --name=x')
+    unknown = [arg for arg in argv[1:] if arg.startswith('--')]
+    others = [arg for arg in argv[1:] if arg not in unknown]
+    if others or unknown and not pass_unknown_flags:
+      _fail(f'unexpected arguments {argv[1:]}; flags look like --name=x')
     logging.set_verbosity(logging.INFO)
     # Orbax and its kin log every file at this level.
     logging.get_absl_handler().addFilter(_ours)
     try:
-      main()
+      main(*([unknown] if pass_unknown_flags else []))
     except (ValueError, FloatingPointError, OSError) as error:
       if logging.level_debug():
         raise
@@ -35,7 +43,10 @@ def run(main: Callable[[], None]) -> None:
       print('\nInterrupted.', file=sys.stderr)
       sys.exit(130)
 
-  app.run(guarded, flags_parser=_parse_flags)
+  app.run(
+    guarded,
+    flags_parser=functools.partial(_parse_flags, known_only=pass_unknown_flags),
+  )
 
 
 def _ours(record) -> bool:
@@ -46,10 +57,10 @@ def _ours(record) -> bool:
   return ours or record.levelno >= logging.converter.STANDARD_WARNING
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(argv: Sequence[str], known_only: bool) -> list[str]:
   """Parses flags; a config field that is unknown or mistyped is one line."""
   try:
-    return flags.FLAGS(argv)
+    return flags.FLAGS(argv, known_only=known_only)
   except flags.Error as error:
     # A config file that fails brings its traceback; the last line says why.
     message = str(error).strip()

@@ -1,0 +1,164 @@
+"""Which episodes of a large data set are taken: as in the paper, by trajectory.
+
+Of each game some runs are drawn, and whole trajectories from them until there
+are enough transitions. The released program draws trajectories with
+replacement; here none comes twice.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jowa_jax import games
+from jowa_jax.data.episodes import DataError
+from jowa_jax.data.sources import Part
+
+# Shares of an agent's training, as the paper fine-tunes on them.
+_RANGES = {
+  'all': (0.0, 1.0),
+  'expert': (0.8, 1.0),
+  'suboptimal': (0.0, 1.0),
+  'highly_suboptimal': (0.0, 0.2),
+}
+_NUMBERS = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
+
+
+def parse_numbers(text: str) -> list[int]:
+  """Returns the numbers of a list such as '1,4' or '0-9,45-49'.
+
+  Raises:
+    ValueError: it is no such list.
+  """
+  if not _NUMBERS.fullmatch(text):
+    raise ValueError(f'{text!r} is no list of numbers such as 1,4 or 40-49')
+  numbers: list[int] = []
+  for part in text.split(','):
+    first, _, last = part.partition('-')
+    numbers += range(int(first), int(last or first) + 1)
+  return sorted(set(numbers))
+
+
+def draw_runs(parts: Sequence[Part], runs: str, seed: int) -> list[Part]:
+  """Returns the parts of the runs asked for.
+
+  Args:
+    parts: of one game.
+    runs: 'all'; a list such as '1,4'; or 'random:2' for two runs that the seed
+      and the game decide.
+    seed: see `runs`.
+
+  Raises:
+    DataError: there are no such runs.
+    ValueError: `runs` is not understood.
+  """
+  game = parts[0].game
+  there = sorted({part.run for part in parts})
+  if runs == 'all':
+    wanted = there
+  elif runs.startswith('random:'):
+    (count,) = parse_numbers(runs.removeprefix('random:'))
+    if count > len(there):
+      raise DataError(f'{game} has runs {there}, fewer than {count}')
+    rng = np.random.default_rng((seed, games.task_id(game), 0))
+    wanted = sorted(rng.permutation(there)[:count].tolist())
+  else:
+    wanted = parse_numbers(runs)
+  for run in wanted:
+    if run not in there:
+      raise DataError(f'{game} has no run {run}: there are {there}')
+  return [part for part in parts if part.run in wanted]
+
+
+def select_checkpoints(parts: Sequence[Part], checkpoints: str) -> list[Part]:
+  """Returns the parts of the checkpoints asked for.
+
+  Args:
+    parts: of one game.
+    checkpoints: 'all', 'expert' (the last fifth by number), 'suboptimal' (all),
+      'highly_suboptimal' (the first fifth), or a list such as '40-49'.
+
+  Raises:
+    DataError: a listed checkpoint is in none of the runs.
+    ValueError: `checkpoints` is not understood.
+  """
+  total = max(part.checkpoint for part in parts) + 1
+  if checkpoints in _RANGES:
+    low, high = (round(share * total) for share in _RANGES[checkpoints])
+    # Of few checkpoints the first or the last, never none.
+    low, high = min(low, total - 1), max(high, 1)
+    wanted = list(range(low, high))
+  else:
+    wanted = parse_numbers(checkpoints)
+    there = sorted({part.checkpoint for part in parts})
+    for checkpoint in wanted:
+      if checkpoint not in there:
+        raise DataError(
+          f'{parts[0].game} has no checkpoint {checkpoint}: there are {there}'
+        )
+  chosen = [part for part in parts if part.checkpoint in wanted]
+  if not chosen:
+    raise DataError(
+      f'{parts[0].game} has no checkpoint among {checkpoints} '
+      f'({wanted[0]}-{wanted[-1]})'
+    )
+  return chosen
+
+
+def draw_episodes(
+  lengths: Mapping[Part, Sequence[int]],
+  seed: int,
+  fraction: float | None = None,
+  transitions: int | None = None,
+) -> dict[Part, list[int]]:
+  """Draws whole episodes of a game, uniformly and without replacement.
+
+  Args:
+    lengths: transitions of every episode of every part, all of one game.
+    seed: decides the order in which they are drawn.
+    fraction: share of the transitions wanted.
+    transitions: number of transitions wanted; all if both are None. The
+      episode that reaches the number is the last one drawn.
+
+  Returns:
+    The places of the episodes of every part, ascending. Those in which
+    nothing happens are never drawn.
+
+  Raises:
+    DataError: there are not enough transitions.
+    ValueError: both are given, or out of range.
+  """
+  if fraction is not None and transitions is not None:
+    raise ValueError('Give a fraction or a number of transitions, not both')
+  if fraction is not None and not 0 < fraction <= 1:
+    raise ValueError(f'fraction is {fraction}, not in (0, 1]')
+  if transitions is not None and transitions < 1:
+    raise ValueError(f'transitions is {transitions}, not positive')
+  line = [
+    (part, place, length)
+    for part in sorted(lengths)
+    for place, length in enumerate(lengths[part])
+    if length
+  ]
+  total = sum(length for _, _, length in line)
+  game = next(iter(lengths)).game
+  wanted = total
+  if transitions is not None:
+    wanted = transitions
+  elif fraction is not None:
+    wanted = fraction * total
+  if not line or wanted > total:
+    raise DataError(
+      f'{game} has {total} transitions in complete episodes, {wanted} are '
+      'wanted: take more runs or checkpoints, or fewer transitions'
+    )
+  rng = np.random.default_rng((seed, games.task_id(game), 1))
+  drawn: dict[Part, list[int]] = {part: [] for part in lengths}
+  count = 0
+  for choice in rng.permutation(len(line)):
+    if count >= wanted:
+      break
+    part, place, length = line[choice]
+    drawn[part].append(place)
+    count += length
+  return {part: sorted(places) for part, places in drawn.items()}

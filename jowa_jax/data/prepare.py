@@ -1,0 +1,356 @@
+"""From data sets of any source to what training reads, on any Beam runner.
+
+What is drawn is decided before anything is written, from the lengths of the
+episodes alone; then every checkpoint of every run is an element of its own,
+read, converted and written by whoever gets it. What is finished is not done
+again after a restart.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from jowa_jax.data import beam_pipeline, draw, formats, writer
+from jowa_jax.data.episodes import DataError, RawEpisode
+from jowa_jax.data.sources import Part, Source
+
+SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
+MANIFEST = 'manifest.json'
+# In the output until the manifest is there.
+_WORK = '.preparing'
+_LENGTHS, _NOTES = 'lengths', 'notes'
+_PACKAGES = (
+  'apache-beam array-record numpy opencv-python-headless tensorflow-datasets'
+).split()
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """What is wanted: everything that decides the outcome, and nothing else.
+
+  Attributes:
+    source: one of `SOURCES`.
+    input: where it is; may be remote.
+    games: names in `games.GAMES`.
+    runs: see `draw.draw_runs`.
+    checkpoints: see `draw.select_checkpoints`.
+    fraction: share of each game's transitions, see `draw.draw_episodes`.
+    transitions: number of each game's transitions instead.
+    seed: of all draws.
+  """
+
+  source: str
+  input: str
+  games: tuple[str, ...]
+  runs: str = 'all'
+  checkpoints: str = 'all'
+  fraction: float | None = None
+  transitions: int | None = None
+  seed: int = 0
+
+  def digest(self) -> str:
+    text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Job:
+  """One checkpoint to convert."""
+
+  source: Source
+  part: Part
+  chosen: tuple[int, ...]
+  work: str
+
+
+def open_source(name: str, root: str) -> Source:
+  """Returns the source of a name in `SOURCES` at a directory.
+
+  Raises:
+    ValueError: there is no such source.
+  """
+  if name in ('rlu', 'ale'):
+    from jowa_jax.data.rlds_atari import RldsSource
+
+    return RldsSource(root)
+  if name == 'dqn_replay':
+    from jowa_jax.data.dqn_replay import DqnReplaySource
+
+    return DqnReplaySource(root)
+  if name == 'jowa_hdf5':
+    from jowa_jax.data.jowa_hdf5 import JowaHdf5Source
+
+    return JowaHdf5Source(root)
+  raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')
+
+
+def prepare(
+  request: Request,
+  output: str | os.PathLike,
+  beam_options: Sequence[str] = (),
+  progress: bool = True,
+) -> dict[str, Any]:
+  """Draws, converts and writes; or returns what an earlier call has written.
+
+  Args:
+    request: what is wanted.
+    output: where the data sets and `manifest.json` go: a directory of its own,
+      on a file system that all workers reach.
+    beam_options: flags of Apache Beam, such as '--runner=FlinkRunner'; see
+      `beam_pipeline.parse_options` for what is done without any.
+    progress: show a progress bar.
+
+  Returns:
+    The manifest: the request, versions, and of every game and checkpoint what
+    there was, what was drawn, and what was written.
+
+  Raises:
+    DataError: the source is missing, damaged or too small; or the directory
+      holds what another request made.
+    ValueError: the request is not understood.
+    OSError: the disk is full or cannot be written.
+  """
+  output = epath.Path(output)
+  finished = _read_manifest(output, request)
+  if finished:
+    logging.info('%s was prepared before', output)
+    return finished
+  source = open_source(request.source, request.input)
+  work = output / _WORK / request.digest()
+  _check_unfinished(output, work)
+  parts = _select_parts(source, request)
+  options = beam_pipeline.parse_options(beam_options, len(parts))
+  lengths = _read_lengths(source, parts, work, options, progress)
+  drawn = _draw(request, lengths)
+  jobs = [
+    _Job(source, part, tuple(chosen), os.fspath(work / part.run_name))
+    for part, chosen in drawn.items()
+    if chosen
+  ]
+  _convert(jobs, lengths, options, progress)
+  manifest = _finish(request, output, work, jobs, lengths)
+  # With the manifest the directory is complete.
+  writer.write_json(output / MANIFEST, manifest)
+  (output / _WORK).rmtree()
+  return manifest
+
+
+def _read_manifest(
+  output: epath.Path, request: Request
+) -> dict[str, Any] | None:
+  """Returns the manifest of a finished directory of the same request."""
+  path = output / MANIFEST
+  if not path.exists():
+    return None
+  manifest = json.loads(path.read_text())
+  theirs, ours = manifest['request'], _as_json(request)
+  changed = [
+    f'{name}: {theirs.get(name)!r}, not {ours[name]!r}'
+    for name in ours
+    if theirs.get(name) != ours[name]
+  ]
+  if changed:
+    raise DataError(
+      f'{output} was prepared by another request; give another directory, or '
+      f'remove it:\n  ' + '\n  '.join(changed)
+    )
+  return manifest
+
+
+def _as_json(request: Request) -> dict[str, Any]:
+  return json.loads(json.dumps(dataclasses.asdict(request)))
+
+
+def _check_unfinished(output: epath.Path, work: epath.Path) -> None:
+  """Raises DataError if another request was interrupted in the directory."""
+  others = [
+    path for path in (output / _WORK).glob('*') if path.name != work.name
+  ]
+  # Without the bookkeeping of this request, what is there is another's.
+  foreign = [
+    output / kind
+    for kind in (formats.EPISODES, formats.FRAMES)
+    if (output / kind).exists() and not work.exists()
+  ]
+  if others or foreign:
+    raise DataError(
+      f'{(others + foreign)[0]} is there, of another request that was '
+      'interrupted or of other data: give another directory, or remove it'
+    )
+
+
+def _select_parts(source: Source, request: Request) -> list[Part]:
+  selected = []
+  for game in request.games:
+    parts = draw.draw_runs(source.parts(game), request.runs, request.seed)
+    selected += draw.select_checkpoints(parts, request.checkpoints)
+  return selected
+
+
+def _draw(
+  request: Request, lengths: dict[Part, list[int]]
+) -> dict[Part, list[int]]:
+  drawn = {}
+  for game in request.games:
+    drawn |= draw.draw_episodes(
+      {part: found for part, found in lengths.items() if part.game == game},
+      request.seed,
+      request.fraction,
+      request.transitions,
+    )
+  return drawn
+
+
+def _read_lengths(
+  source: Source,
+  parts: Sequence[Part],
+  work: epath.Path,
+  options: Any,
+  progress: bool,
+) -> dict[Part, list[int]]:
+  """Returns the lengths of the episodes of every part."""
+  paths = {part: work / _LENGTHS / f'{part.name}.json' for part in parts}
+  missing = [
+    (source, part, os.fspath(path))
+    for part, path in paths.items()
+    if not path.exists()
+  ]
+  with beam_pipeline.Progress(
+    'Reading lengths', len(parts), 'file', progress
+  ) as bar:
+    bar.follow(lambda: len(list((work / _LENGTHS).glob('*.json'))))
+    beam_pipeline.call_on_all(missing, _write_lengths, work, options)
+  return {part: json.loads(path.read_text()) for part, path in paths.items()}
+
+
+def _write_lengths(element: tuple[Source, Part, str]) -> None:
+  source, part, path = element
+  writer.write_json(epath.Path(path), list(map(int, source.lengths(part))))
+
+
+def _convert(
+  jobs: Sequence[_Job],
+  lengths: dict[Part, list[int]],
+  options: Any,
+  progress: bool,
+) -> None:
+  """Writes every part that is not written yet."""
+  work = epath.Path(jobs[0].work).parent
+  missing = [job for job in jobs if not writer.read_part(job.work, job.part)]
+  steps = {
+    job.part: sum(lengths[job.part][place] for place in job.chosen)
+    for job in jobs
+  }
+  before = sum(steps.values()) - sum(steps[job.part] for job in missing)
+  with beam_pipeline.Progress(
+    'Converting', sum(steps.values()), 'step', progress
+  ) as bar:
+    bar.follow(lambda: before + _sum_notes(work))
+    beam_pipeline.call_on_all(missing, _write_part, work, options)
+
+
+def _write_part(job: _Job) -> None:
+  note = epath.Path(job.work).parent / _NOTES / job.part.name
+  episodes = job.source.episodes(job.part, job.chosen)
+  numbered = zip(job.chosen, episodes, strict=True)
+  writer.write_part(job.work, job.part, _noted(numbered, note))
+
+
+def _noted(
+  episodes: Iterator[tuple[int, RawEpisode]], note: epath.Path
+) -> Iterator[tuple[int, RawEpisode]]:
+  """Yields the episodes; keeps a note of how many steps they were so far."""
+  note.parent.mkdir(parents=True, exist_ok=True)
+  steps, noted = 0, 0.0
+  for number, raw in episodes:
+    yield number, raw
+    steps += len(raw.actions)
+    if time.monotonic() - noted > beam_pipeline.SECONDS_PER_NOTE:
+      note.write_text(str(steps))
+      noted = time.monotonic()
+  note.write_text(str(steps))
+
+
+def _sum_notes(work: epath.Path) -> int:
+  return sum(int(note.read_text() or 0) for note in (work / _NOTES).glob('*'))
+
+
+def _finish(
+  request: Request,
+  output: epath.Path,
+  work: epath.Path,
+  jobs: Sequence[_Job],
+  lengths: dict[Part, list[int]],
+) -> dict[str, Any]:
+  """Makes the data sets of every run; returns the manifest."""
+  origin = {'source': request.source, 'request': _as_json(request)}
+  runs: dict[str, list[_Job]] = {}
+  for job in jobs:
+    runs.setdefault(job.part.run_name, []).append(job)
+  games: dict[str, Any] = {}
+  for name, group in runs.items():
+    parts = [job.part for job in group]
+    drawn = {
+      job.part.split: {
+        'files': job.source.files(job.part),
+        'episodes_there': len(lengths[job.part]),
+        'steps_there': sum(lengths[job.part]),
+        'episodes_drawn': list(job.chosen),
+      }
+      for job in group
+    }
+    stats = writer.finish_run(
+      output, work / name, parts, {**origin, 'drawn': drawn}
+    )
+    part = parts[0]
+    game = games.setdefault(part.game, {'steps_there': 0, 'runs': {}})
+    game['runs'][f'run_{part.run}'] = {
+      'checksum': _checksum(output, part),
+      'parts': {
+        each.split: {**drawn[each.split], **dataclasses.asdict(written)}
+        for each, written in zip(sorted(parts), stats, strict=True)
+      },
+    }
+  for name, game in games.items():
+    _sum_up(game, sum(sum(x) for p, x in lengths.items() if p.game == name))
+  versions = {name: metadata.version(name) for name in _PACKAGES}
+  return {
+    'request': _as_json(request),
+    'versions': {'python': platform.python_version(), **versions},
+    'games': games,
+  }
+
+
+def _checksum(output: epath.Path, part: Part) -> str:
+  """Returns a hash of all transitions of a run (see `episodes.digest`)."""
+  path = formats.data_set_path(output, part.game, part.run, formats.FRAMES)
+  with (path / 'episodes.npy').open('rb') as stream:
+    table = np.load(stream)
+  return hashlib.blake2b(table['digest'].tobytes(), digest_size=16).hexdigest()
+
+
+def _sum_up(game: dict[str, Any], steps_there: int) -> None:
+  """Adds the counts and the returns of all runs to a game of the manifest."""
+  parts = [
+    part for run in game['runs'].values() for part in run['parts'].values()
+  ]
+  full = sum(part['full_episodes'] for part in parts)
+  returns = sum(
+    part['mean_return'] * part['full_episodes']
+    for part in parts
+    if part['full_episodes']
+  )
+  game['steps_there'] = steps_there
+  for name in ('steps', 'episodes', 'full_episodes'):
+    game[name] = sum(part[name] for part in parts)
+  game['mean_return'] = returns / full if full else None

@@ -1,0 +1,69 @@
+"""Draws play from a large data set and prepares it for training.
+
+python -m launch.prepare_data --source=dqn_replay --input=gs://BUCKET/dqn \\
+  --games=pretrain --runs=random:2 --fraction=0.1 --output=data/pretrain
+
+Flags that are not listed here go to Apache Beam: without any, the processes of
+this machine share the work; with, say, --runner=DataflowRunner and its flags
+another engine does. Running the same command again continues.
+"""
+
+import logging as python_logging
+
+from absl import flags
+
+from jowa_jax import games as games_lib
+from jowa_jax.data import prepare
+from launch import common
+
+_SOURCE = flags.DEFINE_enum(
+  'source',
+  None,
+  prepare.SOURCES,
+  "dqn_replay: raw logs; rlu: RL Unplugged's TFDS sets; ale: what "
+  "launch.collect wrote; jowa_hdf5: the JOWA authors' processed data.",
+)
+_INPUT = flags.DEFINE_string('input', None, 'Directory; may be remote.')
+_OUTPUT = flags.DEFINE_string('output', None, 'Directory to make.')
+_GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
+_RUNS = flags.DEFINE_string('runs', 'all', 'all, 1,4 or random:2.')
+_CHECKPOINTS = flags.DEFINE_string(
+  'checkpoints',
+  'all',
+  'all, expert (last fifth), suboptimal (all), highly_suboptimal (first '
+  'fifth), or numbers from 0 on, as in 0-9,49.',
+)
+_FRACTION = flags.DEFINE_float('fraction', None, "Of a game's transitions.")
+_TRANSITIONS = flags.DEFINE_integer('transitions', None, 'Of a game, instead.')
+_SEED = flags.DEFINE_integer('seed', 0, 'Of what is drawn.')
+_PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
+
+
+def main(beam_options: list[str]) -> None:
+  # Its workers announce themselves at this level.
+  python_logging.getLogger('apache_beam').setLevel(python_logging.ERROR)
+  request = prepare.Request(
+    source=_SOURCE.value,
+    input=_INPUT.value,
+    games=tuple(games_lib.parse_games(_GAMES.value)),
+    runs=_RUNS.value,
+    checkpoints=_CHECKPOINTS.value,
+    fraction=_FRACTION.value,
+    transitions=_TRANSITIONS.value,
+    seed=_SEED.value,
+  )
+  manifest = prepare.prepare(
+    request, _OUTPUT.value, beam_options, _PROGRESS.value
+  )
+  for name, game in manifest['games'].items():
+    mean = game['mean_return']
+    print(
+      f'{name}: {game["steps"]} of {game["steps_there"]} transitions, '
+      f'{game["episodes"]} episodes, mean return '
+      f'{"unknown" if mean is None else format(mean, ".1f")}'
+    )
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['source', 'input', 'output', 'games'])
+  common.run(main, pass_unknown_flags=True)

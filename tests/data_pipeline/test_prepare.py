@@ -1,0 +1,310 @@
+"""From every source to training, and what happens when something is wrong."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jowa_jax.data import dataset, formats, prepare, stored, writer
+from jowa_jax.data.episodes import DataError
+from jowa_jax.data.sources import Part
+from tests.data_pipeline import raw_logs
+
+GAME = 'Carnival'
+# In this process: starting others takes seconds.
+IN_MEMORY = (
+  '--runner=FnApiRunner',
+  '--direct_num_workers=1',
+  '--direct_running_mode=in_memory',
+)
+
+
+@pytest.fixture(scope='module')
+def played():
+  """Two checkpoints of real play, full episodes only."""
+  episodes = raw_logs.random_play(GAME, 2600)
+  full = [episode for episode in episodes if episode.terminated]
+  assert len(full) >= 4
+  return {0: full[:2], 1: full[2:]}
+
+
+@pytest.fixture(scope='module')
+def sources(played, tmp_path_factory):
+  """The same play in every format."""
+  root = tmp_path_factory.mktemp('sources')
+  for run in (1, 2):
+    for checkpoint, episodes in played.items():
+      part = Part(GAME, run, checkpoint)
+      writer.write_part(root / f'work{run}', part, enumerate(episodes))
+    parts = [Part(GAME, run, checkpoint) for checkpoint in played]
+    writer.finish_run(root / 'rlds', root / f'work{run}', parts, {})
+    numbered = {checkpoint + 1: part for checkpoint, part in played.items()}
+    raw_logs.write_dqn_replay(root / 'logs', GAME, run, numbered, level=1)
+  together = [episode for part in played.values() for episode in part]
+  raw_logs.write_jowa_hdf5(root / 'hdf5', GAME, together)
+  return {
+    'ale': root / 'rlds',
+    'rlu': root / 'rlds' / formats.EPISODES,
+    'dqn_replay': root / 'logs',
+    'jowa_hdf5': root / 'hdf5',
+  }
+
+
+def _request(sources, source='dqn_replay', **options):
+  options = {'runs': '1' if source != 'jowa_hdf5' else 'all', **options}
+  return prepare.Request(source, str(sources[source]), (GAME,), **options)
+
+
+def _prepare(sources, output, source='dqn_replay', **options):
+  request = _request(sources, source, **options)
+  return prepare.prepare(request, output, IN_MEMORY, progress=False)
+
+
+@pytest.mark.parametrize('source', prepare.SOURCES)
+def test_every_route_gives_the_same_transitions(
+  sources, played, tmp_path, source
+):
+  manifest = _prepare(sources, tmp_path / 'out', source)
+  episodes = stored.load_episodes(tmp_path / 'out', GAME)
+  # Whatever the route, also the PNG files are the same bytes.
+  reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
+  assert [e.digest for e in episodes] == [e.digest for e in reference]
+  ours = dataset.SegmentDataset(episodes, 8, 4)
+  theirs = dataset.SegmentDataset(reference, 8, 4)
+  everything = np.arange(ours.num_segments)
+  a, b = ours.batch(everything), theirs.batch(everything)
+  for name in ('observations', 'actions', 'rewards', 'ends', 'mask'):
+    np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
+  np.testing.assert_array_equal(a.return_to_go, b.return_to_go)
+  total = sum(len(e.actions) for part in played.values() for e in part)
+  assert manifest['games'][GAME]['steps'] == total
+  # Nothing but the result is left.
+  assert sorted(os.listdir(tmp_path / 'out')) == [
+    formats.EPISODES,
+    formats.FRAMES,
+    prepare.MANIFEST,
+  ]
+
+
+def test_what_was_prepared_can_be_drawn_from_again(sources, tmp_path):
+  _prepare(sources, tmp_path / 'first')
+  again = prepare.Request('ale', str(tmp_path / 'first'), (GAME,))
+  prepare.prepare(again, tmp_path / 'second', IN_MEMORY, progress=False)
+  first = stored.load_episodes(tmp_path / 'first', GAME)
+  second = stored.load_episodes(tmp_path / 'second', GAME)
+  assert [e.digest for e in first] == [e.digest for e in second]
+
+
+def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
+  output = tmp_path / 'out'
+  options = dict(runs='all', transitions=900, seed=3)
+  manifest = _prepare(sources, output, **options)
+  assert manifest == json.loads((output / prepare.MANIFEST).read_text())
+  assert manifest['request']['seed'] == 3
+  assert manifest['versions']['apache-beam']
+  game = manifest['games'][GAME]
+  episodes = stored.load_episodes(output, GAME)
+  assert game['steps'] == sum(map(len, episodes)) >= 900
+  assert game['episodes'] == len(episodes)
+  assert game['mean_return'] == np.mean([e.score for e in episodes])
+  everything = stored.load_episodes(sources['ale'], GAME)
+  assert game['steps_there'] == sum(map(len, everything))
+  drawn = {
+    (int(run[4:]), part['checkpoint'], number)
+    for run, facts in game['runs'].items()
+    for part in facts['parts'].values()
+    for number in part['episodes_drawn']
+  }
+  assert len(drawn) == len(episodes)
+  for part in game['runs'].values():
+    for facts in part['parts'].values():
+      assert len(facts['files']) == 5  # four stores and the count of rows
+      for name, size in facts['files'].items():
+        assert os.path.getsize(name) == size
+  same = _prepare(sources, tmp_path / 'same', **options)
+  other = _prepare(sources, tmp_path / 'other', **{**options, 'seed': 4})
+  assert same['games'] == game | {} or same['games'] == manifest['games']
+  assert other['games'] != manifest['games']
+
+
+def test_finished_work_is_not_done_again(sources, tmp_path):
+  manifest = _prepare(sources, tmp_path)
+  path = formats.data_set_path(tmp_path, GAME, 1, formats.FRAMES)
+  before = path.stat()
+  moved = {**sources, 'dqn_replay': sources['dqn_replay']}
+  assert _prepare(moved, tmp_path) == manifest
+  assert path.stat() == before
+  with pytest.raises(DataError, match='another request.*\n  seed: 0, not 1'):
+    _prepare(sources, tmp_path, seed=1)
+
+
+def test_a_directory_with_other_data_is_not_touched(sources, tmp_path):
+  shutil.copytree(sources['ale'], tmp_path / 'out')
+  before = sorted((tmp_path / 'out').rglob('*'))
+  with pytest.raises(DataError, match='give another directory'):
+    _prepare(sources, tmp_path / 'out')
+  assert sorted((tmp_path / 'out').rglob('*')) == before
+
+
+def _copy(sources, tmp_path):
+  logs = tmp_path / 'logs'
+  shutil.copytree(sources['dqn_replay'], logs)
+  return {**sources, 'dqn_replay': logs}
+
+
+def _looks_complete(output):
+  try:
+    return bool(stored.load_episodes(output, GAME))
+  except DataError:
+    return False
+
+
+@pytest.mark.parametrize('store', raw_logs.STORES)
+@pytest.mark.parametrize('damage', ['missing', 'cut', 'flipped'])
+def test_a_damaged_log_is_named_and_can_be_replaced(
+  sources, tmp_path, store, damage
+):
+  logs = _copy(sources, tmp_path)
+  path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, store)
+  whole = path.read_bytes()
+  if damage == 'missing':
+    path.unlink()
+  elif damage == 'cut':
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+  else:
+    path.write_bytes(raw_logs.flip(whole, len(whole) // 2))
+  output = tmp_path / 'out'
+  with pytest.raises(DataError, match='download it again') as raised:
+    _prepare(logs, output)
+  assert path.name in str(raised.value)
+  assert not _looks_complete(output)
+  path.write_bytes(whole)
+  _prepare(logs, output)
+  reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
+  episodes = stored.load_episodes(output, GAME)
+  assert [e.digest for e in episodes] == [e.digest for e in reference]
+
+
+def test_parts_that_are_written_are_kept_after_an_error(sources, tmp_path):
+  logs = _copy(sources, tmp_path)
+  path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, 'observation')
+  whole = path.read_bytes()
+  path.write_bytes(raw_logs.flip(whole, len(whole) // 2))
+  with pytest.raises(DataError):
+    _prepare(logs, tmp_path / 'out')
+  (written,) = (tmp_path / 'out').rglob('*checkpoint_00.array_record*')
+  before = written.stat().st_ino
+  path.write_bytes(whole)
+  _prepare(logs, tmp_path / 'out')
+  (now,) = (tmp_path / 'out').rglob('*checkpoint_00.array_record*')
+  assert now.stat().st_ino == before
+
+
+def test_an_interrupted_request_is_not_mixed_with_another(sources, tmp_path):
+  logs = _copy(sources, tmp_path)
+  path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, 'action')
+  path.unlink()
+  with pytest.raises(DataError):
+    _prepare(logs, tmp_path / 'out')
+  with pytest.raises(DataError, match='another request that was interrupted'):
+    _prepare(logs, tmp_path / 'out', seed=1)
+
+
+@pytest.mark.parametrize(
+  'options, message',
+  [
+    (dict(runs='7'), r'Carnival has no run 7: there are \[1, 2\]'),
+    (dict(checkpoints='5'), r'no checkpoint 5: there are \[0, 1\]'),
+    (dict(checkpoints='best'), "'best' is no list of numbers"),
+    (dict(transitions=10**9), '1000000000 are wanted: take more runs'),
+    (dict(fraction=0.1, transitions=5), 'not both'),
+  ],
+)
+def test_bad_requests(sources, tmp_path, options, message):
+  with pytest.raises(ValueError, match=message):
+    _prepare(sources, tmp_path / 'out', **options)
+  assert not _looks_complete(tmp_path / 'out')
+
+
+def test_full_disk(sources, tmp_path):
+  """A file system of 500 kB, then a larger one."""
+  small = tmp_path / 'small'
+  small.mkdir()
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=500k', 'tmpfs', str(small)]
+  if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('mounting needs root')
+  try:
+    with pytest.raises(ValueError, match='[Nn]o space') as raised:
+      _prepare(sources, small / 'out')
+    assert 'run the same command again' in str(raised.value)
+    assert not _looks_complete(small / 'out')
+    larger = ['mount', '-o', 'remount,size=50m', str(small)]
+    subprocess.run(larger, check=True)
+    _prepare(sources, small / 'out')
+    assert _looks_complete(small / 'out')
+  finally:
+    subprocess.run(['umount', str(small)], check=True)
+
+
+def _command(sources, output, *arguments):
+  return [
+    *(sys.executable, '-m', 'launch.prepare_data', '--source=dqn_replay'),
+    *(f'--input={sources["dqn_replay"]}', f'--output={output}'),
+    *(f'--games={GAME}', '--noprogress', *arguments),
+  ]
+
+
+def test_killed_at_any_moment_it_continues(sources, tmp_path):
+  output = tmp_path / 'out'
+  killed = 0
+  for seconds in (4, 6):
+    process = subprocess.Popen(
+      _command(sources, output),
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      start_new_session=True,
+    )
+    time.sleep(seconds)
+    if process.poll() is None:
+      killed += 1
+      assert not (output / prepare.MANIFEST).exists()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+  assert killed
+  done = subprocess.run(
+    _command(sources, output), capture_output=True, text=True
+  )
+  assert not done.returncode, done.stderr
+  assert 'Carnival: ' in done.stdout
+  reference = stored.load_episodes(sources['ale'], GAME)
+  episodes = stored.load_episodes(output, GAME)
+  assert [e.digest for e in episodes] == [e.digest for e in reference]
+
+
+@pytest.mark.parametrize(
+  'argument, message',
+  [
+    ('--fractoin=0.1', 'has a flag --fractoin'),
+    ('--games=Tetris', "Unknown game 'Tetris'"),
+    ('--source=atari', 'atari'),
+    ('--input=/nowhere', '/nowhere'),
+    ('--fraction=2', 'fraction is 2.0'),
+  ],
+)
+def test_the_command_names_what_is_wrong(sources, tmp_path, argument, message):
+  done = subprocess.run(
+    _command(sources, tmp_path / 'out', argument),
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode
+  assert message in done.stderr.splitlines()[-1], done.stderr
+  assert 'Traceback' not in done.stderr
+  assert not _looks_complete(pathlib.Path(tmp_path / 'out'))
