@@ -1,0 +1,46 @@
+"""Encodes the frames of a data set once, with a tokenizer that is frozen.
+
+python -m launch.encode_tokens --checkpoint=runs/jowa --data=data/pretrain \
+  --games=pretrain --output=data/pretrain_tokens
+
+Training with --config.data.token_cache=data/pretrain_tokens then reads tokens
+instead of frames, in the stages in which the tokenizer is frozen. All devices
+share the work; running the same command again continues.
+"""
+
+import jax
+from absl import flags
+
+import jowa_jax
+from jowa_jax.data import stored
+from jowa_jax.data.tokens import encode_episodes
+from jowa_jax.train import sharding
+from jowa_jax.train.encoding import frozen_encoder
+from launch import common
+
+_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
+_DATA = flags.DEFINE_string('data', None, 'Of launch.prepare_data or collect.')
+_GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
+_OUTPUT = flags.DEFINE_string('output', None, 'Where the tokens go.')
+_PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
+
+
+def main() -> None:
+  episodes = stored.load_episodes(_DATA.value, _GAMES.value)
+  agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
+  if agent.method.encoder is None:
+    raise ValueError(f'{_CHECKPOINT.value} has no tokenizer')
+  mesh = sharding.make_mesh({'data': -1})
+  variables = jax.device_put(agent.variables, sharding.replicated(mesh))
+  encode, tokenizer, batch_size = frozen_encoder(agent.method, variables, mesh)
+  encode_episodes(
+    episodes, encode, _OUTPUT.value, tokenizer, batch_size, _PROGRESS.value
+  )
+  frames = sum(map(len, episodes))
+  print(f'{frames} frames, tokenizer {tokenizer}: {_OUTPUT.value}')
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['checkpoint', 'data', 'games', 'output'])
+  common.run(main)
