@@ -41,6 +41,9 @@ class JowaHdf5Source:
   twice, as two episodes. Up to three rows of zeros at the start of a
   trajectory are padding and dropped; `stored_lengths` counts them.
 
+  Segments are cut anew; the authors' tables of segments, where they lie beside
+  the trajectories or in `<root>/segment/csv`, are checked to be of them.
+
   The authors' files carry no checksums: a changed pixel is not noticed.
   """
 
@@ -53,7 +56,10 @@ class JowaHdf5Source:
     return [Part(game, 1, 0)]
 
   def lengths(self, part: Part) -> list[int]:
-    """See `Source`."""
+    """See `Source`. Checks the tables of segments too."""
+    stored = self.stored_lengths(part)
+    for table in self._tables(part.game):
+      read_segments(table, stored)
     with self._opened(part) as (path, file):
       groups = _groups(path, file)
       return [len(group['actions']) - _num_padding(group) for group in groups]
@@ -86,8 +92,15 @@ class JowaHdf5Source:
 
   def files(self, part: Part) -> dict[str, int]:
     """See `Source`."""
-    path = self._find(part.game)
-    return {str(path): path.stat().st_size}
+    paths = [self._find(part.game), *self._tables(part.game)]
+    return {str(path): path.stat().st_size for path in paths}
+
+  def _tables(self, game: str) -> list[pathlib.Path]:
+    return [
+      path
+      for folder in ('.', 'segment/csv')
+      for path in sorted(pathlib.Path(self.root, folder).glob(f'{game}_*.csv'))
+    ]
 
   def _find(self, game: str) -> pathlib.Path:
     paths = [

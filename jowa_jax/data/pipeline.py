@@ -7,6 +7,7 @@ from concurrent import futures
 from typing import Any
 
 from jowa_jax.data import dataset as dataset_lib
+from jowa_jax.data import mapped
 from jowa_jax.data import sampler as sampler_lib
 
 
@@ -43,13 +44,14 @@ def batches(
     ValueError: `prefetch` is not positive.
     Exception: whatever a thread raised, when its step's turn comes.
   """
-  return make_ahead(
-    lambda step: put(
-      dataset.batch(sampler.indices(step, process, num_processes))
-    ),
-    range(start_step, start_step + num_steps),
-    prefetch,
-  )
+
+  def make(step: int) -> Any:
+    mapped.release_pages()
+    indices = sampler.indices(step, process, num_processes)
+    return put(dataset.batch(indices))
+
+  steps = range(start_step, start_step + num_steps)
+  return make_ahead(make, steps, prefetch)
 
 
 def make_ahead(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jowa_jax import games as game_tables
-from jowa_jax.data import formats
+from jowa_jax.data import formats, mapped
 from jowa_jax.data.episodes import DataError, Episode
 
 _RUN = re.compile(r'(?P<game>[A-Za-z]+)_run_(?P<run>\d+)')
@@ -40,8 +40,8 @@ class StoredRun:
     self.path, self.game, self.run = path, game, run
     self.record = self._read_record()
     self.table = self._load('episodes', formats.EPISODE_DTYPE)
-    self.actions = self._load('actions', np.dtype(np.uint8), mapped=True)
-    self.rewards = self._load('rewards', np.dtype(np.int8), mapped=True)
+    self.actions = self._load('actions', np.dtype(np.uint8))
+    self.rewards = self._load('rewards', np.dtype(np.int8))
     lengths = self.table['length'].astype(np.int64)
     self.first_step = np.cumsum(lengths) - lengths
     chunks = -(-lengths // formats.CHUNK)
@@ -60,10 +60,10 @@ class StoredRun:
     except (OSError, ValueError) as error:
       raise DataError(f'{path} cannot be read ({error}): {_REMEDY}') from error
 
-  def _load(self, name: str, dtype: np.dtype, mapped=False) -> np.ndarray:
+  def _load(self, name: str, dtype: np.dtype) -> np.ndarray:
     path = self.path / f'{name}.npy'
     try:
-      array = np.load(path, mmap_mode='r' if mapped else None)
+      array = mapped.open_array(path)
     except (OSError, ValueError, EOFError) as error:
       raise DataError(f'{path} cannot be read ({error}): {_REMEDY}') from error
     if array.dtype != dtype or array.ndim != 1:
@@ -71,8 +71,7 @@ class StoredRun:
         f'{path} holds {array.dtype} of shape {array.shape}, not a list of '
         f'{dtype}: {_REMEDY}'
       )
-    # A plain array on the same memory: slices of it cost a third.
-    return np.asarray(array)
+    return array
 
   @functools.cached_property
   def _chunks(self) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 import tqdm
 
 from jowa_jax import files
-from jowa_jax.data import pipeline
+from jowa_jax.data import mapped, pipeline
 from jowa_jax.data.episodes import FRAME_SHAPE, DataError, Episode
 
 RECORD = 'tokens.json'
@@ -106,8 +106,7 @@ def _find(directory: pathlib.Path) -> dict[bytes, np.ndarray]:
     tokens_path = path.with_name(path.name.removesuffix(_INDEX) + '.npy')
     try:
       index = np.load(path)
-      # A plain array on the same memory: slices of it cost a third.
-      tokens = np.asarray(np.load(tokens_path, mmap_mode='r'))
+      tokens = mapped.open_array(tokens_path)
     except (OSError, ValueError, EOFError) as error:
       raise DataError(
         f'The tokens {tokens_path} cannot be read ({error}): remove them and '

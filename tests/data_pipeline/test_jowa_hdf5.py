@@ -1,6 +1,7 @@
 """The JOWA authors' formats with real play in them, whole and damaged."""
 
 import pickle
+import shutil
 
 import h5py
 import numpy as np
@@ -289,6 +290,23 @@ def test_segments_fit_the_trajectories(source, table):
       if trajectory == number:
         rows[start:stop] += 1
     assert rows[:4].tolist() == [1] * 4 and (rows[4:length] == 2).all()
+
+
+@pytest.mark.parametrize('folder', ['.', 'segment/csv'])
+def test_tables_beside_the_trajectories_are_checked(source, tmp_path, folder):
+  path = source._find(GAME)
+  root = tmp_path / 'copy'
+  root.mkdir()
+  shutil.copy(path, root / path.name)
+  copy = JowaHdf5Source(str(root))
+  stored = copy.stored_lengths(PART)
+  table = root / folder / f'{GAME}_tau_1_right_padding.csv'
+  raw_logs.write_segments(table, GAME, stored, stride=1)
+  assert copy.lengths(PART) == source.lengths(PART)
+  assert set(copy.files(PART)) == {str(root / path.name), str(table)}
+  raw_logs.write_segments(table, GAME, [*stored, 20], stride=1)
+  with pytest.raises(DataError, match='is the table that of another file'):
+    copy.lengths(PART)
 
 
 @pytest.mark.parametrize(

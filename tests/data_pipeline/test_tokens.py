@@ -1,6 +1,8 @@
 """Frames encoded once."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -148,3 +150,47 @@ def test_a_record_that_says_nothing(episodes, tmp_path):
   (tmp_path / tokens.RECORD).write_text('{}')
   with pytest.raises(DataError, match='does not name a tokenizer'):
     _encode(episodes, never, tmp_path)
+
+
+_READ = """
+import dataclasses, pathlib, re, sys
+import numpy as np
+from jowa_jax.data import mapped, pipeline
+from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.data.episodes import Episode
+from jowa_jax.data.sampler import Sampler
+
+def resident():
+  status = pathlib.Path('/proc/self/status').read_text()
+  return int(re.search(r'VmRSS:\\s+(\\d+) kB', status)[1]) / 1024
+
+tokens = mapped.open_array(pathlib.Path(sys.argv[1]))
+columns = np.zeros(len(tokens), np.int8)
+actions = columns.view(np.uint8)
+episode = Episode(
+  'Pong', 0, 1, 0, 0, (), actions, columns, 0.0, False, b'', tokens
+)
+data = SegmentDataset([episode])
+sampler = Sampler([data.num_segments], 4, 0)
+before, most, seen = resident(), 0, 0
+for step, batch in pipeline.batches(data, sampler, 0, 2000):
+  seen += int(batch.tokens.sum())
+  if step % 60 == 59:
+    most = max(most, resident() - before)
+assert seen > 1990 * 4 * 8 * 36
+print(most)
+"""
+
+
+def test_what_was_read_does_not_stay_in_memory(tmp_path):
+  """8,000 segments from all over 64 MB of tokens.
+
+  The system maps up to some megabytes around each, so batches are small.
+  """
+  path = tmp_path / 'tokens.npy'
+  np.save(path, np.ones((64 * 2**20 // 72, 36), np.uint16))
+  done = subprocess.run(
+    [sys.executable, '-c', _READ, str(path)], capture_output=True, text=True
+  )
+  assert not done.returncode, done.stderr
+  assert float(done.stdout) < 30

@@ -1,5 +1,6 @@
 """What a training run reads, on real play."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -49,6 +50,55 @@ def test_batches_depend_on_the_seed_and_the_step_alone(atari_data_dir):
   assert whole[0].observations.shape == (4, 8, 84, 84)
   assert whole[0].observations.dtype == np.uint8
   assert whole[0].actions.dtype == np.int32
+
+
+def test_the_first_batches_are_those_of_every_machine(full_episodes_dir):
+  """Play, files, order and decoding: a change of this hash changes every run.
+
+  Random play in the emulator is the same everywhere, as are PNG and integers.
+  """
+  config = DataConfig(str(full_episodes_dir), ('Carnival',), stride=1)
+  data = TrainingData(config, length=8, batch_size=16, seed=7)
+  state = hashlib.sha256()
+  for batch in _batches(data, 0, 3):
+    for name in ('observations', 'actions', 'rewards', 'ends', 'mask'):
+      state.update(np.ascontiguousarray(getattr(batch, name)).tobytes())
+    state.update(batch.return_to_go.astype('<f4').tobytes())
+  assert state.hexdigest()[:16] == 'a16e2592855a033a'
+
+
+@pytest.mark.parametrize('padding', ['right', 'left'])
+def test_four_processes_read_the_batches_of_one(atari_data_dir, padding):
+  options = dict(padding=padding, game_weights=(1.0, 3.0))
+  whole = _batches(_data(atari_data_dir, **options), 0, 5)
+  shares = [
+    list(
+      _data(atari_data_dir, **options).batches(
+        0, 5, lambda batch: batch, process, 4
+      )
+    )
+    for process in range(4)
+  ]
+  for step, batch in enumerate(whole):
+    for name in ('observations', 'actions', 'mask', 'task', 't', 'episode_id'):
+      parts = [getattr(share[step], name) for share in shares]
+      assert {len(part) for part in parts} == {1}
+      np.testing.assert_array_equal(
+        np.concatenate(parts), getattr(batch, name), err_msg=name
+      )
+
+
+def test_weights_of_games(atari_data_dir):
+  data = _data(atari_data_dir, batch_size=40, game_weights=(3.0, 1.0))
+  (batch,) = _batches(data, 0, 1)
+  assault = batch.task == games.task_id('Assault')
+  assert assault.mean() == 0.75
+  for options in (
+    dict(game_weights=(1.0,)),
+    dict(game_weights=(1.0, 1.0), balance_games=True),
+  ):
+    with pytest.raises(ValueError, match='one weight for each of'):
+      _data(atari_data_dir, **options)
 
 
 def test_batches_pass_through_put_and_may_be_none(atari_data_dir):
