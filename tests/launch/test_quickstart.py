@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from configs import quickstart as quickstart_config
@@ -31,6 +32,17 @@ def start(workdir):
   )
 
 
+def encode_tokens(workdir, output):
+  arguments = [f'--checkpoint={workdir}/jowa', f'--data={workdir}/data']
+  return subprocess.run(
+    [sys.executable, '-m', 'launch.encode_tokens', *arguments]
+    + ['--games=Assault,Carnival', f'--output={output}'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
 def check_result(workdir):
   page = (workdir / 'report' / 'index.html').read_text()
   assert 'data:image' in page and 'src="http' not in page
@@ -50,6 +62,20 @@ def test_from_emulator_to_report(tmp_path):
   assert run.returncode == 0, output
   assert '[8/8]' in output and 'done before' not in output
   check_result(tmp_path)
+  # The tokens that training encoded are those that the command encodes.
+  trained = encode_tokens(tmp_path, tmp_path / 'tokens')
+  assert trained.returncode == 0 and 'Encoding' not in trained.stderr
+  done = encode_tokens(tmp_path, tmp_path / 'again')
+  assert done.returncode == 0 and 'Encoding' in done.stderr
+  assert '480 frames' in done.stdout
+  for path in (tmp_path / 'tokens').glob('*.npy'):
+    ours = np.load(tmp_path / 'again' / path.name)
+    np.testing.assert_array_equal(ours, np.load(path))
+  # Those of another tokenizer are refused.
+  (tmp_path / 'again' / 'tokens.json').write_text('{"tokenizer": "other"}')
+  refused = encode_tokens(tmp_path, tmp_path / 'again')
+  assert refused.returncode == 2
+  assert 'has tokens of tokenizer other' in refused.stderr
 
 
 @pytest.mark.slow
