@@ -98,7 +98,7 @@ def base(size: str, method: str) -> ConfigDict:
       held_out_fraction=0.0,  # of each game's episodes
       balance_games=False,  # draw all games equally often
       game_weights=config_dict.placeholder(tuple),  # or this often
-      prefetch=2,  # batches
+      prefetch=config_dict.placeholder(int),  # batches; by cores
       runs=config_dict.placeholder(tuple),  # all
       checkpoints=config_dict.placeholder(tuple),  # all
       token_cache='',  # frames pre-encoded for stages of a frozen tokenizer

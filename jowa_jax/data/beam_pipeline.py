@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,6 +15,8 @@ from jowa_jax.data.episodes import DataError
 
 SECONDS_PER_NOTE = 1.0
 _ERRORS = 'errors'
+# What a worker that could not leave a note says.
+_TOLD = re.compile('<<(.*?)>>', re.S)
 _OS_REMEDY = ': mend this, then run the same command again'
 
 
@@ -21,9 +24,9 @@ def parse_options(arguments: Sequence[str], num_elements: int) -> Any:
   """Returns Beam's options; unknown ones are errors, not ignored.
 
   Args:
-    arguments: flags of Apache Beam. If there are none, the elements are
-      divided over processes on this machine, one per core. That is done by
-      the engine of Beam's DirectRunner itself, which by its own name would
+    arguments: flags of Apache Beam. If no runner is among them, the elements
+      are divided over processes on this machine, one per core. That is done
+      by the engine of Beam's DirectRunner itself, which by its own name would
       first try to download another.
     num_elements: how many there will be, at most.
 
@@ -33,16 +36,19 @@ def parse_options(arguments: Sequence[str], num_elements: int) -> Any:
   from apache_beam.options.pipeline_options import PipelineOptions
 
   arguments = list(arguments)
-  if not arguments:
+  given = {argument.partition('=')[0] for argument in arguments}
+  if '--runner' not in given:
     workers = max(min(os.cpu_count() or 1, num_elements), 1)
-    mode = 'multi_processing' if workers > 1 else 'in_memory'
-    arguments = [
-      '--runner=FnApiRunner',
-      f'--direct_num_workers={workers}',
-      f'--direct_running_mode={mode}',
+    ours = {
+      '--runner': 'FnApiRunner',
+      '--direct_num_workers': workers,
+      '--direct_running_mode': (
+        'multi_processing' if workers > 1 else 'in_memory'
+      ),
       # The processes would announce every step of theirs.
-      '--default_sdk_harness_log_level=ERROR',
-    ]
+      '--default_sdk_harness_log_level': 'ERROR',
+    }
+    arguments += [f'{k}={v}' for k, v in ours.items() if k not in given]
   options = PipelineOptions(arguments)
   unknown = set(options.get_all_options(retain_unknown_options=True))
   unknown -= set(options.get_all_options())
@@ -73,12 +79,18 @@ def call_on_all(
   errors.mkdir(parents=True, exist_ok=True)
   for path in errors.glob('*'):
     path.unlink()
-  with beam.Pipeline(options=options) as pipeline:
-    _ = (
-      pipeline
-      | beam.Create(list(elements), reshuffle=True)
-      | beam.Map(_Guarded(function, os.fspath(errors)))
-    )
+  try:
+    with beam.Pipeline(options=options) as pipeline:
+      _ = (
+        pipeline
+        | beam.Create(list(elements), reshuffle=True)
+        | beam.Map(_Guarded(function, os.fspath(errors)))
+      )
+  except Exception as error:
+    told = _TOLD.search(str(error))
+    if not told:
+      raise
+    raise DataError(told[1]) from error
   messages = [path.read_text() for path in sorted(errors.glob('*'))]
   if messages:
     more = f' (and {len(messages) - 1} more)' if len(messages) > 1 else ''
@@ -97,12 +109,19 @@ class _Guarded:
   errors: str
 
   def __call__(self, element: Any) -> None:
+    from jowa_jax.data.tf_libraries import tf
+
     try:
       self.function(element)
-    except (DataError, OSError) as error:
+    except (DataError, OSError, tf.errors.OpError) as error:
       name = hashlib.blake2b(str(error).encode(), digest_size=6).hexdigest()
       remedy = '' if isinstance(error, DataError) else _OS_REMEDY
-      (epath.Path(self.errors) / name).write_text(f'{error}{remedy}')
+      message = f'{error}{remedy}'
+      try:
+        (epath.Path(self.errors) / name).write_text(message)
+      except (OSError, tf.errors.OpError):
+        # Not even that much is free.
+        raise RuntimeError(f'<<{message}>>') from error
 
 
 class Progress:

@@ -36,6 +36,8 @@ def parse_numbers(text: str) -> list[int]:
   for part in text.split(','):
     first, _, last = part.partition('-')
     numbers += range(int(first), int(last or first) + 1)
+    if int(last or first) < int(first):
+      raise ValueError(f'{text!r} has a range that ends before it begins')
   return sorted(set(numbers))
 
 
@@ -57,7 +59,10 @@ def draw_runs(parts: Sequence[Part], runs: str, seed: int) -> list[Part]:
   if runs == 'all':
     wanted = there
   elif runs.startswith('random:'):
-    (count,) = parse_numbers(runs.removeprefix('random:'))
+    text = runs.removeprefix('random:')
+    if not text.isdecimal() or not int(text):
+      raise ValueError(f'runs is {runs!r}, not a number of runs as in random:2')
+    count = int(text)
     if count > len(there):
       raise DataError(f'{game} has runs {there}, fewer than {count}')
     rng = np.random.default_rng((seed, games.task_id(game), 0))
@@ -105,6 +110,16 @@ def select_checkpoints(parts: Sequence[Part], checkpoints: str) -> list[Part]:
   return chosen
 
 
+def check_amount(fraction: float | None, transitions: int | None) -> None:
+  """Raises ValueError unless at most one is given, and that in its range."""
+  if fraction is not None and transitions is not None:
+    raise ValueError('Give a fraction or a number of transitions, not both')
+  if fraction is not None and not 0 < fraction <= 1:
+    raise ValueError(f'fraction is {fraction}, not in (0, 1]')
+  if transitions is not None and transitions < 1:
+    raise ValueError(f'transitions is {transitions}, not positive')
+
+
 def draw_episodes(
   lengths: Mapping[Part, Sequence[int]],
   seed: int,
@@ -128,12 +143,7 @@ def draw_episodes(
     DataError: there are not enough transitions.
     ValueError: both are given, or out of range.
   """
-  if fraction is not None and transitions is not None:
-    raise ValueError('Give a fraction or a number of transitions, not both')
-  if fraction is not None and not 0 < fraction <= 1:
-    raise ValueError(f'fraction is {fraction}, not in (0, 1]')
-  if transitions is not None and transitions < 1:
-    raise ValueError(f'transitions is {transitions}, not positive')
+  check_amount(fraction, transitions)
   line = [
     (part, place, length)
     for part in sorted(lengths)

@@ -8,6 +8,7 @@
 """
 
 import functools
+import hashlib
 import os
 from typing import Any
 
@@ -41,6 +42,13 @@ def data_set_path(
 ) -> epath.Path:
   """Returns the directory of a finished data set, `EPISODES` or `FRAMES`."""
   return epath.Path(output) / kind / f'{game}_run_{run}' / VERSION
+
+
+def checksum(column: np.ndarray) -> str:
+  """Returns a hash of an array and its dtype."""
+  state = hashlib.blake2b(str(column.dtype).encode(), digest_size=16)
+  state.update(np.ascontiguousarray(column))
+  return state.hexdigest()
 
 
 def rlds_episode(

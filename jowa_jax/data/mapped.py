@@ -2,11 +2,13 @@
 
 import mmap
 import pathlib
+import threading
 import weakref
 
 import numpy as np
 
 _open_maps: weakref.WeakSet = weakref.WeakSet()
+_lock = threading.Lock()
 
 
 def open_array(path: pathlib.Path) -> np.ndarray:
@@ -21,7 +23,8 @@ def open_array(path: pathlib.Path) -> np.ndarray:
   mapped = np.load(path, mmap_mode='r')
   # Batches are drawn from all over: reading on after each would be wasted.
   mapped.base.madvise(mmap.MADV_RANDOM)
-  _open_maps.add(mapped.base)
+  with _lock:
+    _open_maps.add(mapped.base)
   return np.asarray(mapped)
 
 
@@ -30,5 +33,6 @@ def release_pages() -> None:
 
   Without it all that was ever read counts as resident memory of the process.
   """
-  for mapped in list(_open_maps):
-    mapped.madvise(mmap.MADV_DONTNEED)
+  with _lock:
+    for mapped in _open_maps:
+      mapped.madvise(mmap.MADV_DONTNEED)

@@ -16,14 +16,14 @@ def batches(
   sampler: sampler_lib.Sampler,
   start_step: int,
   num_steps: int,
-  prefetch: int = 2,
+  prefetch: int | None = None,
   put: Callable[[Any], Any] = lambda segment: segment,
   process: int = 0,
   num_processes: int = 1,
 ) -> Iterator[tuple[int, Any]]:
   """Yields the batch of every step, in order.
 
-  Threads decode the frames and call `put`, up to `prefetch` steps ahead; the
+  Threads decode the frames and call `put`, some steps ahead; the
   decoder lets them run beside each other. They end when the iterator is
   exhausted, closed or dropped.
 
@@ -32,7 +32,7 @@ def batches(
     sampler: which segments a step takes.
     start_step: the first step.
     num_steps: how many steps to give.
-    prefetch: batches in the making or waiting; at least 1.
+    prefetch: see `make_ahead`.
     put: what becomes of a batch, `jax.device_put` with a sharding say.
     process: which part of every batch to read, see `Sampler.indices`.
     num_processes: in how many parts a batch is read.
@@ -62,14 +62,14 @@ def make_ahead(
   Args:
     make: called in threads.
     items: what for.
-    prefetch: results in the making or waiting; two per core if None.
+    prefetch: results in the making or waiting; one per core, and two, if None.
 
   Raises:
     ValueError: `prefetch` is not positive.
     Exception: whatever `make` raised, when its item's turn comes.
   """
   cores = os.cpu_count() or 1
-  prefetch = 2 * cores if prefetch is None else prefetch
+  prefetch = cores + 2 if prefetch is None else prefetch
   if prefetch < 1:
     raise ValueError(f'prefetch is {prefetch}, not positive')
   return _make_ahead(make, items, prefetch, min(prefetch, cores))

@@ -59,8 +59,17 @@ class Request:
   seed: int = 0
 
   def digest(self) -> str:
-    text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+    """Returns a name that other requests do not share."""
+    return _digest(dataclasses.asdict(self))
+
+  def digest_of_source(self) -> str:
+    """Returns a name that requests of the same source share."""
+    return _digest([self.source, self.input])
+
+
+def _digest(value: Any) -> str:
+  text = json.dumps(value, sort_keys=True)
+  return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,29 +129,58 @@ def prepare(
     ValueError: the request is not understood.
     OSError: the disk is full or cannot be written.
   """
-  output = epath.Path(output)
+  draw.check_amount(request.fraction, request.transitions)
+  output = _resolve(output)
   finished = _read_manifest(output, request)
   if finished:
     logging.info('%s was prepared before', output)
+    if (output / _WORK).exists():
+      (output / _WORK).rmtree()
     return finished
   source = open_source(request.source, request.input)
   work = output / _WORK / request.digest()
   _check_unfinished(output, work)
   parts = _select_parts(source, request)
   options = beam_pipeline.parse_options(beam_options, len(parts))
-  lengths = _read_lengths(source, parts, work, options, progress)
+  # Another draw from the same source needs the same lengths.
+  found = output / _WORK / f'{_LENGTHS}-{request.digest_of_source()}'
+  lengths = _read_lengths(source, parts, found, options, progress)
   drawn = _draw(request, lengths)
   jobs = [
     _Job(source, part, tuple(chosen), os.fspath(work / part.run_name))
     for part, chosen in drawn.items()
     if chosen
   ]
+  _clean(work)
   _convert(jobs, lengths, options, progress)
   manifest = _finish(request, output, work, jobs, lengths)
   # With the manifest the directory is complete.
   writer.write_json(output / MANIFEST, manifest)
   (output / _WORK).rmtree()
   return manifest
+
+
+def _resolve(output: str | os.PathLike) -> epath.Path:
+  """Returns the output as workers find it.
+
+  Raises:
+    ValueError: it is on a file system that cannot be written to.
+  """
+  scheme, separator, _ = os.fspath(output).partition('://')
+  if separator and scheme not in ('gs', 's3'):
+    raise ValueError(
+      f'{output}: {scheme}:// cannot be written to; give a directory (of a '
+      'mounted file system), gs:// or s3://'
+    )
+  path = epath.Path(output)
+  return path if separator else path.resolve()
+
+
+def _clean(work: epath.Path) -> None:
+  """Removes what tries that were killed have left half done."""
+  for path in [*work.glob('*/.part.*'), work / _NOTES]:
+    if path.exists():
+      path.rmtree()
 
 
 def _read_manifest(
@@ -152,8 +190,13 @@ def _read_manifest(
   path = output / MANIFEST
   if not path.exists():
     return None
-  manifest = json.loads(path.read_text())
-  theirs, ours = manifest['request'], _as_json(request)
+  try:
+    manifest = json.loads(path.read_text())
+    theirs, ours = manifest['request'], _as_json(request)
+  except (ValueError, KeyError) as error:
+    raise DataError(
+      f'{path} is damaged ({error!r}): remove {output} and prepare it again'
+    ) from error
   changed = [
     f'{name}: {theirs.get(name)!r}, not {ours[name]!r}'
     for name in ours
@@ -174,7 +217,9 @@ def _as_json(request: Request) -> dict[str, Any]:
 def _check_unfinished(output: epath.Path, work: epath.Path) -> None:
   """Raises DataError if another request was interrupted in the directory."""
   others = [
-    path for path in (output / _WORK).glob('*') if path.name != work.name
+    path
+    for path in (output / _WORK).glob('*')
+    if path.name != work.name and not path.name.startswith(_LENGTHS)
   ]
   # Without the bookkeeping of this request, what is there is another's.
   foreign = [
@@ -214,12 +259,12 @@ def _draw(
 def _read_lengths(
   source: Source,
   parts: Sequence[Part],
-  work: epath.Path,
+  folder: epath.Path,
   options: Any,
   progress: bool,
 ) -> dict[Part, list[int]]:
   """Returns the lengths of the episodes of every part."""
-  paths = {part: work / _LENGTHS / f'{part.name}.json' for part in parts}
+  paths = {part: folder / f'{part.name}.json' for part in parts}
   missing = [
     (source, part, os.fspath(path))
     for part, path in paths.items()
@@ -228,8 +273,8 @@ def _read_lengths(
   with beam_pipeline.Progress(
     'Reading lengths', len(parts), 'file', progress
   ) as bar:
-    bar.follow(lambda: len(list((work / _LENGTHS).glob('*.json'))))
-    beam_pipeline.call_on_all(missing, _write_lengths, work, options)
+    bar.follow(lambda: len(list(folder.glob('*.json'))))
+    beam_pipeline.call_on_all(missing, _write_lengths, folder, options)
   return {part: json.loads(path.read_text()) for part, path in paths.items()}
 
 

@@ -5,6 +5,7 @@ alignment: `atari_example_to_rlds` there.
 """
 
 import dataclasses
+import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,8 @@ class RldsSource:
 
   def parts(self, game: str) -> list[Part]:
     """See `Source`."""
-    runs = self._runs()
+    _find_runs.cache_clear()
+    runs = _find_runs(self.root)
     parts = []
     for (name, run), path in sorted(runs.items()):
       if name == game:
@@ -78,39 +80,15 @@ class RldsSource:
 
   def files(self, part: Part) -> dict[str, int]:
     """See `Source`."""
-    path = self._runs()[part.game, part.run]
+    path = _find_runs(self.root)[part.game, part.run]
     return {
       os.fspath(name): name.stat().length
       for name in sorted(path.glob(f'*-{part.split}.*'))
     }
 
-  def _runs(self) -> dict[tuple[str, int], epath.Path]:
-    """Returns the directory of every run at or just below the root."""
-    root = epath.Path(self.root)
-    if not root.is_dir():
-      raise DataError(
-        f'{root} is no directory: collect data there first, or give the '
-        'directory of a data set'
-      )
-    runs = {}
-    for folder in sorted([*root.glob('*'), *root.glob('[!.]*/*')]):
-      match = _FOLDER.fullmatch(folder.name)
-      # What training reads has the same names; its frames are in chunks.
-      if not match or folder.parent.name == formats.FRAMES:
-        continue
-      versions = [
-        path for path in folder.glob('*') if _VERSION.fullmatch(path.name)
-      ]
-      if versions:
-        runs[match['game'], int(match['run'])] = max(
-          versions,
-          key=lambda path: [int(part) for part in path.name.split('.')],
-        )
-    return runs
-
   def _read(self, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields where an episode is and its arrays, frames encoded."""
-    path = self._runs()[part.game, part.run]
+    path = _find_runs(self.root)[part.game, part.run]
     builder = _open(path)
     split = part.split
     where = f'Split {split!r} of {path}'
@@ -136,6 +114,38 @@ class RldsSource:
       raise DataError(
         f'{where} has {count} episodes instead of {expected}: {remedy}'
       )
+
+
+@functools.lru_cache(maxsize=8)
+def _find_runs(name: str) -> dict[tuple[str, int], epath.Path]:
+  """Returns the directory of every run at or just below a root."""
+  root = epath.Path(name)
+  if not root.is_dir():
+    raise DataError(
+      f'{root} is no directory: collect data there first, or give the '
+      'directory of a data set'
+    )
+  runs: dict[tuple[str, int], epath.Path] = {}
+  for folder in sorted([*root.glob('*'), *root.glob('[!.]*/*')]):
+    match = _FOLDER.fullmatch(folder.name)
+    # What training reads has the same names; its frames are in chunks.
+    if not match or folder.parent.name == formats.FRAMES:
+      continue
+    versions = [
+      path for path in folder.glob('*') if _VERSION.fullmatch(path.name)
+    ]
+    if not versions:
+      continue
+    run = match['game'], int(match['run'])
+    if run in runs:
+      raise DataError(
+        f'{root} has {folder.name} twice, in {runs[run].parent} and {folder}: '
+        'give the directory of one data set'
+      )
+    runs[run] = max(
+      versions, key=lambda path: [int(part) for part in path.name.split('.')]
+    )
+  return runs
 
 
 def _checkpoint(path: epath.Path, split: str) -> int:

@@ -39,19 +39,17 @@ class StoredRun:
     """
     self.path, self.game, self.run = path, game, run
     self.record = self._read_record()
-    self.table = self._load('episodes', formats.EPISODE_DTYPE)
-    self.actions = self._load('actions', np.dtype(np.uint8))
-    self.rewards = self._load('rewards', np.dtype(np.int8))
+    if not {'parts', 'columns'} <= set(self.record):
+      raise DataError(
+        f'{path / formats.RECORD} does not say what is there: {_REMEDY}'
+      )
+    self.table = self._load('episodes')
+    self.actions = self._load('actions')
+    self.rewards = self._load('rewards')
     lengths = self.table['length'].astype(np.int64)
     self.first_step = np.cumsum(lengths) - lengths
     chunks = -(-lengths // formats.CHUNK)
     self.first_chunk = np.cumsum(chunks) - chunks
-    for name in ('actions', 'rewards'):
-      if len(getattr(self, name)) != lengths.sum():
-        raise DataError(
-          f'{path / name}.npy has {len(getattr(self, name))} steps, the table '
-          f'of episodes {lengths.sum()}: {_REMEDY}'
-        )
 
   def _read_record(self) -> dict[str, Any]:
     path = self.path / formats.RECORD
@@ -60,17 +58,15 @@ class StoredRun:
     except (OSError, ValueError) as error:
       raise DataError(f'{path} cannot be read ({error}): {_REMEDY}') from error
 
-  def _load(self, name: str, dtype: np.dtype) -> np.ndarray:
+  def _load(self, name: str) -> np.ndarray:
     path = self.path / f'{name}.npy'
     try:
       array = mapped.open_array(path)
     except (OSError, ValueError, EOFError) as error:
       raise DataError(f'{path} cannot be read ({error}): {_REMEDY}') from error
-    if array.dtype != dtype or array.ndim != 1:
-      raise DataError(
-        f'{path} holds {array.dtype} of shape {array.shape}, not a list of '
-        f'{dtype}: {_REMEDY}'
-      )
+    if formats.checksum(array) != self.record['columns'].get(name):
+      raise DataError(f'{path} is not what was written: {_REMEDY}')
+    mapped.release_pages()
     return array
 
   @functools.cached_property
@@ -80,10 +76,10 @@ class StoredRun:
 
     try:
       builder = tfds.builder_from_directory(self.path)
-      _allow_open_files(len(builder.info.splits))
-      splits = sorted(builder.info.splits)
+      _allow_open_files()
+      splits = sorted(builder.info.splits, key=_checkpoint)
       source = builder.as_data_source(
-        split='+'.join(split for split in splits),
+        split='+'.join(splits),
         deserialize_method=tfds.decode.DeserializeMethod.DESERIALIZE_NO_DECODE,
       )
     except Exception as error:
@@ -114,6 +110,10 @@ class StoredRun:
         f'Chunk {place} of the frames in {self.path} is damaged ({error}): '
         f'{_REMEDY}'
       ) from error
+
+  def close_frames(self) -> None:
+    """Closes the files of frames, some 45 bytes a chunk of memory."""
+    self.__dict__.pop('_chunks', None)
 
   def episodes(self, first_id: int, checkpoints=None) -> Iterator[Episode]:
     """Yields the episodes, numbered from `first_id`, by checkpoint."""
@@ -150,6 +150,9 @@ class _Frames(Sequence):
   def __len__(self) -> int:
     return self._length
 
+  def close(self) -> None:
+    self._run.close_frames()
+
   def __getitem__(self, key):
     if not isinstance(key, slice):
       return self[key : key + 1][0]
@@ -165,14 +168,30 @@ class _Frames(Sequence):
       frames += self._run.chunk(self._first + chunk)[
         max(start - begin, 0) : stop - begin
       ]
+    if len(frames) != stop - start:
+      raise DataError(
+        f'The frames in {self._run.path} are not those of its episodes: '
+        f'{_REMEDY}'
+      )
     return frames
 
 
-def _allow_open_files(count: int) -> None:
+def _checkpoint(split: str) -> int:
+  return int(split.removeprefix('checkpoint_'))
+
+
+def _allow_open_files() -> None:
   """Raises the soft limit: every shard that is read stays open."""
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   if soft < hard:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def close_frames(episodes: Sequence[Episode]) -> None:
+  """Closes what reading frames has opened; it is opened again on demand."""
+  for episode in episodes:
+    if isinstance(episode.frames, _Frames):
+      episode.frames.close()
 
 
 def find_runs(

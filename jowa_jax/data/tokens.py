@@ -10,7 +10,9 @@ import hashlib
 import json
 import os
 import pathlib
+import zlib
 from collections.abc import Callable, Sequence
+from typing import BinaryIO
 
 import numpy as np
 import tqdm
@@ -21,9 +23,9 @@ from jowa_jax.data.episodes import FRAME_SHAPE, DataError, Episode
 
 RECORD = 'tokens.json'
 _INDEX = '.episodes.npy'
-_INDEX_DTYPE = np.dtype([('digest', 'V16'), ('length', '<i4')])
-# Encoded frames between two notes of how far an encoding is.
-_NOTE_EVERY = 65_536
+_INDEX_DTYPE = np.dtype(
+  [('digest', 'V16'), ('length', '<i4'), ('checksum', '<u4')]
+)
 
 Encode = Callable[[np.ndarray], np.ndarray]
 
@@ -105,21 +107,34 @@ def _find(directory: pathlib.Path) -> dict[bytes, np.ndarray]:
   for path in sorted(directory.glob(f'*{_INDEX}')):
     tokens_path = path.with_name(path.name.removesuffix(_INDEX) + '.npy')
     try:
-      index = np.load(path)
-      tokens = mapped.open_array(tokens_path)
+      found |= _open_tokens(tokens_path, path)
     except (OSError, ValueError, EOFError) as error:
       raise DataError(
         f'The tokens {tokens_path} cannot be read ({error}): remove them and '
         f'{path.name}, and they are made again'
       ) from error
-    stops = np.cumsum(index['length'])
-    if not len(index) or stops[-1] != len(tokens):
-      raise DataError(
-        f'{tokens_path} has tokens of {len(tokens)} frames, {path.name} says '
-        f'{stops[-1:]}: remove both, and they are made again'
-      )
-    for (digest, length), stop in zip(index.tolist(), stops, strict=True):
-      found[digest] = tokens[stop - length : stop]
+  return found
+
+
+def _open_tokens(
+  path: pathlib.Path, index_path: pathlib.Path
+) -> dict[bytes, np.ndarray]:
+  """Returns a file's tokens by episode, once their checksums are right."""
+  index, tokens = np.load(index_path), mapped.open_array(path)
+  if index.dtype != _INDEX_DTYPE or tokens.dtype != np.uint16:
+    raise ValueError(f'of another format, {index.dtype} and {tokens.dtype}')
+  if tokens.ndim != 2 or index['length'].sum() != len(tokens):
+    raise ValueError(
+      f'of shape {tokens.shape}, but {index["length"].sum()} frames'
+    )
+  found, start = {}, 0
+  for digest, length, checksum in index.tolist():
+    part = tokens[start : start + length]
+    if zlib.crc32(part) != checksum:
+      raise ValueError('a checksum is wrong')
+    found[digest] = part
+    start += length
+  mapped.release_pages()
   return found
 
 
@@ -132,43 +147,64 @@ def _encode_file(
 ) -> None:
   """Writes a file of tokens, from where an earlier try was interrupted."""
   total = sum(map(len, episodes))
-  partial = path.with_name(f'.{path.name}.partial')
-  note = path.with_name(f'.{path.name}.done')
-  done = int(note.read_text()) if note.exists() and partial.exists() else 0
-  tokens = np.lib.format.open_memmap(partial, 'r+') if done else None
   frames = _FrameBatches(episodes, batch_size)
-  noted = done
-  with tqdm.tqdm(
-    total=total,
-    initial=done,
-    desc=f'Encoding {path.stem}',
-    unit='frame',
-    disable=not progress,
-    dynamic_ncols=True,
-  ) as bar:
-    batches = range(done // batch_size, -(-total // batch_size))
+  # What is in the file says how far it is.
+  partial = path.with_name(f'.{path.name}.partial')
+  with (
+    open(partial, 'ab') as file,
+    tqdm.tqdm(
+      total=total,
+      desc=f'Encoding {path.stem}',
+      unit='frame',
+      disable=not progress,
+      dynamic_ncols=True,
+    ) as bar,
+  ):
+    first = _resume(partial, file, batch_size)
+    bar.update(min(first * batch_size, total))
+    batches = range(first, -(-total // batch_size))
     for batch, pixels in pipeline.make_ahead(frames.read, batches):
-      start = batch * batch_size
-      stop = min(start + batch_size, total)
-      encoded = np.asarray(encode(pixels))
-      if tokens is None:
-        shape = (total, encoded.shape[1])
-        tokens = np.lib.format.open_memmap(partial, 'w+', np.uint16, shape)
-      tokens[start:stop] = encoded[: stop - start]
-      bar.update(stop - max(start, bar.n))
-      if stop - noted >= _NOTE_EVERY:
-        tokens.flush()
-        # Whole batches: where the next try begins.
-        files.write_text(note, str(stop // batch_size * batch_size))
-        noted = stop
-  tokens.flush()
-  del tokens
+      count = min(batch_size, total - batch * batch_size)
+      encoded = np.asarray(encode(pixels), '<u2')[:count]
+      if not batch:
+        _write_header(file, (total, encoded.shape[1]))
+      file.write(np.ascontiguousarray(encoded).data)
+      bar.update(count)
   partial.replace(path)
-  index = [(episode.digest, len(episode)) for episode in episodes]
-  # The index last: without it there are no tokens.
+  _write_index(path, episodes)
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
+  header = {'descr': '<u2', 'fortran_order': False, 'shape': shape}
+  np.lib.format.write_array_header_1_0(file, header)
+
+
+def _resume(partial: pathlib.Path, file: BinaryIO, batch_size: int) -> int:
+  """Cuts off what is no whole batch; returns how many batches are there."""
+  try:
+    with open(partial, 'rb') as written:
+      np.lib.format.read_magic(written)
+      shape, _, _ = np.lib.format.read_array_header_1_0(written)
+      begin = written.tell()
+  except ValueError:  # not even a header
+    file.truncate(0)
+    return 0
+  size = batch_size * shape[1] * 2
+  batches = (partial.stat().st_size - begin) // size
+  file.truncate(begin + batches * size if batches else 0)
+  return batches
+
+
+def _write_index(path: pathlib.Path, episodes: Sequence[Episode]) -> None:
+  """Writes which episodes a file has: without it there are no tokens."""
+  tokens = mapped.open_array(path)
+  index, start = [], 0
+  for episode in episodes:
+    stop = start + len(episode)
+    index.append((episode.digest, len(episode), zlib.crc32(tokens[start:stop])))
+    start = stop
   with files.written_whole(path.with_name(path.stem + _INDEX)) as temporary:
     np.save(temporary, np.array(index, _INDEX_DTYPE))
-  note.unlink(missing_ok=True)
 
 
 class _FrameBatches:

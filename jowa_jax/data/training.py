@@ -28,7 +28,7 @@ class DataConfig:
     balance_games: draw all games equally often, whatever their sizes.
     game_weights: how often each of the games is drawn, in their order and in
       any unit; by their segments if None.
-    prefetch: batches made ahead.
+    prefetch: batches made ahead; as many as there are cores, and two, if None.
     runs: which runs of every game; all if None.
     checkpoints: which checkpoints of every run; all if None.
     token_cache: directory of frames pre-encoded by the tokenizer, once it is
@@ -43,7 +43,7 @@ class DataConfig:
   held_out_fraction: float = 0.0
   balance_games: bool = False
   game_weights: tuple[float, ...] | None = None
-  prefetch: int = 2
+  prefetch: int | None = None
   runs: tuple[int, ...] | None = None
   checkpoints: tuple[int, ...] | None = None
   token_cache: str = ''
@@ -128,6 +128,8 @@ class TrainingData:
         progress,
       )
     }
+    # From now on tokens are read.
+    stored.close_frames(self.episodes)
     encoded = copy.copy(self)
     for name in ('train', 'held_out'):
       part = getattr(self, name)

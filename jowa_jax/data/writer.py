@@ -28,6 +28,7 @@ from jowa_jax.data.formats import (
   FRAMES,
   RECORD,
   VERSION,
+  checksum,
   data_set_path,
   features,
   rlds_episode,
@@ -266,7 +267,7 @@ def finish_run(
       each checkpoint is added to it as 'parts'.
 
   Raises:
-    DataError: there are no episodes.
+    DataError: there are no episodes; or a data set of other play is there.
     OSError: the disk is full or cannot be written.
   """
   work, parts = epath.Path(work), sorted(parts)
@@ -277,24 +278,55 @@ def finish_run(
   # The frames last: a run is there when they are.
   for kind in (EPISODES, FRAMES):
     final = data_set_path(output, parts[0].game, parts[0].run, kind)
-    if not final.exists():
-      _describe(work / kind, kind, parts, stats)
-      if kind == FRAMES:
-        _join_columns(work, parts)
-      write_json(work / kind / RECORD, record)
-      final.parent.mkdir(parents=True, exist_ok=True)
-      (work / kind).rename(final)
+    if (final / RECORD).exists():
+      _check_same(final / RECORD, record)
+      continue
+    if (work / kind / RECORD).exists():  # of a move that was interrupted
+      _publish(work / kind, final)
+      continue
+    _describe(work / kind, kind, parts, stats)
+    columns = _join_columns(work, parts) if kind == FRAMES else {}
+    write_json(work / kind / RECORD, {**record, 'columns': columns})
+    _publish(work / kind, final)
   return stats
 
 
-def _join_columns(work: epath.Path, parts: Sequence[Part]) -> None:
+def _check_same(path: epath.Path, record: Mapping[str, Any]) -> None:
+  """Raises DataError if a data set that is there is of other play."""
+  theirs = json.loads(path.read_text())
+  theirs.pop('columns')
+  if theirs != json.loads(json.dumps(record)):
+    raise DataError(
+      f'{path.parent} is there already and of other play: remove it, or give '
+      'another output directory'
+    )
+
+
+def _publish(folder: epath.Path, final: epath.Path) -> None:
+  """Moves a data set to where it is looked for, its record last."""
+  final.parent.mkdir(parents=True, exist_ok=True)
+  if not _is_remote(final):
+    folder.rename(final)
+    return
+  # Remote folders do not move in one go.
+  final.mkdir(parents=True, exist_ok=True)
+  for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
+    path.replace(final / path.name)
+
+
+def _join_columns(work: epath.Path, parts: Sequence[Part]) -> dict[str, str]:
+  """Writes the columns of all parts; returns their checksums."""
+  checksums = {}
   for name in _COLUMNS:
     columns = []
     for part in parts:
       with _column_path(work, part, name).open('rb') as stream:
         columns.append(np.load(stream))
+    joined = np.concatenate(columns)
     with (work / FRAMES / f'{name}.npy').open('wb') as stream:
-      np.save(stream, np.concatenate(columns))
+      np.save(stream, joined)
+    checksums[name] = checksum(joined)
+  return checksums
 
 
 def _describe(

@@ -15,6 +15,8 @@ def _parts(runs, checkpoints):
 def test_numbers():
   assert draw.parse_numbers('3') == [3]
   assert draw.parse_numbers('0-2,7,1') == [0, 1, 2, 7]
+  with pytest.raises(ValueError, match='ends before it begins'):
+    draw.parse_numbers('9-3')
   for text in ('', 'x', '1-', '-1', '1,,2', '1.5'):
     with pytest.raises(ValueError, match='no list of numbers'):
       draw.parse_numbers(text)
@@ -28,6 +30,9 @@ def test_runs():
   runs = [tuple(sorted({part.run for part in some})) for some in drawn]
   assert all(len(pair) == 2 for pair in runs) and len(set(runs)) >= 8
   assert drawn[7] == draw.draw_runs(parts, 'random:2', 7)
+  for text in ('random:0', 'random:', 'random:1,2', 'random:x'):
+    with pytest.raises(ValueError, match='not a number of runs'):
+      draw.draw_runs(parts, text, 0)
   for text in ('6', 'random:6'):
     with pytest.raises(DataError, match=r'Pong has .*run'):
       draw.draw_runs(parts, text, 0)

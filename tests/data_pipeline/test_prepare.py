@@ -130,7 +130,7 @@ def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
         assert os.path.getsize(name) == size
   same = _prepare(sources, tmp_path / 'same', **options)
   other = _prepare(sources, tmp_path / 'other', **{**options, 'seed': 4})
-  assert same['games'] == game | {} or same['games'] == manifest['games']
+  assert same['games'] == manifest['games']
   assert other['games'] != manifest['games']
 
 
@@ -138,8 +138,7 @@ def test_finished_work_is_not_done_again(sources, tmp_path):
   manifest = _prepare(sources, tmp_path)
   path = formats.data_set_path(tmp_path, GAME, 1, formats.FRAMES)
   before = path.stat()
-  moved = {**sources, 'dqn_replay': sources['dqn_replay']}
-  assert _prepare(moved, tmp_path) == manifest
+  assert _prepare(sources, tmp_path) == manifest
   assert path.stat() == before
   with pytest.raises(DataError, match='another request.*\n  seed: 0, not 1'):
     _prepare(sources, tmp_path, seed=1)
@@ -209,8 +208,8 @@ def test_parts_that_are_written_are_kept_after_an_error(sources, tmp_path):
 
 def test_an_interrupted_request_is_not_mixed_with_another(sources, tmp_path):
   logs = _copy(sources, tmp_path)
-  path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, 'action')
-  path.unlink()
+  path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, 'observation')
+  path.write_bytes(path.read_bytes()[:-1000])
   with pytest.raises(DataError):
     _prepare(logs, tmp_path / 'out')
   with pytest.raises(DataError, match='another request that was interrupted'):
@@ -231,6 +230,28 @@ def test_bad_requests(sources, tmp_path, options, message):
   with pytest.raises(ValueError, match=message):
     _prepare(sources, tmp_path / 'out', **options)
   assert not _looks_complete(tmp_path / 'out')
+
+
+def test_a_mistake_does_not_claim_the_directory(sources, tmp_path):
+  for options in (dict(fraction=2.0), dict(transitions=10**9), dict(runs='7')):
+    with pytest.raises(ValueError):
+      _prepare(sources, tmp_path / 'out', **options)
+  assert _prepare(sources, tmp_path / 'out', fraction=0.5)
+
+
+@pytest.mark.parametrize('text', ['{', '{}'])
+def test_a_damaged_manifest(sources, tmp_path, text):
+  (tmp_path / prepare.MANIFEST).write_text(text)
+  with pytest.raises(DataError, match='manifest.json is damaged.*remove'):
+    _prepare(sources, tmp_path)
+
+
+def test_outputs_that_cannot_be_written_to(sources, tmp_path):
+  with pytest.raises(ValueError, match='hdfs:// cannot be written to'):
+    _prepare(sources, 'hdfs://host/data')
+  (tmp_path / 'file').write_text('')
+  with pytest.raises((OSError, DataError), match='file'):
+    _prepare(sources, tmp_path / 'file')
 
 
 def test_full_disk(sources, tmp_path):

@@ -163,6 +163,59 @@ def test_a_finish_that_was_interrupted_can_be_repeated(tmp_path, monkeypatch):
     assert len(stored.load_episodes(out, 'Pong')) == 3
 
 
+def test_killed_between_any_two_steps_it_can_be_finished(tmp_path, monkeypatch):
+  """Every file that is moved or written is a place to be killed at."""
+  steps = ('_move', 'write_json', '_publish', '_describe', '_join_columns')
+  originals = {name: getattr(writer, name) for name in steps}
+  left = 0
+
+  def counted(name):
+    def step(*arguments):
+      nonlocal left
+      left -= 1
+      if not left:
+        raise KeyboardInterrupt
+      return originals[name](*arguments)
+
+    return step
+
+  for name in steps:
+    monkeypatch.setattr(writer, name, counted(name))
+  parts = [PART, Part('Pong', 2, 100), Part('Pong', 2, 11)]
+
+  def build(root, after):
+    nonlocal left
+    left = after
+    for number, part in enumerate(parts):
+      if writer.read_part(root / 'work', part) is None:
+        raw = _raw(5 + 9 * number, seed=number)
+        writer.write_part(root / 'work', part, [(0, raw)])
+    writer.finish_run(root, root / 'work', parts, {'source': 'a test'})
+
+  for kill in range(1, 100):
+    root = tmp_path / str(kill)
+    try:
+      build(root, kill)
+      break
+    except KeyboardInterrupt:
+      with pytest.raises(DataError):
+        stored.load_episodes(root, 'Pong')
+    build(root, 0)
+    episodes = stored.load_episodes(root, 'Pong')
+    assert [e.checkpoint for e in episodes] == [7, 11, 100]
+    assert [len(e) for e in episodes] == [5, 23, 14]
+    inspection.verify(episodes)
+  # Five files and their notes of each part, and what makes two data sets.
+  assert kill > 3 * 6 + 6
+
+
+def test_a_data_set_of_other_play_is_not_completed(written, tmp_path):
+  shutil.rmtree(written / formats.FRAMES)
+  writer.write_part(tmp_path / 'new', PART, [(0, _raw(4))])
+  with pytest.raises(DataError, match='is there already and of other play'):
+    writer.finish_run(written, tmp_path / 'new', [PART], {'source': 'a test'})
+
+
 def _frames_path(written, name):
   path = formats.data_set_path(written, 'Pong', 2, formats.FRAMES)
   (found,) = path.glob(name)
@@ -173,15 +226,17 @@ def _frames_path(written, name):
   'name',
   ['actions.npy', 'rewards.npy', 'episodes.npy', 'record.json'],
 )
-@pytest.mark.parametrize('damage', ['removed', 'cut', 'other'])
+@pytest.mark.parametrize('damage', ['removed', 'cut', 'flipped', 'other'])
 def test_damaged_columns(written, name, damage):
   path = _frames_path(written, name)
   if damage == 'removed':
     path.unlink()
   elif damage == 'cut':
     path.write_bytes(path.read_bytes()[: path.stat().length - 9])
+  elif damage == 'flipped':
+    path.write_bytes(path.read_bytes()[:-5] + b'?' + path.read_bytes()[-4:])
   elif name == 'record.json':
-    path.write_text('[')
+    path.write_text('{}')
   else:
     np.save(path, np.zeros(3, np.float32))
   with pytest.raises(DataError, match='prepare or collect') as raised:
@@ -224,6 +279,13 @@ def test_what_was_changed_is_found(written):
   rewards = np.load(path)
   rewards[3] = 1 - rewards[3]
   np.save(path, rewards)
+  with pytest.raises(DataError, match='rewards.npy is not what was written'):
+    stored.load_episodes(written, 'Pong')
+  # Whoever changes the checksum too is found by reading everything.
+  record = _frames_path(written, 'record.json')
+  facts = json.loads(record.read_text())
+  facts['columns']['rewards'] = formats.checksum(rewards)
+  record.write_text(json.dumps(facts))
   with pytest.raises(DataError, match='Episode 1 .* not what was written'):
     inspection.verify(stored.load_episodes(written, 'Pong'))
 

@@ -1,6 +1,7 @@
 """Frames encoded once."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -32,12 +33,6 @@ def _encode(episodes, encode, directory, tokenizer=TOKENIZER, batch_size=128):
   return tokens.encode_episodes(
     episodes, encode, directory, tokenizer, batch_size, progress=False
   )
-
-
-@pytest.fixture
-def small(monkeypatch):
-  """Notes progress after every batch."""
-  monkeypatch.setattr(tokens, '_NOTE_EVERY', 1)
 
 
 def test_tokens_are_those_of_the_frames(episodes, tmp_path):
@@ -98,9 +93,7 @@ def test_another_tokenizer_is_refused(episodes, tmp_path):
 
 
 @pytest.mark.parametrize('resumed_batch_size', [16, 24])
-def test_an_interruption_continues(
-  episodes, tmp_path, small, resumed_batch_size
-):
+def test_an_interruption_continues(episodes, tmp_path, resumed_batch_size):
   left = 9
 
   def fails(frames):
@@ -127,7 +120,9 @@ def test_an_interruption_continues(
   assert not [path for path in tmp_path.iterdir() if path.name[0] == '.']
 
 
-@pytest.mark.parametrize('damage', ['cut', 'removed', 'other length'])
+@pytest.mark.parametrize(
+  'damage', ['cut', 'removed', 'other length', 'flipped', 'index']
+)
 def test_damaged_tokens_are_named(episodes, tmp_path, damage):
   _encode(episodes, encode, tmp_path)
   (path,) = [
@@ -139,11 +134,67 @@ def test_damaged_tokens_are_named(episodes, tmp_path, damage):
     path.write_bytes(path.read_bytes()[:1000])
   elif damage == 'removed':
     path.unlink()
+  elif damage == 'flipped':
+    data = bytearray(path.read_bytes())
+    data[700] ^= 1
+    path.write_bytes(data)
+  elif damage == 'index':
+    np.save(str(path).replace('.npy', tokens._INDEX), np.zeros(3))
   else:
     np.save(path, np.zeros((3, 4), np.uint16))
   with pytest.raises(DataError, match='remove .*made again') as raised:
     _encode(episodes, never, tmp_path)
   assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize('bytes_kept', [0, 3, 100, 128, 129, 500, 10_000])
+def test_a_file_of_any_length_is_continued(episodes, tmp_path, bytes_kept):
+  """Whatever a killed process has left of it."""
+  whole = _encode(episodes, encode, tmp_path / 'whole', batch_size=16)
+  for path in (tmp_path / 'whole').glob('*_run_?-*.npy'):
+    if not path.name.endswith(tokens._INDEX):
+      left = tmp_path / f'.{path.name}.partial'
+      left.write_bytes(path.read_bytes()[:bytes_kept])
+  resumed = _encode(episodes, encode, tmp_path, batch_size=16)
+  for a, b in zip(resumed, whole, strict=True):
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_a_kill_before_the_index_is_written(episodes, tmp_path, monkeypatch):
+  def killed(*arguments):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(tokens, '_write_index', killed)
+    for _ in range(2):
+      with pytest.raises(KeyboardInterrupt):
+        _encode(episodes, encode, tmp_path)
+  resumed = _encode(episodes, encode, tmp_path)
+  whole = _encode(episodes, encode, tmp_path / 'whole')
+  for a, b in zip(resumed, whole, strict=True):
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_full_disk(episodes, tmp_path):
+  """A file system with room for half of the tokens, then for all."""
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=12k', 'tmpfs', str(tmp_path)]
+  if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+    pytest.skip('mounting needs root')
+
+  def wide(frames):
+    return np.repeat(encode(frames), 9, axis=1)
+
+  try:
+    with pytest.raises(OSError, match='No space left'):
+      _encode(episodes, wide, tmp_path, batch_size=16)
+    larger = ['mount', '-o', 'remount,size=9m', str(tmp_path)]
+    subprocess.run(larger, check=True)
+    full = _encode(episodes, wide, tmp_path, batch_size=16)
+    assert [len(e.tokens) for e in full] == list(map(len, episodes))
+    assert all((e.tokens[:, 0] == e.tokens[:, 8]).all() for e in full)
+    del full
+  finally:
+    subprocess.run(['umount', '-l', str(tmp_path)], check=True)
 
 
 def test_a_record_that_says_nothing(episodes, tmp_path):
