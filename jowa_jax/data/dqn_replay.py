@@ -124,7 +124,8 @@ class DqnReplaySource:
   as in the bucket, is numbered as its files are; else file 1 is checkpoint 0.
 
   An episode is what lies between two game overs of one file, or between the
-  file's start and its first; what follows the last is left out. Zero rows at
+  file's start and its first; what follows the last is left out. The limit of
+  27,000 steps was logged as game over, and is read as one. Zero rows at
   the start of a file are taken to be padding, up to three.
 
   Frames are read as a stream: memory does not depend on the size of a file.
