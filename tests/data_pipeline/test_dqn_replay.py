@@ -208,20 +208,6 @@ def test_rows_that_were_not_written(short, tmp_path, spare):
     raw_logs.assert_same(_read(source, Part(GAME, 1, 1)), short[:4])
 
 
-def test_a_time_limit_ends_an_episode_as_game_over_does(played, tmp_path):
-  """The logs do not tell the two apart: both are `terminal` (facts, 8)."""
-  *_, cut = played
-  assert not cut.terminated
-  ended = cut._replace(terminated=True)
-  episodes = [played[0], ended, played[1]]
-  raw_logs.write_dqn_replay(tmp_path, GAME, 1, {1: episodes})
-  source = DqnReplaySource(str(tmp_path))
-  lengths = [len(episode.actions) for episode in episodes]
-  assert source.lengths(Part(GAME, 1, 0)) == lengths
-  found = list(source.episodes(Part(GAME, 1, 0), [0, 1, 2]))
-  raw_logs.assert_same(found, episodes)
-
-
 def test_says_that_the_count_is_missing(copy, short, caplog):
   source, paths = copy
   paths['add_count'].unlink()
