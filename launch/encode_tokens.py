@@ -8,13 +8,11 @@ instead of frames, in the stages in which the tokenizer is frozen. All devices
 share the work; running the same command again continues.
 """
 
-import jax
 from absl import flags
 
 import jowa_jax
 from jowa_jax.data import stored
 from jowa_jax.data.tokens import encode_episodes
-from jowa_jax.train import sharding
 from jowa_jax.train.encoding import frozen_encoder
 from launch import common
 
@@ -31,9 +29,7 @@ def main() -> None:
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
   if agent.method.encoder is None:
     raise ValueError(f'{_CHECKPOINT.value} has no tokenizer')
-  mesh = sharding.make_mesh({'data': -1})
-  variables = jax.device_put(agent.variables, sharding.replicated(mesh))
-  encode, tokenizer, batch_size = frozen_encoder(agent.method, variables, mesh)
+  encode, tokenizer, batch_size = frozen_encoder(agent.method, agent.variables)
   encode_episodes(
     episodes, encode, _OUTPUT.value, tokenizer, batch_size, _PROGRESS.value
   )

@@ -180,9 +180,7 @@ def _png_decoding(setup: Setup) -> dict[str, float]:
 def _batches(setup: Setup, with_tokens: bool) -> Iterator[int]:
   episodes = stored.load_episodes(setup.root + '/data', GAMES)
   if with_tokens:
-    episodes = tokens.encode_episodes(
-      episodes, None, setup.root + '/tokens', 'maximum', progress=False
-    )
+    episodes = tokens.read_tokens(episodes, setup.root + '/tokens', 'maximum')
   data = SegmentDataset(episodes, LENGTH, STRIDE)
   sampler = Sampler(list(data.games.values()), setup.batch_size, 0, (1, 1))
   for _, batch in pipeline.batches(data, sampler, 0, 10**9, prefetch=4):

@@ -37,8 +37,10 @@ def encode_episodes(
   tokenizer: str,
   batch_size: int = 128,
   progress: bool = True,
-) -> list[Episode]:
-  """Returns the episodes with tokens; encodes those that have none yet.
+  process: int = 0,
+  num_processes: int = 1,
+) -> None:
+  """Encodes the episodes that have no tokens yet.
 
   Args:
     episodes: with PNG frames.
@@ -49,6 +51,8 @@ def encode_episodes(
       made by the same.
     batch_size: frames per call; one size, so that `encode` compiles once.
     progress: show a progress bar.
+    process: which of the processes this is; each encodes its share.
+    num_processes: how many share the work, whatever each finds done.
 
   Raises:
     DataError: a frame is damaged; or the directory has the tokens of another
@@ -56,10 +60,38 @@ def encode_episodes(
   """
   directory = pathlib.Path(directory)
   _claim(directory, tokenizer)
-  missing = _missing(episodes, _find(directory))
+  share = _share(episodes, process, num_processes)
+  missing = _missing(share, _find(directory))
   for name, group in missing.items():
     _encode_file(directory / name, group, encode, batch_size, progress)
+
+
+def read_tokens(
+  episodes: Sequence[Episode], directory: str | os.PathLike, tokenizer: str
+) -> list[Episode]:
+  """Returns the episodes with their tokens, memory-mapped.
+
+  Args:
+    episodes: which were encoded.
+    directory: where their tokens are.
+    tokenizer: what identifies the tokenizer.
+
+  Raises:
+    DataError: the directory lacks tokens of an episode, has those of another
+      tokenizer, or damaged ones.
+  """
+  directory = pathlib.Path(directory)
+  _check_tokenizer(directory / RECORD, tokenizer)
   found = _find(directory)
+  missing = [e for e in episodes if e.digest not in found]
+  if missing:
+    first = missing[0]
+    raise DataError(
+      f'{directory} lacks tokens of {len(missing)} of {len(episodes)} '
+      f'episodes, such as {first.game}, run {first.run}, episode '
+      f'{first.episode_id}: run launch.encode_tokens; several hosts need one '
+      'directory that all of them reach'
+    )
   return [
     dataclasses.replace(episode, tokens=found[episode.digest])
     for episode in episodes
@@ -72,17 +104,37 @@ def _claim(directory: pathlib.Path, tokenizer: str) -> None:
   if not path.exists():
     directory.mkdir(parents=True, exist_ok=True)
     files.write_text(path, json.dumps({'tokenizer': tokenizer}) + '\n')
+  _check_tokenizer(path, tokenizer)
+
+
+def _check_tokenizer(path: pathlib.Path, tokenizer: str) -> None:
+  """Raises DataError unless a directory's record names this tokenizer."""
   try:
     theirs = json.loads(path.read_text())['tokenizer']
+  except FileNotFoundError as error:
+    raise DataError(
+      f'{path.parent} has no tokens: run launch.encode_tokens'
+    ) from error
   except (ValueError, KeyError) as error:
     raise DataError(
       f'{path} does not name a tokenizer: remove the directory'
     ) from error
   if theirs != tokenizer:
     raise DataError(
-      f'{directory} has tokens of tokenizer {theirs}, but this one is '
+      f'{path.parent} has tokens of tokenizer {theirs}, but this one is '
       f'{tokenizer}: give another directory, or the tokenizer they are of'
     )
+
+
+def _share(
+  episodes: Sequence[Episode], process: int, num_processes: int
+) -> list[Episode]:
+  """Returns about as many frames of neighbours for every process."""
+  # Each counts where its middle is.
+  middles = np.cumsum([len(e) for e in episodes]) * 2.0
+  middles -= [len(e) for e in episodes]
+  owners = middles * num_processes // (2 * sum(map(len, episodes)))
+  return [e for e, o in zip(episodes, owners, strict=True) if o == process]
 
 
 def _missing(

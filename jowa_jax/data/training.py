@@ -102,32 +102,40 @@ class TrainingData:
       _weights(config, list(self.train.games)),
     )
 
-  def encoded(
+  def encode(
     self,
     encode: Callable[[np.ndarray], np.ndarray],
-    tokenizer_id: str,
+    tokenizer: str,
     batch_size: int = 128,
     progress: bool = True,
-  ) -> 'TrainingData':
-    """Returns the same segments with tokens, from the cache if it has them.
+    process: int = 0,
+    num_processes: int = 1,
+  ) -> None:
+    """Encodes what the token cache lacks, see `tokens.encode_episodes`."""
+    tokens.encode_episodes(
+      self.episodes,
+      encode,
+      self._config.token_cache,
+      tokenizer,
+      batch_size,
+      progress,
+      process,
+      num_processes,
+    )
+
+  def with_tokens(self, tokenizer: str) -> 'TrainingData':
+    """Returns the same segments with tokens of the cache instead of frames.
 
     Args:
-      encode: see `tokens.encode_episodes`.
-      tokenizer_id: what identifies the tokenizer.
-      batch_size: frames per call of `encode`.
-      progress: show a progress bar.
+      tokenizer: what identifies the tokenizer.
+
+    Raises:
+      DataError: see `tokens.read_tokens`.
     """
-    with_tokens = {
-      episode.episode_id: episode
-      for episode in tokens.encode_episodes(
-        self.episodes,
-        encode,
-        self._config.token_cache,
-        tokenizer_id,
-        batch_size,
-        progress,
-      )
-    }
+    episodes = tokens.read_tokens(
+      self.episodes, self._config.token_cache, tokenizer
+    )
+    by_id = {episode.episode_id: episode for episode in episodes}
     # From now on tokens are read.
     stored.close_frames(self.episodes)
     encoded = copy.copy(self)
@@ -135,7 +143,7 @@ class TrainingData:
       part = getattr(self, name)
       if part:
         part = SegmentDataset(
-          [with_tokens[episode.episode_id] for episode in part.episodes],
+          [by_id[episode.episode_id] for episode in part.episodes],
           *(part.length, part.stride, part.padding),
         )
       setattr(encoded, name, part)

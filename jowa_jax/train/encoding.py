@@ -1,10 +1,11 @@
-"""Frames to tokens with a frozen tokenizer, on all devices."""
+"""Frames to tokens with a frozen tokenizer, on all devices of a host."""
 
 import hashlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.train import sharding
@@ -14,27 +15,35 @@ _FRAMES_PER_DEVICE = 128
 
 
 def frozen_encoder(
-  method: Method, variables: Variables, mesh: jax.sharding.Mesh
+  method: Method, variables: Variables
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str, int]:
   """Returns what pre-encodes a data set's frames.
 
+  The devices of this process share the frames; other processes encode others.
+
   Args:
     method: one with an `encoder`.
-    variables: those of the tokenizer among them are used.
-    mesh: its data axis divides the frames.
+    variables: those of the tokenizer among them are used, wherever they are.
 
   Returns:
     A function from frames [N, 84, 84] uint8 to tokens [N, K]; the identity of
     the tokenizer, a hash of its parameters; and N.
   """
+  params = multihost_utils.process_allgather(
+    {name: variables.params[name] for name in method.encoder.params},
+    tiled=True,
+  )
+  mesh = sharding.make_mesh({'data': -1}, jax.local_devices())
+  read = jax.device_put(
+    Variables(params=params, targets={}, extras={}), sharding.replicated(mesh)
+  )
   place = sharding.batch_sharding(mesh)
   run = jax.jit(method.encoder.encode)
 
   def encode(frames: np.ndarray) -> np.ndarray:
-    return jax.device_get(run(variables, jax.device_put(frames, place)))
+    return jax.device_get(run(read, jax.device_put(frames, place)))
 
   digest = hashlib.blake2b(digest_size=8)
-  read = {name: variables.params[name] for name in method.encoder.params}
-  for leaf in jax.tree.leaves(jax.device_get(read)):
-    digest.update(leaf.tobytes())
+  for leaf in jax.tree.leaves(params):
+    digest.update(np.asarray(leaf).tobytes())
   return encode, digest.hexdigest(), _FRAMES_PER_DEVICE * mesh.shape['data']

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import tqdm
+from jax.experimental import multihost_utils
 
 from jowa_jax import files
 from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
@@ -184,15 +185,16 @@ class Run:
         params=self._init_from.params,
       )
     # From here on the directory is this run's.
-    self._write_config()
+    if self._writes:
+      self._write_config()
     begin = 0
     with (
-      contextlib.closing(MetricWriter(self.workdir, done)) as writer,
+      self._open_metrics(done) as writer,
       tqdm.tqdm(
         total=self.total_steps,
         initial=done,
         unit='step',
-        disable=not progress,
+        disable=not (progress and self._writes),
         dynamic_ncols=True,
       ) as bar,
     ):
@@ -206,6 +208,18 @@ class Run:
         begin += stage.steps
     checkpoints.wait()
     return variables
+
+  @property
+  def _writes(self) -> bool:
+    """Whether this is the process that writes logs and shows progress."""
+    return jax.process_index() == 0
+
+  def _open_metrics(
+    self, done: int
+  ) -> contextlib.AbstractContextManager[MetricWriter | None]:
+    if not self._writes:
+      return contextlib.nullcontext()
+    return contextlib.closing(MetricWriter(self.workdir, done))
 
   def _place_held_out(self, data: TrainingData):
     """Held-out batches stay where they are computed on: they never change."""
@@ -249,14 +263,17 @@ class Run:
     step_fn = compile_step(
       self.method, stage, begin, self._run.seed, self._mesh, state_shardings
     )
-    place = sharding.batch_sharding(self._mesh)
     end = begin + stage.steps
     data = session.data
     if self._data.token_cache and self._encoder_is_frozen(stage):
       data = self._encode(variables, data, not session.bar.disable)
     held_out = self._place_held_out(data) if self._run.evaluate_every else []
     batches = data.batches(
-      done, end, put=lambda batch: jax.device_put(batch, place)
+      done,
+      end,
+      put=lambda rows: sharding.put_batch(rows, self._mesh),
+      process=jax.process_index(),
+      num_processes=jax.process_count(),
     )
     clock, logged = time.monotonic(), done
     for step, batch in enumerate(batches, start=done + 1):
@@ -273,7 +290,8 @@ class Run:
         values['steps_per_second'] = (step - logged) / seconds
         if self._evaluates(step, last):
           values |= self._evaluate(state.variables, held_out)
-        session.writer.write(step, stage.name, values)
+        if session.writer:
+          session.writer.write(step, stage.name, values)
         session.bar.set_postfix(
           {k: f'{values[f"loss/{k}"]:.3f}' for k in stage.optimizers}
         )
@@ -293,10 +311,17 @@ class Run:
 
   def _encode(self, variables: Variables, data: TrainingData, progress: bool):
     """Returns the data with the frames encoded by the frozen tokenizer."""
-    encode, identity, batch_size = frozen_encoder(
-      self.method, variables, self._mesh
+    encode, tokenizer, batch_size = frozen_encoder(self.method, variables)
+    data.encode(
+      encode,
+      tokenizer,
+      batch_size,
+      progress,
+      process=jax.process_index(),
+      num_processes=jax.process_count(),
     )
-    return data.encoded(encode, identity, batch_size, progress)
+    multihost_utils.sync_global_devices('tokens are encoded')
+    return data.with_tokens(tokenizer)
 
   def _save(self, step: int, stage: Stage, state: TrainState, session):
     meta = {
@@ -327,6 +352,6 @@ class _Session(NamedTuple):
 
   data: TrainingData
   checkpoints: Checkpoints
-  writer: MetricWriter
+  writer: MetricWriter | None  # of the process that writes
   bar: tqdm.tqdm
   on_step: Callable[[int], None]

@@ -52,6 +52,16 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec('data'))
 
 
+def put_batch(rows: Any, mesh: Mesh) -> Any:
+  """Returns a batch on the mesh, of which each process gives its rows.
+
+  Args:
+    rows: arrays [B / processes, ...], consecutive in the order of processes.
+    mesh: its data axis divides the batch.
+  """
+  return jax.make_array_from_process_local_data(batch_sharding(mesh), rows)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 

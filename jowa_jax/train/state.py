@@ -6,7 +6,7 @@ from typing import Any
 
 import chex
 import jax
-import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
 
@@ -105,7 +105,7 @@ def begin_stage(
   )
   place = sharding.replicated(mesh)
   state = TrainState(
-    step=jax.device_put(jnp.asarray(step, jnp.int32), place),
+    step=jax.device_put(np.int32(step), place),
     variables=variables,
     opt_state=opt_state,
   )

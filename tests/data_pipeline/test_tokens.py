@@ -30,9 +30,10 @@ def never(frames):
 
 
 def _encode(episodes, encode, directory, tokenizer=TOKENIZER, batch_size=128):
-  return tokens.encode_episodes(
+  tokens.encode_episodes(
     episodes, encode, directory, tokenizer, batch_size, progress=False
   )
+  return tokens.read_tokens(episodes, directory, tokenizer)
 
 
 def test_tokens_are_those_of_the_frames(episodes, tmp_path):
@@ -81,6 +82,39 @@ def test_only_what_is_missing_is_encoded(episodes, tmp_path):
   whole = _encode(episodes, encode, tmp_path / 'other')
   for a, b in zip(encoded, whole, strict=True):
     np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_processes_encode_shares(episodes, tmp_path):
+  whole = _encode(episodes, encode, tmp_path / 'whole')
+  counts = []
+  for process in range(3):
+    seen = []
+
+    def counted(frames, seen=seen):
+      seen.append(frames.any(axis=(1, 2)).sum())
+      return encode(frames)
+
+    if process:
+      with pytest.raises(DataError, match=r'lacks tokens of .* one directory'):
+        tokens.read_tokens(episodes, tmp_path / 'shared', TOKENIZER)
+    # Shares do not depend on what others have finished.
+    tokens.encode_episodes(
+      *(episodes, counted, tmp_path / 'shared', TOKENIZER),
+      progress=False,
+      process=process,
+      num_processes=3,
+    )
+    counts.append(sum(seen))
+  assert sum(counts) == sum(map(len, episodes))
+  assert min(counts) > 0
+  shared = tokens.read_tokens(episodes, tmp_path / 'shared', TOKENIZER)
+  for a, b in zip(shared, whole, strict=True):
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_nothing_was_encoded(episodes, tmp_path):
+  with pytest.raises(DataError, match='no tokens: run launch.encode_tokens'):
+    tokens.read_tokens(episodes, tmp_path, TOKENIZER)
 
 
 def test_another_tokenizer_is_refused(episodes, tmp_path):

@@ -13,8 +13,10 @@ import sys
 import jax
 import numpy as np
 
+from jowa_jax.configuration import build
 from jowa_jax.data.training import DataConfig, TrainingData
-from jowa_jax.train import sharding, step
+from jowa_jax.models import vqvae
+from jowa_jax.train import encoding, sharding, step
 from jowa_jax.train.run import Run
 from tests.train import helpers
 
@@ -96,6 +98,33 @@ def compare(config, batches, mesh, rules, losses, params):
   }
 
 
+def encode(config, frames, mesh):
+  """Returns the tokens, and how many frames are encoded at a time."""
+  method, _, state, _, _ = helpers.begin(config, 'stage2', mesh, {})
+  variables = state.variables
+  params = variables.params['tokenizer']
+  # Codes among what there is to encode, so that frames differ in tokens.
+  model = vqvae.VQVAE(build(vqvae.VQVAEConfig, config['tokenizer'], ''))
+  latents = jax.jit(lambda p, x: model.apply(p, x, method='latents'))(
+    {'params': params}, frames[:: len(frames) // 64]
+  )
+  codes = latents.reshape(-1, latents.shape[-1])[: len(params['codebook'])]
+  codebook = params['codebook'].at[: len(codes)].set(codes)
+  params = {**params, 'codebook': codebook}
+  variables = variables.replace(
+    params={**variables.params, 'tokenizer': params}
+  )
+  run, tokenizer, size = encoding.frozen_encoder(method, variables)
+  tokens = [run(frames[i : i + size]) for i in range(0, len(frames), size)]
+  alone = jax.jit(method.encoder.encode)(variables, frames)
+  return {
+    'batch_size': size,
+    'tokenizer': tokenizer,
+    'distinct': len(np.unique(alone)),
+    'same': bool((np.concatenate(tokens) == np.asarray(alone)).all()),
+  }
+
+
 def main(data_dir, cache, also=None):
   config = config_of(data_dir, tokenizer=also == 'all')
   data = TrainingData(DataConfig(data_dir, helpers.GAMES), 2, 8, seed=0)
@@ -122,6 +151,9 @@ def main(data_dir, cache, also=None):
       }
       if name == 'data' or also == 'all':
         found[name] |= compare(config, batches, mesh, rules, losses, params)
+    frames = np.concatenate([batch.observations for batch in batches])
+    frames = np.tile(frames.reshape(-1, 84, 84), (50, 1, 1))[:2048]
+    found['encoding'] = encode(config, frames, mesh)
   found['log'] = messages
   found['batch_error'] = error(
     lambda: Run({**config, 'run': {**config['run'], 'batch_size': 4}}, 'none')

@@ -61,6 +61,12 @@ def test_tokenizer_and_sharded_model_train_as_on_one_device(
     assert found[layout]['metrics'] < 1e-4
 
 
+def test_eight_devices_encode_tokens_as_one_does(eight_devices):
+  found = eight_devices['encoding']
+  assert found['batch_size'] == 8 * 128
+  assert found['same'] and found['distinct'] > 10
+
+
 def test_rules_shard_parameters_and_their_moments(eight_devices):
   found = eight_devices['model']
   kernel = "['backbone']['layer_0']['mlp_0']['kernel']"

@@ -1,0 +1,58 @@
+"""Run by test_processes as one of two processes of a run.
+
+Usage: two_processes.py <process> <port> <data> <run directory> <cache>
+
+Prints one line of JSON: what the process read.
+"""
+
+import json
+import sys
+
+import jax
+
+from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.train.run import Run
+from tests.train import helpers
+
+
+def config_of(data_dir, workdir):
+  """No dropout; Adam's eps tames what rounding makes of small gradients."""
+  config = helpers.tiny_config(
+    data_dir,
+    run__batch_size=4,
+    run__evaluate_every=4,
+    run__evaluate_batches=2,
+    data__token_cache=f'{workdir}_tokens',
+    data__held_out_fraction=0.3,
+    backbone__dropout=0.0,
+    backbone__attention_dropout=0.0,
+    heads__dropout=0.0,
+    tokenizer_training__restart_period=0,
+    tokenizer_training__restart_until=0,
+    tokenizer_training__codebook_init_step=0,
+  )
+  for name in config['stages']['order']:
+    stage = config['stages'][name]
+    for part in stage['parts']:
+      stage[part]['eps'] = 1e-3
+  return config
+
+
+def main(process, port, data_dir, workdir, cache):
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
+  rows, read = [], SegmentDataset.batch
+
+  def counted(self, indices):
+    batch = read(self, indices)
+    rows.append((len(indices), batch.tokens is not None))
+    return batch
+
+  SegmentDataset.batch = counted
+  with helpers.quick_compilation(cache):
+    Run(config_of(data_dir, workdir), workdir).train(progress=False)
+  print(json.dumps({'processes': jax.process_count(), 'rows': rows}))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
