@@ -93,6 +93,24 @@ def test_every_route_gives_the_same_transitions(
   ]
 
 
+def test_workers_of_a_job_server(sources, tmp_path):
+  """Beam's own server, reached as one of Flink or Spark would be.
+
+  The pipeline goes to it as a message; its workers are fresh interpreters.
+  """
+  worker = f'{sys.executable} -m apache_beam.runners.worker.sdk_worker_main'
+  flags = (
+    '--runner=PortableRunner',
+    '--job_endpoint=embed',
+    '--environment_type=beam:env:harness_subprocess_python:v1',
+    f'--environment_config={worker}',
+  )
+  prepare.prepare(_request(sources), tmp_path / 'out', flags, progress=False)
+  episodes = stored.load_episodes(tmp_path / 'out', GAME)
+  reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
+  assert [e.digest for e in episodes] == [e.digest for e in reference]
+
+
 def test_what_was_prepared_can_be_drawn_from_again(sources, tmp_path):
   _prepare(sources, tmp_path / 'first')
   again = prepare.Request('ale', str(tmp_path / 'first'), (GAME,))
