@@ -11,7 +11,12 @@ from flax import linen as nn
 
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import Checkpoints
-from jowa_jax.methods.base import Method, Policy, Variables
+from jowa_jax.methods.base import (
+  Method,
+  Policy,
+  Variables,
+  check_actions,
+)
 from jowa_jax.methods.factory import make_method
 from jowa_jax.types import TimeStep
 
@@ -46,8 +51,9 @@ class Agent:
     """Returns the agent's policy.
 
     Args:
-      **options: of the method. JOWA takes planner ('none' or 'beam'), width,
-        horizon, context_length and epsilon; MTBC the last two.
+      **options: of the method. JOWA takes planner ('none', 'beam' or 'mcts'),
+        width, horizon, context_length, epsilon and more (`methods.jowa`); MTBC
+        context_length and epsilon.
     """
     return self.method.policy(**options)
 
@@ -61,6 +67,7 @@ class Agent:
     """
     tasks = np.array([games_lib.task_id(game) for game in games], np.int32)
     self._policy = self.policy(**options)
+    self._tasks = tasks
     self._state = self._policy.init(tasks)
     self._key = jax.random.key(seed)
     self._decisions = 0
@@ -79,6 +86,7 @@ class Agent:
 
     Raises:
       ValueError: `begin` was not called, or frames have another shape.
+      FloatingPointError: the agent's values are not finite.
     """
     if self._policy is None:
       raise ValueError('Call agent.begin(games) before agent.act(frames)')
@@ -101,7 +109,7 @@ class Agent:
       jax.random.fold_in(self._key, self._decisions),
     )
     self._decisions += 1
-    return np.asarray(actions)
+    return check_actions(actions, self._tasks)
 
 
 def load(path: str | pathlib.Path, step: int | None = None) -> Agent:

@@ -42,3 +42,13 @@ class TimeStep:
   first: chex.Array  # [E] bool, true on the first step of an episode
   # [E] float32, unclipped, of the decision before; None if no agent reads them.
   rewards: chex.Array | None = None
+
+
+@chex.dataclass(frozen=True)
+class Context:
+  """The last C blocks of E environments, right-aligned."""
+
+  tokens: chex.Array  # [E, C, K] int32, the current frame last
+  actions: chex.Array  # [E, C] int32, the one still to be chosen last
+  count: chex.Array  # [E] int32, blocks that are real
+  tasks: chex.Array  # [E] int32

@@ -19,8 +19,8 @@ from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.losses import vqvae as vqvae_losses
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.models import world_action
-from jowa_jax.plan.dream import world_model
+from jowa_jax.plan.imagine import imagine
+from jowa_jax.types import Context
 
 Metrics = dict[str, float]
 
@@ -171,26 +171,23 @@ def dream(
   @jax.jit
   def run(params, frames, actions, task):
     tokens = tokenizer_lib.encode(tokenizer, params['tokenizer'], frames)
-    tasks = jnp.full(len(frames), task)
-    _, cache = world_action.prefill(
-      config.backbone,
-      params['backbone'],
-      tokens[:, :context],
-      actions[:, :context],
-      jnp.full(len(frames), context),
-      tasks,
-      extra_blocks=horizon,
+    known = Context(
+      tokens=tokens[:, :context],
+      actions=actions[:, :context],
+      count=jnp.full(len(frames), context),
+      tasks=jnp.full(len(frames), task),
     )
-    model = world_model(config, params, tasks)
-    dreams, rewards = [], []
-    for t in range(context - 1, blocks - 1):
-      step = model.dream(cache, actions[:, t])
-      cache = step.cache
-      dreams.append(step.tokens)
-      rewards.append(step.reward)
-    dreamed = jnp.stack(dreams, axis=1)
-    pixels = tokenizer_lib.decode(tokenizer, params['tokenizer'], dreamed)
-    return tokens, dreamed, jnp.stack(rewards, axis=1), pixels
+    dreamed = imagine(
+      config,
+      params,
+      known,
+      lambda step, q, key: actions[:, context - 1 + step],
+      horizon,
+    )
+    pixels = tokenizer_lib.decode(
+      tokenizer, params['tokenizer'], dreamed.tokens
+    )
+    return tokens, dreamed.tokens, dreamed.rewards, pixels
 
   results = {}
   for game, group in by_game(episodes).items():

@@ -17,7 +17,7 @@ from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
-from jowa_jax.methods.base import Policy
+from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.types import TimeStep
 
 
@@ -94,6 +94,7 @@ def evaluate(
 
   Raises:
     ValueError: a bad game, seed or `slots_per_game`.
+    FloatingPointError: the policy's values are not finite.
   """
   slots = protocol.rollouts if slots_per_game is None else slots_per_game
   if not 1 <= slots <= protocol.rollouts:
@@ -112,7 +113,7 @@ def evaluate(
       actions, state, _ = policy.act(
         variables, state, time_step, jax.random.fold_in(key, step)
       )
-      actions = np.asarray(actions)
+      actions = check_actions(actions, envs.tasks)
       following, rewards, terminated, truncated = envs.step(
         actions, tally.active
       )

@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 
 import chex
 import jax
+import numpy as np
 
+from jowa_jax import games
 from jowa_jax.types import Params, Segment, TimeStep
 
 Metrics = dict[str, chex.Array]
@@ -77,7 +79,8 @@ class Policy(NamedTuple):
     init: (tasks [E] int32) -> PolicyState, a pytree of arrays.
     act: (variables, PolicyState, TimeStep, key) -> (actions [E] int32 in the
       18-action vocabulary, PolicyState, info). An environment whose
-      `TimeStep.first` is set starts with an empty context.
+      `TimeStep.first` is set starts with an empty context. The state is
+      donated. Action -1 says that there is none, see `check_actions`.
   """
 
   init: Callable[[chex.Array], Any]
@@ -110,3 +113,23 @@ class Method(NamedTuple):
   encoder: Encoder | None
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]
+
+
+def check_actions(actions: chex.Array, tasks: chex.Array) -> np.ndarray:
+  """Returns what a policy answered, on the host.
+
+  Args:
+    actions: [E] int32.
+    tasks: [E] int32, the games.
+
+  Raises:
+    FloatingPointError: the policy found no action.
+  """
+  actions = np.asarray(actions)
+  if (actions < 0).any():
+    without = sorted({games.GAMES[task] for task in tasks[actions < 0]})
+    raise FloatingPointError(
+      f'No action in {", ".join(without)}: values are not finite. The weights '
+      'have diverged; take an earlier checkpoint'
+    )
+  return actions

@@ -27,16 +27,18 @@ from jowa_jax.methods.jowa_losses import (
   world_action_losses,
 )
 from jowa_jax.methods.tokenizer import TokenizerTraining
-from jowa_jax.methods.transformer_policy import Context, transformer_policy
+from jowa_jax.methods.transformer_policy import transformer_policy
 from jowa_jax.models import world_action
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.plan.base import faulty
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import world_model
-from jowa_jax.types import Segment
+from jowa_jax.plan.dream import remember, world_model
+from jowa_jax.plan.mcts import tree_search
+from jowa_jax.types import Context, Segment
 
-PLANNERS = ('none', 'beam')
+PLANNERS = ('none', 'beam', 'mcts')
 
 
 def make_jowa(
@@ -165,11 +167,28 @@ def make_policy(model: WorldActionConfig, encode):
     horizon: int = 2,
     context_length: int | None = None,
     epsilon: float = 0.001,
+    decoder: str = 'parallel',
+    num_simulations: int = 20,
+    temperature: float = 1.0,
+    choose_by: str = 'value',
   ) -> Policy:
-    """Acts greedily ('none') or by beam search ('beam').
+    """Acts greedily ('none'), by beam search ('beam') or tree search ('mcts').
 
-    The context is cut to what the position table leaves beside `horizon`
-    dreamed blocks (section 4.2).
+    Args:
+      planner: one of `PLANNERS`.
+      width: beams kept.
+      horizon: steps dreamed ahead; of a tree, the depth limit.
+      context_length: blocks of context; by default what the position table
+        leaves beside `horizon` dreamed blocks (section 4.2).
+      epsilon: share of random legal actions.
+      decoder: see `dream.world_model`.
+      num_simulations: nodes of a tree beside its root.
+      temperature: of a tree's priors.
+      choose_by: see `mcts.tree_search`.
+
+    Raises:
+      ValueError: an option is out of its range, or context and horizon
+        together longer than the position table.
     """
     if planner not in PLANNERS:
       raise ValueError(f'planner={planner!r} is not in {PLANNERS}')
@@ -177,31 +196,46 @@ def make_policy(model: WorldActionConfig, encode):
       raise ValueError(
         f'width={width} must be at least 1 and horizon={horizon} at least 0'
       )
-    depth = horizon if planner == 'beam' else 0
+    depth = 0 if planner == 'none' else horizon
     room = model.backbone.max_blocks - depth
-    length = room if context_length is None else min(context_length, room)
+    length = room if context_length is None else context_length
+    if length > room:
+      raise ValueError(
+        f'context_length={length} and horizon={depth} do not fit into the '
+        f'{model.backbone.max_blocks} blocks of the position table'
+      )
 
-    def decide(variables, context: Context, legal):
+    def decide(variables, context: Context, legal, key):
       params = variables.params
-      hidden, cache = world_action.prefill(
-        model.backbone,
-        params['backbone'],
-        context.tokens,
-        context.actions,
-        context.count,
-        context.tasks,
-        extra_blocks=depth,
-      )
-      q = world_action.q_values(model, params['q_heads'], hidden)
-      plan = beam_search(
-        world_model(model, params, context.tasks),
-        q,
-        cache,
-        legal,
-        width=width,
-        horizon=depth,
-        gamma=model.returns.gamma,
-      )
+      memory, q = remember(model, params, context)
+      if planner == 'none':
+        fault = faulty(q, legal)
+        action = jnp.argmax(jnp.where(legal, q, -jnp.inf), axis=-1)
+        return jnp.where(fault, -1, action), {'q': q}
+      simulator = world_model(model, params, context.tasks, decoder=decoder)
+      if planner == 'beam':
+        plan = beam_search(
+          simulator,
+          q,
+          memory,
+          legal,
+          width=width,
+          horizon=depth,
+          gamma=model.returns.gamma,
+        )
+      else:
+        plan = tree_search(
+          simulator,
+          q,
+          memory,
+          legal,
+          key,
+          num_simulations=num_simulations,
+          depth_limit=depth,
+          gamma=model.returns.gamma,
+          temperature=temperature,
+          choose_by=choose_by,
+        )
       return plan.action, {'q': q, 'plan': plan}
 
     return transformer_policy(

@@ -24,12 +24,13 @@ from jowa_jax.methods.base import (
 )
 from jowa_jax.methods.jowa import check_sizes
 from jowa_jax.methods.tokenizer import TokenizerTraining
-from jowa_jax.methods.transformer_policy import Context, transformer_policy
+from jowa_jax.methods.transformer_policy import transformer_policy
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import EnsembleHeads, HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
-from jowa_jax.types import Segment
+from jowa_jax.plan.base import faulty
+from jowa_jax.types import Context, Segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +122,15 @@ def make_mtbc(
   ) -> Policy:
     """Takes the most likely legal action, heads averaged."""
     room = model.backbone.max_blocks
-    length = room if context_length is None else min(context_length, room)
+    length = room if context_length is None else context_length
+    if length > room:
+      raise ValueError(
+        f'context_length={length} does not fit into the {room} blocks of the '
+        'position table'
+      )
 
-    def decide(variables, context: Context, legal):
+    def decide(variables, context: Context, legal, key):
+      del key
       hidden, _ = world_action.prefill(
         model.backbone,
         variables.params['backbone'],
@@ -135,8 +142,10 @@ def make_mtbc(
       outputs = world_action.ensemble_logits(
         model.policy_heads, variables.params['policy_heads'], hidden
       ).mean(axis=0)
+      fault = faulty(outputs, legal)
       outputs = jnp.where(legal, outputs, -jnp.inf)
-      return jnp.argmax(outputs, axis=-1).astype(jnp.int32), {'logits': outputs}
+      actions = jnp.where(fault, -1, jnp.argmax(outputs, axis=-1))
+      return actions, {'logits': outputs}
 
     return transformer_policy(
       encode, decide, model.backbone.tokens_per_frame, length, epsilon

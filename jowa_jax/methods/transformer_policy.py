@@ -4,6 +4,7 @@ Used by every method whose model reads interleaved tokens; they differ only
 in how an action is decided from the context.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,17 +14,7 @@ import jax.numpy as jnp
 
 from jowa_jax import games
 from jowa_jax.methods.base import Policy
-from jowa_jax.types import TimeStep
-
-
-@chex.dataclass(frozen=True)
-class Context:
-  """The last C blocks of each environment, right-aligned."""
-
-  tokens: chex.Array  # [E, C, K] int32, the current frame last
-  actions: chex.Array  # [E, C] int32, the one still to be chosen last
-  count: chex.Array  # [E] int32, blocks that are real
-  tasks: chex.Array  # [E] int32
+from jowa_jax.types import Context, TimeStep
 
 
 def slide(context: Context, tokens: chex.Array, first: chex.Array) -> Context:
@@ -43,16 +34,22 @@ def slide(context: Context, tokens: chex.Array, first: chex.Array) -> Context:
 def epsilon_greedy(
   key: chex.PRNGKey, actions: chex.Array, legal: chex.Array, epsilon: float
 ) -> chex.Array:
-  """Replaces a share epsilon of actions [E] by random legal ones."""
+  """Replaces a share epsilon of actions [E] by random legal ones.
+
+  Where there is no action (-1, see `plan.base.faulty`), there is none after.
+  """
   explore_key, action_key = jax.random.split(key)
   explore = jax.random.bernoulli(explore_key, epsilon, actions.shape)
+  explore &= actions >= 0
   random = jax.random.categorical(action_key, jnp.where(legal, 0.0, -jnp.inf))
   return jnp.where(explore, random, actions).astype(jnp.int32)
 
 
 def transformer_policy(
   encode: Callable[[Any, chex.Array], chex.Array],
-  decide: Callable[[Any, Context, chex.Array], tuple[chex.Array, dict]],
+  decide: Callable[
+    [Any, Context, chex.Array, chex.PRNGKey], tuple[chex.Array, dict]
+  ],
   tokens_per_frame: int,
   context_length: int,
   epsilon: float,
@@ -61,7 +58,7 @@ def transformer_policy(
 
   Args:
     encode: (variables, frames [E, H, W] uint8) -> tokens [E, K].
-    decide: (variables, context, legal [E, A]) -> (actions [E], info).
+    decide: (variables, context, legal [E, A], key) -> (actions [E], info).
     tokens_per_frame: K.
     context_length: C, blocks of context with the current one.
     epsilon: share of random legal actions.
@@ -87,14 +84,16 @@ def transformer_policy(
       tasks=jnp.asarray(tasks, jnp.int32),
     )
 
-  @jax.jit
+  # The context is donated: a decision updates it in place.
+  @functools.partial(jax.jit, donate_argnums=1)
   def act(
     variables: Any, context: Context, timestep: TimeStep, key: chex.PRNGKey
   ):
     legal = jnp.asarray(legal_table)[context.tasks]
     context = slide(context, encode(variables, timestep.frames), timestep.first)
-    actions, info = decide(variables, context, legal)
-    actions = epsilon_greedy(key, actions, legal, epsilon)
+    explore_key, decide_key = jax.random.split(key)
+    actions, info = decide(variables, context, legal, decide_key)
+    actions = epsilon_greedy(explore_key, actions, legal, epsilon)
     context = context.replace(actions=context.actions.at[:, -1].set(actions))
     return actions, context, info
 

@@ -1,9 +1,10 @@
-"""Keys and values of past tokens, as an explicit pytree.
+"""Keys and values of past tokens, as an explicit pytree that is never written.
 
-All rows write at the same slot, so a write is one `dynamic_update_slice`;
-a row whose context is shorter begins at a later slot, `start`. A token's
-position is its slot minus its row's start. Contexts are whole blocks, so a
-slot holds the same kind of token in every row.
+A cache is a tuple of parts: the context, and one part for every frame dreamed
+after it. A part may have fewer rows than the batch that reads it: each of its
+rows is then read by as many neighbouring rows of the batch. So all beams of an
+environment share the context they branched from, and children their parent's
+frames; choosing rows gathers the dreamed frames alone.
 """
 
 import chex
@@ -13,53 +14,79 @@ from jax import lax
 
 
 @chex.dataclass(frozen=True)
-class KVCache:
-  """One batch of contexts; rows are gathered with `take_rows`."""
+class Part:
+  """Keys and values of S neighbouring tokens."""
 
-  keys: tuple[chex.Array, ...]  # per layer [B, heads, slots, head_dim]
-  values: tuple[chex.Array, ...]  # per layer [B, heads, slots, head_dim]
-  start: chex.Array  # [B] int32, first slot of the row's context
-  length: chex.Array  # [] int32, slots written
+  keys: tuple[chex.Array, ...]  # per layer [R, heads, S, head_dim]
+  values: tuple[chex.Array, ...]  # per layer [R, heads, S, head_dim]
+  valid: chex.Array  # [R, S] bool, false where a slot holds no token
+
+
+@chex.dataclass(frozen=True)
+class KVCache:
+  """What a batch of N sequences has read."""
+
+  context: Part  # of R rows, each shared by N / R sequences
+  frames: tuple[Part, ...]  # what was dreamed, in order
+  length: chex.Array  # [N] int32, tokens of each sequence
 
   @property
-  def num_slots(self) -> int:
-    return self.keys[0].shape[2]
+  def parts(self) -> tuple[Part, ...]:
+    return (self.context, *self.frames)
 
 
-def init_cache(
-  num_layers: int,
-  num_heads: int,
-  head_dim: int,
-  num_slots: int,
-  start: chex.Array,
-  dtype,
-) -> KVCache:
-  """Returns an empty cache for contexts that begin at slots `start` [B]."""
-  shape = (start.shape[0], num_heads, num_slots, head_dim)
-  empty = tuple(jnp.zeros(shape, dtype) for _ in range(num_layers))
-  return KVCache(
-    keys=empty,
-    values=empty,
-    start=start.astype(jnp.int32),
-    length=jnp.zeros((), jnp.int32),
-  )
+def append(cache: KVCache, part: Part) -> KVCache:
+  """Returns the cache with a further part, all of whose slots hold tokens.
 
-
-def write(buffer: chex.Array, new: chex.Array, slot: chex.Array) -> chex.Array:
-  """Writes new [B, heads, N, head_dim] at the slots from `slot` on."""
-  return lax.dynamic_update_slice(
-    buffer, new.astype(buffer.dtype), (0, 0, slot, 0)
-  )
+  Args:
+    cache: of N sequences.
+    part: of M rows, M / N continuations of each of the sequences.
+  """
+  rows, tokens = part.valid.shape
+  length = jnp.repeat(cache.length, rows // len(cache.length))
+  return cache.replace(frames=(*cache.frames, part), length=length + tokens)
 
 
 def take_rows(cache: KVCache, rows: chex.Array) -> KVCache:
-  """Returns the cache whose row i is row rows[i] of `cache`."""
+  """Returns the cache whose sequence i is sequence rows[i] of `cache`.
 
-  def take(x):
-    return jnp.take(x, rows, axis=0)
+  Args:
+    cache: of N sequences.
+    rows: [M] int32. Sequences of a row of the context stay its own, as many
+      for each.
+  """
+  total = len(cache.length)
+
+  def take(part: Part) -> Part:
+    chosen = rows // (total // len(part.valid))
+    return jax.tree.map(lambda x: jnp.take(x, chosen, axis=0), part)
 
   return cache.replace(
-    keys=jax.tree.map(take, cache.keys),
-    values=jax.tree.map(take, cache.values),
-    start=take(cache.start),
+    frames=tuple(map(take, cache.frames)), length=jnp.take(cache.length, rows)
+  )
+
+
+def empty_part(like: Part, tokens: int, rows: int) -> Part:
+  """Returns a part of `tokens` slots that hold nothing, shaped like another."""
+
+  def empty(x):
+    return jnp.zeros((rows, x.shape[1], tokens, x.shape[3]), x.dtype)
+
+  return Part(
+    keys=jax.tree.map(empty, like.keys),
+    values=jax.tree.map(empty, like.values),
+    valid=jnp.zeros((rows, tokens), bool),
+  )
+
+
+def write(part: Part, new: Part, slot: chex.Array) -> Part:
+  """Writes the tokens of `new` to the slots from `slot` [] on."""
+
+  def put(old, x):
+    return lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), slot, 2)
+
+  return Part(
+    keys=jax.tree.map(put, part.keys, new.keys),
+    values=jax.tree.map(put, part.values, new.values),
+    valid=lax.dynamic_update_slice_in_dim(part.valid, new.valid, slot, 1),
   )

@@ -10,9 +10,9 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jowa_jax.models import kv_cache
-from jowa_jax.models.kv_cache import KVCache
+from jowa_jax.models.kv_cache import KVCache, Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,21 +107,43 @@ class Dense(nn.Module):
     return jnp.tensordot(x, kernel, axes=self.inputs) + bias
 
 
+def _read(q, keys, mask):
+  """Returns attention logits [B, heads, N, S] on a part of R rows.
+
+  Args:
+    q: [B, N, heads, head_dim].
+    keys: [R, heads, S, head_dim], each row for B / R rows of q.
+    mask: which keys may be read, [1, R or B, 1 or N, S].
+  """
+  rows = keys.shape[0]
+  grouped = q.reshape(rows, -1, *q.shape[1:])
+  logits = jnp.einsum('rgnhd,rhsd->rghns', grouped, keys)
+  logits = logits.reshape(q.shape[0], *logits.shape[2:]).astype(jnp.float32)
+  if mask.shape[0] > 1:
+    mask = jnp.repeat(mask, q.shape[0] // mask.shape[0], axis=0)
+  return jnp.where(mask[:, None], logits, -1e30)
+
+
+def _mix(weights, values):
+  """Returns what weights [B, heads, N, S] make of a part's values."""
+  grouped = weights.reshape(values.shape[0], -1, *weights.shape[1:])
+  y = jnp.einsum('rghns,rhsd->rgnhd', grouped, values)
+  return y.reshape(weights.shape[0], *y.shape[2:])
+
+
 class Attention(nn.Module):
-  """Causal multi-head attention, over a segment or over a cache."""
+  """Causal multi-head attention, over a segment and what came before it."""
 
   config: BackboneConfig
 
   @nn.compact
-  def __call__(self, x, mask, layer_cache, slot, deterministic):
-    """Returns the output [B, N, D] and the layer's (keys, values).
+  def __call__(self, x, mask, past, deterministic):
+    """Returns the output [B, N, D] and the tokens' (keys, values).
 
     Args:
       x: [B, N, D].
-      mask: [B or 1, N, S] bool, which of the S keys each query may read.
-      layer_cache: (keys, values) [B, heads, S, head_dim], or None when the
-        keys are those of x itself (S = N).
-      slot: first slot of x in the cache.
+      mask: [B or 1, N, N] bool, which of the tokens of x each may read.
+      past: (keys, values, valid) of every part that all of x may read.
       deterministic: no dropout.
     """
     cfg = self.config
@@ -132,14 +154,19 @@ class Attention(nn.Module):
       for name in ('query', 'key', 'value')
     )
     k, v = (jnp.swapaxes(a, 1, 2) for a in (k, v))
-    if layer_cache is not None:
-      k = kv_cache.write(layer_cache[0], k, slot)
-      v = kv_cache.write(layer_cache[1], v, slot)
-    logits = jnp.einsum('bnhd,bhsd->bhns', q, k) * cfg.head_dim**-0.5
-    logits = jnp.where(mask[:, None], logits.astype(jnp.float32), -1e30)
-    weights = nn.softmax(logits).astype(cfg.dtype)
+    q = q * cfg.head_dim**-0.5
+    parts = [(keys, values, valid[:, None]) for keys, values, valid in past]
+    parts.append((k, v, mask))
+    logits = [_read(q, keys, valid) for keys, _, valid in parts]
+    weights = nn.softmax(jnp.concatenate(logits, axis=-1)).astype(cfg.dtype)
     weights = nn.Dropout(cfg.attention_dropout)(weights, deterministic)
-    y = jnp.einsum('bhns,bhsd->bnhd', weights, v)
+    ends = np.cumsum([part.shape[-1] for part in logits])[:-1]
+    y = sum(
+      _mix(w, values)
+      for w, (_, values, _) in zip(
+        jnp.split(weights, ends, axis=-1), parts, strict=True
+      )
+    )
     y = Dense(
       cfg, (cfg.width,), ('heads', 'head_dim', 'embed'), 2, name='proj'
     )(y)
@@ -152,22 +179,18 @@ class Layer(nn.Module):
   config: BackboneConfig
 
   @nn.compact
-  def __call__(self, x, mask, layer_cache, slot, deterministic):
+  def __call__(self, x, mask, past, deterministic):
     cfg = self.config
     drop = nn.Dropout(cfg.dropout, deterministic=deterministic)
-    y, layer_cache = Attention(cfg, name='attn')(
-      layer_norm('ln1', cfg.dtype)(x),
-      mask,
-      layer_cache,
-      slot,
-      deterministic,
+    y, new = Attention(cfg, name='attn')(
+      layer_norm('ln1', cfg.dtype)(x), mask, past, deterministic
     )
     x = x + drop(y)
     y = layer_norm('ln2', cfg.dtype)(x)
     y = Dense(cfg, (4 * cfg.width,), ('embed', 'mlp'), name='mlp_0')(y)
     y = jax.nn.gelu(y, approximate=False)
     y = Dense(cfg, (cfg.width,), ('mlp', 'embed'), name='mlp_2')(y)
-    return x + drop(y), layer_cache
+    return x + drop(y), new
 
 
 class Backbone(nn.Module):
@@ -182,51 +205,58 @@ class Backbone(nn.Module):
     tasks: chex.Array,
     cache: KVCache | None = None,
     *,
+    start: chex.Array | None = None,
     deterministic: bool = True,
-  ) -> tuple[chex.Array, KVCache | None]:
+  ) -> tuple[chex.Array, Part]:
     """Runs N tokens.
 
     Args:
       ids: [B, N] int32; observation tokens and, at the last place of each
         block, actions.
       tasks: [B] int32, the games' task ids.
-      cache: what came before, if anything; the tokens follow it.
+      cache: what came before, if anything, of as many sequences or of fewer,
+        each continued by as many neighbouring rows.
+      start: [B] int32, tokens before a row's first, whole blocks of padding;
+        only without a cache.
       deterministic: no dropout (otherwise the rng 'dropout' is used).
 
     Returns:
-      Hidden states [B, N, D], and the cache with these tokens in it (None if
-      none was given).
+      Hidden states [B, N, D], and the tokens' keys and values.
+
+    Raises:
+      ValueError: more tokens than the position table has places for.
     """
     cfg = self.config
-    slot = 0 if cache is None else cache.length
-    slots = slot + jnp.arange(ids.shape[1])
-    x = self._embed(ids, tasks, slots, None if cache is None else cache.start)
-    x = nn.Dropout(cfg.dropout)(x.astype(cfg.dtype), deterministic)
-    if cache is None:
-      mask = (slots[:, None] >= slots)[None]
-    else:
-      keys = jnp.arange(cache.num_slots)
-      mask = (slots[:, None] >= keys)[None] & (keys >= cache.start[:, None])[
-        :, None
-      ]
-    new_keys, new_values = [], []
-    for i in range(cfg.num_layers):
-      layer_cache = cache and (cache.keys[i], cache.values[i])
-      x, (k, v) = Layer(cfg, name=f'layer_{i}')(
-        x, mask, layer_cache, slot, deterministic
+    batch, tokens = ids.shape
+    parts = () if cache is None else cache.parts
+    slots = tokens + sum(part.valid.shape[1] for part in parts)
+    if slots > cfg.max_tokens:
+      raise ValueError(
+        f'{slots} tokens, but the position table has {cfg.max_tokens}: shorten '
+        'the context or the horizon'
       )
-      new_keys.append(k)
-      new_values.append(v)
-    x = layer_norm('ln_f', cfg.dtype)(x)
+    positions = jnp.arange(tokens)[None]
     if cache is not None:
-      cache = cache.replace(
-        keys=tuple(new_keys),
-        values=tuple(new_values),
-        length=cache.length + ids.shape[1],
-      )
-    return x, cache
+      before = jnp.repeat(cache.length, batch // len(cache.length))
+      positions = positions + before[:, None]
+    elif start is not None:
+      positions = positions - start[:, None]
+    x = self._embed(ids, tasks, positions)
+    x = nn.Dropout(cfg.dropout)(x.astype(cfg.dtype), deterministic)
+    valid = positions >= 0
+    places = jnp.arange(tokens)
+    mask = (places[:, None] >= places)[None] & valid[:, None]
+    keys, values = [], []
+    for i in range(cfg.num_layers):
+      past = [(part.keys[i], part.values[i], part.valid) for part in parts]
+      x, (k, v) = Layer(cfg, name=f'layer_{i}')(x, mask, past, deterministic)
+      keys.append(k)
+      values.append(v)
+    x = layer_norm('ln_f', cfg.dtype)(x)
+    valid = jnp.broadcast_to(valid, ids.shape)
+    return x, Part(keys=tuple(keys), values=tuple(values), valid=valid)
 
-  def _embed(self, ids, tasks, slots, start):
+  def _embed(self, ids, tasks, positions):
     """Sums token, position and task embeddings, [B, N, D]."""
     cfg = self.config
 
@@ -236,18 +266,16 @@ class Backbone(nn.Module):
 
     observations = table('observation_embedding', cfg.vocab_size, 'vocab')
     actions = table('action_embedding', cfg.num_actions, 'actions')
-    positions = table('position_embedding', cfg.max_tokens, 'positions')
-    # Slots hold the same kind of token in every row (see kv_cache).
-    is_action = (slots % cfg.block_size == cfg.block_size - 1)[None, :, None]
+    places = table('position_embedding', cfg.max_tokens, 'positions')
+    is_action = (positions % cfg.block_size == cfg.block_size - 1)[..., None]
     # An id is clipped to a table only where the other table is the one read.
     x = jnp.where(
       is_action,
       jnp.take(actions, ids, axis=0, mode='clip'),
       jnp.take(observations, ids, axis=0, mode='clip'),
     )
-    rows = slots[None] if start is None else slots[None] - start[:, None]
-    # Slots before a row's start hold padding: masked, so any position will do.
-    x = x + jnp.take(positions, rows, axis=0, mode='clip')
+    # Padding is masked, so any position will do for it.
+    x = x + jnp.take(places, positions, axis=0, mode='clip')
     if cfg.task_embedding:
       task_actions = table('action_task_embedding', cfg.num_tasks, 'tasks')
       task_observations = table(
@@ -259,23 +287,3 @@ class Backbone(nn.Module):
         task_observations[tasks][:, None],
       )
     return x
-
-
-def empty_cache(
-  config: BackboneConfig, start: chex.Array, num_blocks: int
-) -> KVCache:
-  """Returns an empty cache of `num_blocks` blocks.
-
-  Args:
-    config: of the backbone that will fill it.
-    start: [B] int32, first slot of each row's context, whole blocks.
-    num_blocks: capacity.
-  """
-  return kv_cache.init_cache(
-    config.num_layers,
-    config.num_heads,
-    config.head_dim,
-    num_blocks * config.block_size,
-    start,
-    config.dtype,
-  )

@@ -19,7 +19,7 @@ from jowa_jax.models.heads import (
   WorldLogits,
 )
 from jowa_jax.models.kv_cache import KVCache
-from jowa_jax.models.transformer import Backbone, BackboneConfig, empty_cache
+from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.types import Params
 
 
@@ -191,7 +191,6 @@ def prefill(
   actions: chex.Array,
   count: chex.Array,
   tasks: chex.Array,
-  extra_blocks: int = 0,
 ) -> tuple[chex.Array, KVCache]:
   """Runs right-aligned contexts up to the current frame.
 
@@ -202,15 +201,13 @@ def prefill(
     actions: [B, C] int32; the last is not read (it is yet to be chosen).
     count: [B] int32 in 1..C, how many of the last blocks are real.
     tasks: [B] int32.
-    extra_blocks: room to leave in the cache for dreamed blocks.
 
   Returns:
     The hidden state at the current frame's last token, [B, D], and the cache.
   """
-  blocks = tokens.shape[1]
-  start = (blocks - count) * config.block_size
-  cache = empty_cache(config, start, blocks + extra_blocks)
-  hidden, cache = Backbone(config).apply(
-    {'params': params}, interleave(tokens, actions)[:, :-1], tasks, cache
+  start = (tokens.shape[1] - count) * config.block_size
+  hidden, context = Backbone(config).apply(
+    {'params': params}, interleave(tokens, actions)[:, :-1], tasks, start=start
   )
-  return hidden[:, -1], cache
+  length = (count * config.block_size - 1).astype(jnp.int32)
+  return hidden[:, -1], KVCache(context=context, frames=(), length=length)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jowa_jax.plan import base
 from jowa_jax.plan.base import Plan, WorldModel
 
 
@@ -21,7 +22,7 @@ class _Beams:
   scores: chex.Array  # [E, W]
   reward_sums: chex.Array  # [E, W]
   q: chex.Array  # [E, W, A], illegal actions -inf
-  rows: chex.Array  # [E, W], the beam's row in the cache
+  rows: chex.Array  # [E, W], the beam's row in the memory
   paths: tuple[chex.Array, ...]  # per level [E, W]
   rewards: tuple[chex.Array, ...]  # per level [E, W]
   tokens: tuple[chex.Array, ...]  # per level [E, W, K]
@@ -38,6 +39,8 @@ def _expand(beams: _Beams, count: int):
   """
   values, actions = lax.top_k(beams.q, count)
   exists = jnp.isfinite(values) & jnp.isfinite(beams.scores)[..., None]
+  # A child that does not exist dreams what its sibling does, in no more passes.
+  actions = jnp.where(jnp.isfinite(values), actions, actions[..., :1])
   merge = (actions.shape[0], -1)
   return actions.astype(jnp.int32).reshape(merge), exists.reshape(merge)
 
@@ -52,7 +55,7 @@ def _prune(children: _Beams, width: int) -> _Beams:
 def beam_search(
   model: WorldModel,
   root_q: chex.Array,
-  cache: Any,
+  memory: Any,
   legal: chex.Array,
   *,
   width: int,
@@ -68,12 +71,15 @@ def beam_search(
   Args:
     model: the world model.
     root_q: [E, A] float32 Q values at the current frames.
-    cache: of the contexts, one row per environment, with room for `horizon`
-      further blocks.
+    memory: of the contexts, one row per environment.
     legal: [E, A] bool.
     width: beams kept, static.
     horizon: levels, static.
     gamma: discount.
+
+  Returns:
+    The plan; its action is -1 where a Q value on the way is not finite or no
+    action is legal.
 
   Raises:
     ValueError: width < 1 or horizon < 0.
@@ -85,6 +91,7 @@ def beam_search(
     )
   chex.assert_rank([root_q, legal], 2)
   num_envs = root_q.shape[0]
+  faults = base.faulty(root_q, legal)
   root_q = _mask(root_q[:, None], legal)
   beams = _Beams(
     scores=jnp.max(root_q, axis=-1),
@@ -95,18 +102,26 @@ def beam_search(
     rewards=(),
     tokens=(),
   )
+  passes = []
   for level in range(horizon):
-    beams, cache = _advance(
-      model, beams, cache, legal, width, gamma**level, gamma
+    beams, dream, fault = _advance(
+      model, beams, memory, legal, width, gamma**level, gamma
     )
+    memory, faults = dream.memory, faults | fault
+    taken = dream.passes.reshape(num_envs, -1)
+    passes.append(jnp.stack([taken.mean(axis=1), taken.max(axis=1)], axis=-1))
   greedy = jnp.argmax(root_q[:, 0], axis=-1).astype(jnp.int32)
+  action = beams.paths[0][:, 0] if horizon else greedy
   return Plan(
-    action=beams.paths[0][:, 0] if horizon else greedy,
+    action=jnp.where(faults, -1, action),
     scores=beams.scores,
     reward_sums=beams.reward_sums,
     paths=_stack(beams.paths, beams.scores, jnp.int32),
     tokens=_stack(beams.tokens, beams.scores, jnp.int32),
     rewards=_stack(beams.rewards, beams.scores, jnp.float32),
+    passes=(
+      jnp.stack(passes, axis=1) if passes else jnp.zeros((num_envs, 0, 2))
+    ),
   )
 
 
@@ -117,21 +132,25 @@ def _stack(levels, scores, dtype):
   return jnp.zeros((*scores.shape, 0), dtype)
 
 
-def _advance(model, beams, cache, legal, width, discount, gamma):
-  """One level: expand, dream, score, prune."""
+def _advance(model, beams, memory, legal, width, discount, gamma):
+  """One level: expand, dream, score, prune.
+
+  Returns the beams, the dream they are rows of, and where it is faulty, [E].
+  """
   num_envs, num_actions = legal.shape
   # A beam has no more children than there are actions, however many are kept.
   count = min(width, num_actions)
   actions, exists = _expand(beams, count)
   parents = jax.tree.map(lambda x: jnp.repeat(x, count, axis=1), beams)
-  dream = model.dream(
-    model.take_rows(cache, parents.rows.reshape(-1)), actions.reshape(-1)
-  )
+  memory = model.take_rows(memory, beams.rows.reshape(-1))
+  dream = model.dream(memory, actions.reshape(-1), None)
 
   def split(x):
     return x.reshape(num_envs, -1, *x.shape[1:])
 
-  q = _mask(split(dream.q), legal)
+  q = split(dream.q)
+  fault = jnp.any(base.faulty(q, legal[:, None]) & exists, axis=1)
+  q = _mask(q, legal)
   reward = split(dream.reward)
   reward_sums = parents.reward_sums + discount * reward
   scores = reward_sums + discount * gamma * jnp.max(q, axis=-1)
@@ -144,4 +163,4 @@ def _advance(model, beams, cache, legal, width, discount, gamma):
     rewards=(*parents.rewards, reward),
     tokens=(*parents.tokens, split(dream.tokens)),
   )
-  return _prune(children, width), dream.cache
+  return _prune(children, width), dream, fault

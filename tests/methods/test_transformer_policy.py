@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
+from jowa_jax.methods.base import check_actions
 from jowa_jax.methods.transformer_policy import transformer_policy
 from jowa_jax.types import TimeStep
 from tests.methods import small
@@ -22,8 +23,8 @@ def toy(context_length=3, epsilon=0.0, favourite=None):
     del variables
     return frames[:, 0, :2].astype(jnp.int32)
 
-  def decide(variables, context, legal):
-    del variables
+  def decide(variables, context, legal, key):
+    del variables, key
     if favourite is not None:
       actions = jnp.full(context.count.shape, favourite)
     else:
@@ -147,3 +148,12 @@ def test_acts_without_retracing(greedy):
 def test_bad_options_are_errors(options, message):
   with pytest.raises(ValueError, match=message):
     toy(**options)
+
+
+def test_no_action_stays_none_whatever_the_noise():
+  policy = toy(epsilon=1.0, favourite=-1)
+  actions, _ = play(policy, [FIRST])
+  assert (actions == -1).all()
+  with pytest.raises(FloatingPointError, match='Freeway, Pong: .* diverged'):
+    check_actions(actions[0], TASKS)
+  np.testing.assert_array_equal(check_actions(np.arange(3), TASKS), [0, 1, 2])

@@ -4,39 +4,52 @@ import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax.models import kv_cache
+from jowa_jax.models.kv_cache import KVCache, Part
 
 
-def numbered_cache():
-  """Two layers, three rows that hold their own number, four slots."""
-  cache = kv_cache.init_cache(2, 1, 2, 4, jnp.array([0, 1, 2]), 'float32')
-  rows = jnp.arange(3.0)[:, None, None, None]
-  return cache.replace(
-    keys=tuple(keys + rows for keys in cache.keys),
-    values=tuple(values - rows for values in cache.values),
-    length=jnp.int32(3),
+def numbered(rows, tokens, first=0.0):
+  """Two layers whose rows hold their own number."""
+  number = first + jnp.arange(float(rows))[:, None, None, None]
+  keys = jnp.zeros((rows, 1, tokens, 2)) + number
+  valid = jnp.ones((rows, tokens), bool)
+  return Part(keys=(keys, keys + 0.5), values=(-keys, -keys), valid=valid)
+
+
+def first_key(part):
+  return np.asarray(part.keys[0][:, 0, 0, 0]).tolist()
+
+
+def test_append_counts_and_shares():
+  cache = KVCache(
+    context=numbered(2, 5), frames=(), length=jnp.array([5, 3], jnp.int32)
   )
+  once = kv_cache.append(cache, numbered(4, 3))
+  np.testing.assert_array_equal(once.length, [8, 8, 6, 6])
+  twice = kv_cache.append(once, numbered(8, 3))
+  assert twice.length.tolist() == [11] * 4 + [9] * 4
+  assert [len(part.valid) for part in twice.parts] == [2, 4, 8]
 
 
-def test_fresh_cache_is_empty():
-  cache = kv_cache.init_cache(2, 1, 2, 4, jnp.array([0, 1, 2]), 'bfloat16')
-  assert cache.num_slots == 4 and cache.length == 0
-  assert len(cache.keys) == len(cache.values) == 2
-  assert cache.keys[0].shape == (3, 1, 4, 2)
-  assert cache.keys[0].dtype == jnp.bfloat16
-
-
-def test_take_rows_reorders_repeats_and_drops():
-  taken = kv_cache.take_rows(numbered_cache(), jnp.array([2, 0, 2, 2]))
-  np.testing.assert_array_equal(taken.start, [2, 0, 2, 2])
-  for keys, values in zip(taken.keys, taken.values, strict=True):
-    assert keys.shape == (4, 1, 4, 2)
-    np.testing.assert_array_equal(keys[:, 0, 0, 0], [2, 0, 2, 2])
-    np.testing.assert_array_equal(values[:, 0, 3, 1], [-2, 0, -2, -2])
-  assert taken.length == 3
+def test_take_rows_gathers_frames_and_leaves_the_context():
+  cache = KVCache(
+    context=numbered(2, 5), frames=(), length=jnp.array([5, 3], jnp.int32)
+  )
+  cache = kv_cache.append(cache, numbered(4, 3, 10.0))
+  cache = kv_cache.append(cache, numbered(8, 3, 20.0))
+  taken = kv_cache.take_rows(cache, jnp.array([3, 0, 4, 7]))
+  assert first_key(taken.context) == [0, 1]
+  # Rows of the frame before: each was continued by two.
+  assert first_key(taken.frames[0]) == [11, 10, 12, 13]
+  assert first_key(taken.frames[1]) == [23, 20, 24, 27]
+  assert taken.length.tolist() == [11, 11, 9, 9]
 
 
 def test_write_fills_slots_and_leaves_the_others():
-  buffer = jnp.zeros((2, 1, 5, 1))
-  new = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(2, 1, 2, 1)
-  got = kv_cache.write(buffer, new, jnp.int32(2))[:, 0, :, 0]
-  np.testing.assert_array_equal(got, [[0, 0, 1, 2, 0], [0, 0, 3, 4, 0]])
+  empty = kv_cache.empty_part(numbered(2, 1), 5, 3)
+  assert empty.keys[1].shape == (3, 1, 5, 2) and not empty.valid.any()
+  got = kv_cache.write(empty, numbered(3, 2, 1.0), jnp.int32(2))
+  np.testing.assert_array_equal(
+    got.keys[0][:, 0, :, 0],
+    [[0, 0, 1, 1, 0], [0, 0, 2, 2, 0], [0, 0, 3, 3, 0]],
+  )
+  assert got.valid[1].tolist() == [False, False, True, True, False]

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jowa_jax.models import world_action
-from jowa_jax.models.transformer import Backbone, BackboneConfig, empty_cache
+from jowa_jax.models import kv_cache, world_action
+from jowa_jax.models.kv_cache import KVCache
+from jowa_jax.models.transformer import Backbone, BackboneConfig
 from tests.models import random_params
 
 CONFIG = BackboneConfig(
@@ -42,43 +43,71 @@ def ids():
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def run(config, params, ids, tasks, cache=None):
-  return Backbone(config).apply({'params': params}, ids, tasks, cache)
+def run(config, params, ids, tasks, cache=None, start=None):
+  return Backbone(config).apply(
+    {'params': params}, ids, tasks, cache, start=start
+  )
 
 
 def decode(params, ids, start, chunks):
-  """Runs ids through a cache in pieces of the given lengths."""
-  cache = empty_cache(CONFIG, start, CONFIG.max_blocks)
-  hidden, slot = [], 0
-  for length in chunks:
+  """Runs ids in pieces of the given lengths, each reading those before."""
+  slot = chunks[0]
+  tasks = TASKS[: len(ids)]
+  out, context = run(CONFIG, params, ids[:, :slot], tasks, start=start)
+  hidden = [out]
+  cache = KVCache(context=context, frames=(), length=slot - start)
+  for length in chunks[1:]:
     piece = ids[:, slot : slot + length]
-    out, cache = run(CONFIG, params, piece, TASKS[: len(ids)], cache)
+    out, part = run(CONFIG, params, piece, tasks, cache)
+    cache = kv_cache.append(cache, part)
     hidden.append(out)
     slot += length
-  assert slot == ids.shape[1] == cache.length
+  assert slot == ids.shape[1]
   return jnp.concatenate(hidden, axis=1)
 
 
 @pytest.mark.parametrize(
   'chunks',
-  [(1,) * LENGTH, (LENGTH,), (BLOCK,) * 5, (7, 4, 1, 1, 7)],
-  ids=['token by token', 'at once', 'by blocks', 'uneven'],
+  [(LENGTH,), (BLOCK,) * 5, (7, 4, 1, 1, 7)],
+  ids=['at once', 'by blocks', 'uneven'],
 )
 def test_cached_equals_uncached(params, ids, chunks):
-  expected, none = run(CONFIG, params, ids, TASKS)
-  assert none is None
+  expected, part = run(CONFIG, params, ids, TASKS)
+  assert part.valid.all() and part.valid.shape == ids.shape
+  assert part.keys[0].shape == (3, 2, LENGTH, 8)
   got = decode(params, ids, jnp.zeros(3, jnp.int32), chunks)
   assert np.asarray(expected).std() > 0.1
   np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_a_cache_with_room_to_spare_changes_nothing(params, ids):
-  expected, _ = run(CONFIG, params, ids, TASKS)
-  got = decode(params, ids[:, : 2 * BLOCK], jnp.zeros(3, jnp.int32), (4, 4))
-  np.testing.assert_allclose(got, expected[:, : 2 * BLOCK], atol=1e-5)
+def test_continuations_share_what_they_follow(params, ids):
+  """Rows of parts are read by one, two or four neighbours of the batch."""
+  start = np.array([0, BLOCK])
+  _, context = run(CONFIG, params, ids[:2, :8], TASKS[:2], start=start)
+  cache = KVCache(context=context, frames=(), length=8 - start)
+  middle = jnp.stack([ids[0, 8:12], ids[1, 8:12], ids[2, 8:12], ids[1, 4:8]])
+  last = jnp.concatenate([ids[:, 12:16], ids[:, 16:20], ids[:2, 4:8]])
+  _, part = run(CONFIG, params, middle, jnp.repeat(TASKS[:2], 2), cache)
+  cache = kv_cache.append(cache, part)
+  got, _ = run(CONFIG, params, last, jnp.repeat(TASKS[:2], 4), cache)
+  for row in range(8):
+    env = row // 4
+    whole = [ids[env, start[env] : 8], middle[row // 2], last[row]]
+    whole = jnp.concatenate(whole)[None]
+    expected, _ = run(CONFIG, params, whole, TASKS[env : env + 1])
+    np.testing.assert_allclose(got[row], expected[0, -4:], atol=1e-5)
 
 
-@pytest.mark.parametrize('chunks', [(1,) * LENGTH, (7, 4, 1, 1, 7)])
+def test_more_tokens_than_positions_are_refused(params, ids):
+  _, context = run(CONFIG, params, ids, TASKS)
+  cache = KVCache(
+    context=context, frames=(), length=jnp.full(3, LENGTH, jnp.int32)
+  )
+  with pytest.raises(ValueError, match='21 tokens.* position table has 20'):
+    run(CONFIG, params, ids[:, :1], TASKS, cache)
+
+
+@pytest.mark.parametrize('chunks', [(LENGTH,), (17, 2, 1)])
 def test_rows_with_contexts_of_their_own_length(params, ids, chunks):
   """A row that starts later equals its own tokens run alone from slot 0."""
   starts = np.array([0, 2, 4]) * BLOCK
@@ -145,9 +174,8 @@ def test_bfloat16_computes_close_to_float32(params, ids):
   assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {
     jnp.dtype('float32')
   }
-  cache = empty_cache(config, jnp.zeros(3, jnp.int32), CONFIG.max_blocks)
-  got, cache = run(config, params, ids, TASKS, cache)
-  assert got.dtype == cache.keys[0].dtype == jnp.bfloat16
+  got, part = run(config, params, ids, TASKS)
+  assert got.dtype == part.keys[0].dtype == jnp.bfloat16
   expected, _ = run(CONFIG, params, ids, TASKS)
   difference = np.abs(np.asarray(got, np.float32) - np.asarray(expected))
   assert 0 < difference.mean() < 0.05

@@ -83,11 +83,12 @@ def test_prefill_reads_only_each_rows_context():
   tasks, count = jnp.array([0, 7, 59]), np.array([1, 2, 3])
   hidden, cache = jax.jit(
     lambda p: world_action.prefill(
-      CONFIG.backbone, p, tokens, actions, jnp.asarray(count), tasks, 1
+      CONFIG.backbone, p, tokens, actions, jnp.asarray(count), tasks
     )
   )(backbone)
   assert hidden.shape == (3, 8)
-  assert cache.num_slots == 4 * 3 and cache.length == 3 * 3 - 1
+  assert cache.length.tolist() == [2, 5, 8] and not cache.frames
+  assert cache.context.valid.sum(axis=1).tolist() == [2, 5, 8]
   # The contexts from the first slot on; what follows them is not read.
   early = [np.roll(x, c, axis=0) for x, c in zip(tokens, count, strict=True)]
   taken = [np.roll(x, c, axis=0) for x, c in zip(actions, count, strict=True)]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.models import world_action
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import world_model
+from jowa_jax.plan.dream import DECODERS, remember, world_model
+from jowa_jax.types import Context
 from tests.parity import fixtures
 
 MODELS = ('planning_c51_1head', 'planning_c51_3heads')
@@ -37,7 +37,7 @@ def test_cases_were_recorded():
     assert len({int(case['game_id']) for case in setup(name)[2]}) >= 2
 
 
-def context(config, case, length):
+def read_context(config, case, length):
   """Returns a right-aligned (tokens, actions, count) of one case."""
   block, k = config.backbone.block_size, config.backbone.tokens_per_frame
   ids = case['tokens'].astype(np.int32)
@@ -49,8 +49,9 @@ def context(config, case, length):
   return padded[:, :k], padded[:, k], len(blocks)
 
 
+@pytest.mark.parametrize('decoder', DECODERS)
 @pytest.mark.parametrize('name', MODELS)
-def test_plans(name):
+def test_plans(name, decoder):
   """All games and context lengths of one (width, horizon) in one call."""
   config, params, cases = setup(name)
   groups = {}
@@ -61,34 +62,26 @@ def test_plans(name):
     length = config.backbone.max_blocks - horizon
     tokens, actions, count = (
       np.stack(x)
-      for x in zip(*(context(config, c, length) for c in group), strict=True)
+      for x in zip(
+        *(read_context(config, c, length) for c in group), strict=True
+      )
     )
     tasks = np.array([int(case['game_id']) for case in group], np.int32)
-    q, plan = plan_once(
-      config, width, horizon, params, tokens, actions, count, tasks
-    )
+    context = Context(tokens=tokens, actions=actions, count=count, tasks=tasks)
+    q, plan = plan_once(config, width, horizon, decoder, params, context)
     for i, case in enumerate(group):
       row = jax.tree.map(lambda x, i=i: np.asarray(x[i]), plan)
       check(case, np.asarray(q[i]), row, horizon)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def plan_once(config, width, horizon, params, tokens, actions, count, tasks):
-  hidden, cache = world_action.prefill(
-    config.backbone,
-    params['backbone'],
-    tokens,
-    actions,
-    count,
-    tasks,
-    extra_blocks=horizon,
-  )
-  q = world_action.q_values(config, params['q_heads'], hidden)
-  legal = jnp.asarray(games.legal_mask())[tasks]
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+def plan_once(config, width, horizon, decoder, params, context):
+  memory, q = remember(config, params, context)
+  legal = jnp.asarray(games.legal_mask())[context.tasks]
   plan = beam_search(
-    world_model(config, params, tasks),
+    world_model(config, params, context.tasks, decoder=decoder),
     q,
-    cache,
+    memory,
     legal,
     width=width,
     horizon=horizon,

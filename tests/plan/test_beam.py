@@ -1,6 +1,6 @@
 """Beam search on a table of states, against plain Python searches.
 
-The world is a deterministic table, its cache the state itself: what the best
+The world is a deterministic table, its memory the state itself: what the best
 path is can be found by trying all of them.
 """
 
@@ -41,16 +41,19 @@ def make_table(seed: int) -> Table:
 def world(table: Table) -> WorldModel:
   next_state, reward, q = (jnp.asarray(x) for x in table)
 
-  def dream(states, actions):
+  def dream(states, actions, key):
+    assert key is None
+    states = jnp.repeat(states, len(actions) // len(states))
     after = next_state[states, actions]
     return Dream(
       reward=reward[states, actions],
       tokens=jnp.stack([after, actions], axis=-1),
       q=q[after],
-      cache=after,
+      memory=after,
+      passes=jnp.ones_like(after),
     )
 
-  return WorldModel(dream=dream, take_rows=lambda cache, rows: cache[rows])
+  return WorldModel(dream=dream, take_rows=lambda states, rows: states[rows])
 
 
 @functools.partial(jax.jit, static_argnames=('width', 'horizon'))
@@ -200,6 +203,28 @@ def test_only_legal_actions_are_ever_on_a_kept_path():
     assert LEGAL[env][np.asarray(plan.paths[env])[kept]].all()
   # The environment with one legal action has one leaf.
   assert np.isfinite(plan.scores[2]).sum() == 1
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_give_no_action(bad):
+  table = make_table(4)
+  table = table._replace(q=table.q.copy())
+  # One environment at the root; what another dreams; what none may do.
+  table.q[STATES[1], 3] = bad
+  best = greedy(table)[3]
+  table.q[table.next_state[STATES[3], best], 0] = bad
+  table.q[STATES[2], 0] = bad
+  plan = search(table, STATES, LEGAL, 3, 2)
+  assert (np.asarray(plan.action) == -1).tolist() == [False, True, False, True]
+  assert search(table, STATES, LEGAL, 1, 0).action[1] == -1
+
+
+def test_no_legal_action_gives_none():
+  legal = LEGAL.copy()
+  legal[2] = False
+  for horizon in (0, 2):
+    action = search(make_table(0), STATES, legal, 2, horizon).action
+    assert (np.asarray(action) == -1).tolist() == [False, False, True, False]
 
 
 def test_a_long_way_round_is_found():

@@ -14,7 +14,8 @@ from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import world_model
+from jowa_jax.plan.dream import DECODERS, remember, world_model
+from jowa_jax.types import Context
 from tests.models import random_params
 
 CONFIG = WorldActionConfig(
@@ -45,36 +46,30 @@ def params():
   )
 
 
-def contexts(seed):
+def contexts(seed, **changes):
   rng = np.random.default_rng(seed)
   envs = len(TASKS)
-  tokens = rng.integers(0, 13, (envs, CONTEXT, 3)).astype(np.int32)
-  actions = rng.integers(0, 18, (envs, CONTEXT)).astype(np.int32)
-  return tokens, actions
-
-
-def plan(params, tokens, actions, count, tasks, width=3):
-  hidden, cache = world_action.prefill(
-    CONFIG.backbone,
-    params['backbone'],
-    tokens,
-    actions,
-    count,
-    tasks,
-    extra_blocks=HORIZON,
+  context = Context(
+    tokens=rng.integers(0, 13, (envs, CONTEXT, 3)).astype(np.int32),
+    actions=rng.integers(0, 18, (envs, CONTEXT)).astype(np.int32),
+    count=COUNT,
+    tasks=TASKS,
   )
+  return context.replace(**changes)
+
+
+@functools.partial(jax.jit, static_argnames=('width', 'decoder'))
+def plan(params, context, width=3, decoder='parallel'):
+  memory, q = remember(CONFIG, params, context)
   return beam_search(
-    world_model(CONFIG, params, tasks),
-    world_action.q_values(CONFIG, params['q_heads'], hidden),
-    cache,
-    jnp.asarray(games.legal_mask())[tasks],
+    world_model(CONFIG, params, context.tasks, decoder=decoder),
+    q,
+    memory,
+    jnp.asarray(games.legal_mask())[context.tasks],
     width=width,
     horizon=HORIZON,
     gamma=CONFIG.returns.gamma,
   )
-
-
-jitted_plan = jax.jit(plan)
 
 
 @jax.jit
@@ -122,19 +117,18 @@ def greedy_dream(params, tokens, actions, path, task):
   return steps
 
 
-def test_dreams_equal_uncached_greedy_decoding(params):
-  tokens, actions = contexts(0)
-  found = jax.tree.map(
-    np.asarray, jitted_plan(params, tokens, actions, COUNT, TASKS)
-  )
+@pytest.mark.parametrize('decoder', DECODERS)
+def test_dreams_equal_uncached_greedy_decoding(params, decoder):
+  context = contexts(0)
+  found = jax.tree.map(np.asarray, plan(params, context, decoder=decoder))
   frames, rewards = set(), set()
   for env in range(len(TASKS)):
     legal = games.legal_mask()[TASKS[env]]
     for leaf in range(2):
       steps = greedy_dream(
         params,
-        tokens[env, -COUNT[env] :],
-        actions[env, -COUNT[env] :],
+        context.tokens[env, -COUNT[env] :],
+        context.actions[env, -COUNT[env] :],
         found.paths[env, leaf].tolist(),
         TASKS[env],
       )
@@ -158,57 +152,62 @@ def test_dreams_equal_uncached_greedy_decoding(params):
 
 def test_batch_of_environments_equals_a_loop(params):
   """Other games and context lengths in the batch change nothing."""
-  tokens, actions = contexts(1)
-  together = jitted_plan(params, tokens, actions, COUNT, TASKS)
+  context = contexts(1)
+  together = plan(params, context)
   for env in range(len(TASKS)):
     one = slice(env, env + 1)
-    alone = jitted_plan(
-      params, tokens[one], actions[one], COUNT[one], TASKS[one]
-    )
+    alone = plan(params, jax.tree.map(lambda x: x[one], context))  # noqa: B023
     row = jax.tree.map(lambda x: x[one], together)  # noqa: B023
     for name in ('scores', 'reward_sums', 'rewards'):
       np.testing.assert_allclose(row[name], alone[name], atol=1e-4)
-    for name in ('action', 'paths', 'tokens'):
+    for name in ('action', 'paths', 'tokens', 'passes'):
       np.testing.assert_array_equal(row[name], alone[name])
 
 
 def test_context_before_a_rows_start_is_not_read(params):
-  tokens, actions = contexts(2)
-  base = jitted_plan(params, tokens, actions, COUNT, TASKS)
+  context = contexts(2)
+  base = plan(params, context)
+  tokens, actions = context.tokens.copy(), context.actions.copy()
   for env, count in enumerate(COUNT):
     tokens[env, : CONTEXT - count] = 0
     actions[env, : CONTEXT - count] = 0
   actions[:, -1] = 17  # yet to be chosen
-  again = jitted_plan(params, tokens, actions, COUNT, TASKS)
+  again = plan(params, context.replace(tokens=tokens, actions=actions))
   np.testing.assert_array_equal(base.paths, again.paths)
   np.testing.assert_allclose(base.scores, again.scores, atol=1e-5)
 
 
 def test_planner_traces_once_whatever_the_contexts(params):
-  jitted_plan(params, *contexts(0), COUNT, TASKS)
-  traces = jitted_plan._cache_size()
+  plan(params, contexts(0))
+  traces = plan._cache_size()
   for seed in range(1, 4):
-    jitted_plan(
-      params, *contexts(seed), np.roll(COUNT, seed), np.roll(TASKS, seed)
-    )
-  assert jitted_plan._cache_size() == traces
+    count, tasks = np.roll(COUNT, seed), np.roll(TASKS, seed)
+    plan(params, contexts(seed, count=count, tasks=tasks))
+  assert plan._cache_size() == traces
 
 
 def test_half_precision_plans_finite_scores(params):
   config = dataclasses.replace(
     CONFIG, backbone=dataclasses.replace(CONFIG.backbone, dtype='bfloat16')
   )
-  tokens, actions = contexts(3)
+  context = contexts(3)
 
   @functools.partial(jax.jit, static_argnums=0)
   def dream(config, params):
-    _, cache = world_action.prefill(
-      config.backbone, params['backbone'], tokens, actions, COUNT, TASKS, 1
-    )
-    return world_model(config, params, TASKS).dream(cache, actions[:, -1])
+    memory, _ = remember(config, params, context)
+    model = world_model(config, params, TASKS)
+    return model.dream(memory, context.actions[:, -1])
 
   got = dream(config, params)
-  assert got.cache.keys[0].dtype == jnp.bfloat16
+  assert got.memory.cache.context.keys[0].dtype == jnp.bfloat16
   assert got.q.dtype == jnp.float32 and np.isfinite(got.q).all()
   assert got.tokens.shape == (4, 3)
   assert (got.tokens >= 0).all() and (got.tokens < 13).all()
+
+
+@pytest.mark.parametrize(
+  'options', [{'decoder': 'both'}, {'temperature': -1.0}]
+)
+def test_bad_options_are_errors(params, options):
+  with pytest.raises(ValueError, match='decoder=.*temperature='):
+    world_model(CONFIG, params, TASKS, **options)

@@ -1,0 +1,203 @@
+"""Monte Carlo tree search in the world model, by the `mctx` library.
+
+The baseline of JOWA section 5.2 and appendix F: MuZero's search with the
+critic in place of policy and value heads.
+"""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jowa_jax.models import kv_cache
+from jowa_jax.models.kv_cache import KVCache, Part
+from jowa_jax.plan.base import WorldModel, faulty
+from jowa_jax.plan.dream import Memory
+
+CHOICES = ('value', 'visits')
+
+
+@chex.dataclass(frozen=True)
+class Search:
+  """What a tree search found."""
+
+  action: chex.Array  # [E] int32; -1 see `base.faulty`
+  visits: chex.Array  # [E, A] int32, of the root's children
+  values: chex.Array  # [E, A] float32, theirs; 0 where never visited
+
+
+@chex.dataclass(frozen=True)
+class _Node:
+  """What the tree keeps of a state, one of every environment."""
+
+  path: Part | None  # the dreamed frames on the way, room for depth_limit - 1
+  depth: chex.Array  # [E] int32
+  frame: chex.Array  # [E, K] int32
+  sound: chex.Array  # [E] bool, all Q values were finite
+
+
+def tree_search(
+  model: WorldModel,
+  root_q: chex.Array,
+  memory: Memory,
+  legal: chex.Array,
+  key: chex.PRNGKey,
+  *,
+  num_simulations: int = 20,
+  depth_limit: int = 2,
+  gamma: float = 0.99,
+  temperature: float = 1.0,
+  choose_by: str = 'value',
+) -> Search:
+  """Grows one tree for every environment, all together.
+
+  Priors are the softmax of Q over temperature, over legal actions; a leaf is
+  worth the Q value of its best legal action; PUCT with MuZero's constants; no
+  noise at the root. Dreamed terminations are not used.
+
+  Memory: a node keeps the keys and values of the frames dreamed on the way to
+  it, but not those of its context, which all nodes of a tree share, nor its
+  own if it is at the depth limit. That is (num_simulations + 1) *
+  (depth_limit - 1) frames for every environment; one of JOWA-150M is 2.7 MB in
+  bfloat16.
+
+  Args:
+    model: `dream.world_model`.
+    root_q: [E, A] float32 Q values at the current frames.
+    memory: of the contexts, one row per environment.
+    legal: [E, A] bool.
+    key: breaks ties.
+    num_simulations: nodes dreamed for every environment.
+    depth_limit: steps from the root to the deepest node.
+    gamma: discount.
+    temperature: of the priors.
+    choose_by: 'value', the visited child of the root with the highest value
+      (as the authors), or 'visits'.
+
+  Raises:
+    ValueError: an argument is out of its range.
+  """
+  import mctx
+
+  if num_simulations < 1 or depth_limit < 1 or temperature <= 0:
+    raise ValueError(
+      'tree search needs num_simulations >= 1, depth_limit >= 1 and '
+      f'temperature > 0, got {num_simulations}, {depth_limit}, {temperature}'
+    )
+  if choose_by not in CHOICES:
+    raise ValueError(f'choose_by={choose_by!r} is not in {CHOICES}')
+  chex.assert_rank([root_q, legal], 2)
+
+  def prior_and_value(q):
+    logits = jnp.where(legal, q / temperature, -jnp.inf)
+    return logits, jnp.max(jnp.where(legal, q, -jnp.inf), axis=-1)
+
+  def dream(params, key, actions, node: _Node):
+    del params, key
+    step = model.dream(_memory(node, memory), actions, None)
+    sound = node.sound & ~faulty(step.q, legal)
+    # One value that is not finite must not spread through the tree.
+    q = jnp.where(sound[:, None], step.q, 0.0)
+    logits, value = prior_and_value(q)
+    output = mctx.RecurrentFnOutput(
+      reward=step.reward,
+      discount=jnp.full_like(value, gamma),
+      prior_logits=logits,
+      value=value,
+    )
+    return output, _child(node, step, sound)
+
+  sound = ~faulty(root_q, legal)
+  logits, value = prior_and_value(jnp.where(sound[:, None], root_q, 0.0))
+  # Without a legal action there is no search; every action will do for it.
+  allowed = legal | ~sound[:, None]
+  root = mctx.RootFnOutput(
+    prior_logits=jnp.where(sound[:, None], logits, 0.0),
+    value=jnp.where(sound, value, 0.0),
+    embedding=_root(memory, depth_limit, sound),
+  )
+  found = mctx.muzero_policy(
+    params=(),
+    rng_key=key,
+    root=root,
+    recurrent_fn=dream,
+    num_simulations=num_simulations,
+    invalid_actions=~allowed,
+    max_depth=depth_limit,
+    dirichlet_fraction=0.0,
+    qtransform=_legal_qtransform(mctx),
+    temperature=0.0,
+  ).search_tree
+  summary = found.summary()
+  visited = summary.visit_counts > 0
+  score = summary.qvalues if choose_by == 'value' else summary.visit_counts
+  action = jnp.argmax(jnp.where(visited, score, -jnp.inf), axis=-1)
+  sound = (found.embeddings.sound | (found.node_visits == 0)).all(axis=1)
+  return Search(
+    action=jnp.where(sound, action, -1).astype(jnp.int32),
+    visits=summary.visit_counts.astype(jnp.int32),
+    values=jnp.where(visited, summary.qvalues, 0.0),
+  )
+
+
+def _legal_qtransform(mctx):
+  """Returns MuZero's, with which no node expands an illegal action."""
+
+  def transform(tree, node: chex.Array) -> chex.Array:
+    scores = mctx.qtransform_by_parent_and_siblings(tree, node)
+    return jnp.where(tree.root_invalid_actions, -jnp.inf, scores)
+
+  return transform
+
+
+def _root(memory: Memory, depth_limit: int, sound: chex.Array) -> _Node:
+  rows, num_tokens = memory.frame.shape
+  slots = (depth_limit - 1) * (num_tokens + 1)
+  path = None
+  if slots:
+    path = kv_cache.empty_part(memory.cache.context, slots, rows)
+  return _Node(
+    path=path,
+    depth=jnp.zeros((rows,), jnp.int32),
+    frame=memory.frame,
+    sound=sound,
+  )
+
+
+def _memory(node: _Node, root: Memory) -> Memory:
+  """Returns what the sequence of a node has seen."""
+  block = node.frame.shape[1] + 1
+  cache = KVCache(
+    context=root.cache.context,
+    frames=() if node.path is None else (node.path,),
+    length=root.cache.length + node.depth * block,
+  )
+  return Memory(cache=cache, frame=node.frame)
+
+
+def _child(node: _Node, step: Any, sound: chex.Array) -> _Node:
+  """Returns the node that a dreamed step leads to."""
+  path, new = node.path, step.memory.cache.frames[-1]
+  block = step.tokens.shape[1] + 1
+  if path is not None:
+    # A frame that nothing will be dreamed after finds no room.
+    fits = node.depth * block < path.valid.shape[1]
+
+    def put(old, x, axis):
+      write = jax.vmap(
+        lambda a, b, at: lax.dynamic_update_slice_in_dim(a, b, at, axis)
+      )
+      written = write(old, x.astype(old.dtype), node.depth * block)
+      return jnp.where(fits.reshape(-1, *(1,) * (old.ndim - 1)), written, old)
+
+    def put_heads(old, x):
+      return put(old, x, 1)
+
+    path = Part(
+      keys=jax.tree.map(put_heads, path.keys, new.keys),
+      values=jax.tree.map(put_heads, path.values, new.values),
+      valid=put(path.valid, new.valid, 0),
+    )
+  return _Node(path=path, depth=node.depth + 1, frame=step.tokens, sound=sound)

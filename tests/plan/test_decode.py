@@ -1,0 +1,174 @@
+"""All tokens at once are the tokens one by one."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jowa_jax.models import world_action
+from jowa_jax.models.heads import HeadSizes, WorldHeads
+from jowa_jax.models.transformer import Backbone, BackboneConfig
+from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.plan import decode
+from jowa_jax.plan.dream import remember, world_model
+from jowa_jax.types import Context
+from tests.models import random_params
+
+K, VOCAB, ROWS = 12, 29, 8
+CONFIG = WorldActionConfig(
+  backbone=BackboneConfig(
+    num_layers=2,
+    width=32,
+    num_heads=2,
+    vocab_size=VOCAB,
+    tokens_per_frame=K,
+    max_blocks=3,
+  ),
+  heads=HeadSizes(num_heads=1, width=12),
+)
+
+
+@pytest.fixture(scope='module')
+def params():
+  return random_params.like(
+    lambda key: world_action.init(CONFIG, key), std=0.25
+  )
+
+
+def contexts(seed):
+  rng = np.random.default_rng(seed)
+  return Context(
+    tokens=rng.integers(0, VOCAB, (ROWS, 2, K)).astype(np.int32),
+    actions=rng.integers(0, 18, (ROWS, 2)).astype(np.int32),
+    count=rng.integers(1, 3, ROWS).astype(np.int32),
+    tasks=rng.integers(0, 60, ROWS).astype(np.int32),
+  )
+
+
+@functools.partial(jax.jit, static_argnames=('decoder', 'temperature'))
+def dream(params, context, key=None, decoder='parallel', temperature=0.0):
+  memory, _ = remember(CONFIG, params, context)
+  model = world_model(
+    CONFIG, params, context.tasks, decoder=decoder, temperature=temperature
+  )
+  return model.dream(memory, context.actions[:, -1], key)
+
+
+@functools.partial(jax.jit, static_argnames='passes')
+def from_draft(params, context, draft, passes=None):
+  """Decodes from a draft; returns the frame and the last pass's logits."""
+  memory, _ = remember(CONFIG, params, context)
+
+  def forward(cache, ids):
+    return Backbone(CONFIG.backbone).apply(
+      {'params': params['backbone']}, ids, context.tasks, cache
+    )
+
+  def logits(hidden):
+    heads = {'params': params['world_heads']}
+    return WorldHeads(CONFIG.backbone).apply(heads, hidden, method='next_token')
+
+  actions = context.actions[:, -1]
+  found = decode.parallel(
+    forward,
+    lambda hidden: jnp.argmax(logits(hidden), axis=-1).astype(jnp.int32),
+    memory.cache,
+    actions,
+    draft,
+    passes,
+  )
+  ids = jnp.concatenate([actions[:, None], found.tokens], axis=1)
+  return found, logits(forward(memory.cache, ids)[0][:, :-1])
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_both_find_the_same(params, seed):
+  context = contexts(seed)
+  one_by_one = dream(params, context, decoder='sequential')
+  together = dream(params, context)
+  found, logits = from_draft(params, context, context.tokens[:, -1])
+  np.testing.assert_array_equal(found.tokens, together.tokens)
+  best = np.sort(logits, axis=-1)
+  clear = (best[..., -1] - best[..., -2] > 1e-4).all(axis=1)
+  assert clear.sum() >= ROWS - 1
+  np.testing.assert_array_equal(
+    together.tokens[clear], one_by_one.tokens[clear]
+  )
+  np.testing.assert_allclose(together.q[clear], one_by_one.q[clear], atol=1e-4)
+  np.testing.assert_array_equal(
+    together.reward[clear], one_by_one.reward[clear]
+  )
+  ours, theirs = (
+    x.memory.cache.frames[0].keys[1][clear] for x in (together, one_by_one)
+  )
+  np.testing.assert_allclose(ours, theirs, atol=1e-4)
+  # Frames differ from the draft, so that there is something to find.
+  changed = (together.tokens != context.tokens[:, -1]).mean()
+  assert changed > 0.5
+  assert (one_by_one.passes == K + 1).all()
+  assert 2 <= together.passes.min() and together.passes.max() <= K + 1
+
+
+def test_passes_depend_on_how_good_the_draft_is(params):
+  context = contexts(0)
+  right = dream(params, context, decoder='sequential').tokens
+  found, _ = from_draft(params, context, right)
+  assert (found.passes == 1).all()
+  # A wrong token is mended by the pass that finds it; one more confirms.
+  last = right.at[:, -1].add(1) % VOCAB
+  found, _ = from_draft(params, context, last)
+  assert (found.passes == 2).all()
+  np.testing.assert_array_equal(found.tokens, right)
+  # Rows are counted on their own.
+  mixed = jnp.where(jnp.arange(ROWS)[:, None] < 3, right, last)
+  found, _ = from_draft(params, context, mixed)
+  assert found.passes.tolist() == [1] * 3 + [2] * (ROWS - 3)
+  np.testing.assert_array_equal(found.tokens, right)
+
+
+def test_the_worst_draft_takes_a_pass_for_every_token(params):
+  """Whatever the draft, a token more is right after every pass."""
+  context = contexts(1)
+  right = np.asarray(dream(params, context, decoder='sequential').tokens)
+  for passes in (1, 4, K):
+    found, _ = from_draft(params, context, (right + 1) % VOCAB, passes)
+    np.testing.assert_array_equal(found.tokens[:, :passes], right[:, :passes])
+
+
+def test_traces_once(params):
+  dream(params, contexts(0))
+  traces = dream._cache_size()
+  for seed in range(1, 4):
+    dream(params, contexts(seed))
+  assert dream._cache_size() == traces
+
+
+def test_drawn_dreams_follow_the_logits(params):
+  """Frequencies of the first token against the softmax, and keys decide."""
+  one = jax.tree.map(lambda x: np.repeat(x[:1], 2000, axis=0), contexts(0))
+  drawn = dream(params, one, jax.random.key(0), temperature=1.5)
+  again = dream(params, one, jax.random.key(0), temperature=1.5)
+  other = dream(params, one, jax.random.key(1), temperature=1.5)
+  np.testing.assert_array_equal(drawn.tokens, again.tokens)
+  assert (drawn.tokens != other.tokens).mean() > 0.1
+  found, logits = from_draft(params, one, drawn.tokens, passes=1)
+  expected = jax.nn.softmax(logits[0, 0] / 1.5)
+  counts = np.bincount(drawn.tokens[:, 0], minlength=VOCAB) / 2000
+  assert (expected > 0.01).sum() > 3
+  np.testing.assert_allclose(counts, expected, atol=0.05)
+  assert len(np.unique(drawn.reward)) > 1
+
+
+def test_a_cold_draw_is_greedy(params):
+  context = contexts(2)
+  greedy = dream(params, context, decoder='sequential')
+  cold = dream(params, context, jax.random.key(0), temperature=1e-5)
+  np.testing.assert_array_equal(greedy.tokens, cold.tokens)
+  np.testing.assert_array_equal(greedy.reward, cold.reward)
+
+
+def test_a_draw_needs_a_key(params):
+  with pytest.raises(ValueError, match='needs a key'):
+    dream(params, contexts(0), temperature=1.0)
