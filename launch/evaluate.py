@@ -26,10 +26,26 @@ _STICKY = flags.DEFINE_float('sticky_actions', 0.0, 'Repeat probability.')
 _MAX_FRAMES = flags.DEFINE_integer('max_frames', 108_000, 'Per episode.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of environments and exploration.')
 _SLOTS = flags.DEFINE_integer('slots', None, 'Environments per game at once.')
-_PLANNER = flags.DEFINE_enum('planner', None, ['none', 'beam'], 'Of JOWA.')
-_WIDTH = flags.DEFINE_integer('width', None, 'Beams kept (JOWA, beam).')
-_HORIZON = flags.DEFINE_integer('horizon', None, 'Steps dreamed (JOWA, beam).')
 _CONTEXT = flags.DEFINE_integer('context_length', None, 'Blocks of context.')
+_PLANNER = flags.DEFINE_enum(
+  'planner', None, ['none', 'beam', 'mcts'], 'Of JOWA.'
+)
+_WIDTH = flags.DEFINE_integer('width', None, 'Beams kept (beam).')
+_HORIZON = flags.DEFINE_integer(
+  'horizon', None, 'Steps dreamed ahead (beam); depth limit (mcts).'
+)
+_SIMULATIONS = flags.DEFINE_integer(
+  'num_simulations', None, 'Nodes of a tree (mcts).'
+)
+_TEMPERATURE = flags.DEFINE_float('temperature', None, 'Of priors (mcts).')
+_CHOOSE_BY = flags.DEFINE_enum(
+  'choose_by', None, ['value', 'visits'], 'Which child is played (mcts).'
+)
+# Who has which options.
+_OPTIONS = {
+  'beam': (_WIDTH, _HORIZON),
+  'mcts': (_HORIZON, _SIMULATIONS, _TEMPERATURE, _CHOOSE_BY),
+}
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
@@ -41,15 +57,12 @@ def main() -> None:
     sticky_actions=_STICKY.value,
     max_frames=_MAX_FRAMES.value,
   )
-  chosen = {
-    'planner': _PLANNER.value,
-    'width': _WIDTH.value,
-    'horizon': _HORIZON.value,
-    'context_length': _CONTEXT.value,
-  }
-  options = {name: x for name, x in chosen.items() if x is not None}
-  if _PLANNER.value != 'beam' and {'width', 'horizon'} & set(options):
-    raise ValueError('--width and --horizon need --planner=beam')
+  flags_of = (_PLANNER, _CONTEXT, *sum(_OPTIONS.values(), ()))
+  options = {f.name: f.value for f in flags_of if f.value is not None}
+  theirs = {f.name for f in _OPTIONS.get(_PLANNER.value, ())}
+  for name in options.keys() - theirs - {_PLANNER.name, _CONTEXT.name}:
+    able = [p for p, own in _OPTIONS.items() if name in {f.name for f in own}]
+    raise ValueError(f'--{name} needs --planner={" or ".join(able)}')
   if _CHECKPOINT.value is None:
     if options:
       raise ValueError(f'--{next(iter(options))} needs a --checkpoint')

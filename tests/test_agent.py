@@ -39,7 +39,14 @@ def frames(count, seed=0):
   return rng.integers(0, 256, (count, 84, 84)).astype(np.uint8)
 
 
-@pytest.mark.parametrize('options', [{}, dict(planner='beam', horizon=1)])
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    dict(planner='beam', horizon=1),
+    dict(planner='mcts', horizon=1, num_simulations=2),
+  ],
+)
 def test_acts_legally_for_several_games(agent, options):
   names = ['Assault', 'Carnival', 'Assault']
   agent.begin(names, epsilon=0.5, **options)

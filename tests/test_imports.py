@@ -14,6 +14,7 @@ ORDER = (
   'files',
   'games',
   'types',
+  'sizes',
   'configuration',
   'models',
   'losses',

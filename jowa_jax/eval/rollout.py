@@ -18,6 +18,7 @@ from jowa_jax import games as games_lib
 from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods.base import Policy, check_actions
+from jowa_jax.train import sharding
 from jowa_jax.types import TimeStep
 
 
@@ -69,9 +70,10 @@ def evaluate(
   """Plays `protocol.rollouts` complete episodes of every game.
 
   All games and slots share one `policy.act` call per decision, of a fixed
-  batch shape. A slot that ends takes its game's next rollout; when none is
-  left it idles in the batch and no longer counts. `protocol.epsilon` is
-  the policy's business: it is applied inside `act`.
+  batch shape, divided over the devices of this process. A slot that ends
+  takes its game's next rollout; when none is left it idles in the batch and no
+  longer counts. `protocol.epsilon` is the policy's business: it is applied
+  inside `act`.
 
   A rollout's emulator seed depends on (seed, game, rollout) alone, the
   policy's random numbers on (seed, decision, slot): the same call gives the
@@ -104,14 +106,21 @@ def evaluate(
     )
   envs = AtariEnvs(games, slots, protocol, num_threads)
   tally = _Tally(envs, agent, protocol.rollouts)
-  state = policy.init(envs.tasks)
+  # Environments are divided over the devices.
+  mesh = sharding.acting_mesh(envs.num_envs)
+  place = sharding.batch_sharding(mesh)
+  variables = jax.device_put(variables, sharding.replicated(mesh))
+  state = jax.device_put(policy.init(envs.tasks), place)
   key = jax.random.key(seed)
   time_step = envs.reset(seed)
   step = 0
   with _Progress(agent, tally.total, progress) as bar:
     while tally.active.any():
       actions, state, _ = policy.act(
-        variables, state, time_step, jax.random.fold_in(key, step)
+        variables,
+        state,
+        jax.device_put(time_step, place),
+        jax.random.fold_in(key, step),
       )
       actions = check_actions(actions, envs.tasks)
       following, rewards, terminated, truncated = envs.step(

@@ -32,10 +32,9 @@ from jowa_jax.models import world_action
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.plan import dream, mcts
 from jowa_jax.plan.base import faulty
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import remember, world_model
-from jowa_jax.plan.mcts import tree_search
 from jowa_jax.types import Context, Segment
 
 PLANNERS = ('none', 'beam', 'mcts')
@@ -171,6 +170,7 @@ def make_policy(model: WorldActionConfig, encode):
     num_simulations: int = 20,
     temperature: float = 1.0,
     choose_by: str = 'value',
+    passes: int | None = None,
   ) -> Policy:
     """Acts greedily ('none'), by beam search ('beam') or tree search ('mcts').
 
@@ -185,6 +185,7 @@ def make_policy(model: WorldActionConfig, encode):
       num_simulations: nodes of a tree beside its root.
       temperature: of a tree's priors.
       choose_by: see `mcts.tree_search`.
+      passes: see `dream.world_model`.
 
     Raises:
       ValueError: an option is out of its range, or context and horizon
@@ -196,6 +197,9 @@ def make_policy(model: WorldActionConfig, encode):
       raise ValueError(
         f'width={width} must be at least 1 and horizon={horizon} at least 0'
       )
+    dream.check_options(decoder)
+    if planner == 'mcts':
+      mcts.check_options(num_simulations, horizon, temperature, choose_by)
     depth = 0 if planner == 'none' else horizon
     room = model.backbone.max_blocks - depth
     length = room if context_length is None else context_length
@@ -206,13 +210,15 @@ def make_policy(model: WorldActionConfig, encode):
       )
 
     def decide(variables, context: Context, legal, key):
-      params = variables.params
-      memory, q = remember(model, params, context)
+      params = world_action.in_compute_dtype(model, variables.params)
+      memory, q = dream.remember(model, params, context)
       if planner == 'none':
         fault = faulty(q, legal)
         action = jnp.argmax(jnp.where(legal, q, -jnp.inf), axis=-1)
         return jnp.where(fault, -1, action), {'q': q}
-      simulator = world_model(model, params, context.tasks, decoder=decoder)
+      simulator = dream.world_model(
+        model, params, context.tasks, decoder=decoder, passes=passes
+      )
       if planner == 'beam':
         plan = beam_search(
           simulator,
@@ -224,7 +230,7 @@ def make_policy(model: WorldActionConfig, encode):
           gamma=model.returns.gamma,
         )
       else:
-        plan = tree_search(
+        plan = mcts.tree_search(
           simulator,
           q,
           memory,

@@ -81,7 +81,8 @@ def transformer_policy(
       tokens=jnp.zeros((envs, context_length, tokens_per_frame), jnp.int32),
       actions=jnp.zeros((envs, context_length), jnp.int32),
       count=jnp.zeros((envs,), jnp.int32),
-      tasks=jnp.asarray(tasks, jnp.int32),
+      # A copy: what is donated must not be the caller's.
+      tasks=jnp.array(tasks, jnp.int32),
     )
 
   # The context is donated: a decision updates it in place.

@@ -184,6 +184,32 @@ def q_values(
   return expected_returns(config.returns, mixed_returns(config.returns, logits))
 
 
+def in_compute_dtype(config: WorldActionConfig, params: Params) -> Params:
+  """Returns the parameters with the weights in the type they compute in.
+
+  They are cast at every use anyhow; what uses them many times casts them once,
+  and reads half the bytes. Tables and norms compute in float32.
+
+  Args:
+    config: of the model.
+    params: with the top-level names of `init`; others stay as they are.
+  """
+
+  def cast(path, leaf):
+    *parents, name = (key.key for key in path)
+    norm = name.startswith('norm') or parents and parents[-1].startswith('ln')
+    weight = name.split('_')[-1] in ('kernel', 'bias')
+    return leaf.astype(config.backbone.dtype) if weight and not norm else leaf
+
+  model = ('backbone', 'world_heads', 'q_heads')
+  return {
+    name: jax.tree_util.tree_map_with_path(cast, part)
+    if name in model
+    else part
+    for name, part in params.items()
+  }
+
+
 def prefill(
   config: BackboneConfig,
   params: Params,

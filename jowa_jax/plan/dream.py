@@ -51,6 +51,15 @@ def remember(
   return Memory(cache=cache, frame=context.tokens[:, -1]), q
 
 
+def check_options(decoder: str, temperature: float = 0.0) -> None:
+  """Raises ValueError if `world_model` cannot be told this."""
+  if decoder not in DECODERS or temperature < 0:
+    raise ValueError(
+      f'decoder={decoder!r} must be in {DECODERS} and '
+      f'temperature={temperature} at least 0'
+    )
+
+
 def world_model(
   config: WorldActionConfig,
   params: Params,
@@ -74,11 +83,7 @@ def world_model(
   Raises:
     ValueError: the decoder is none, or the temperature negative.
   """
-  if decoder not in DECODERS or temperature < 0:
-    raise ValueError(
-      f'decoder={decoder!r} must be in {DECODERS} and '
-      f'temperature={temperature} at least 0'
-    )
+  check_options(decoder, temperature)
   backbone, heads = Backbone(config.backbone), WorldHeads(config.backbone)
   num_tokens = config.backbone.tokens_per_frame
 

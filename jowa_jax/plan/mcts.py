@@ -81,13 +81,7 @@ def tree_search(
   """
   import mctx
 
-  if num_simulations < 1 or depth_limit < 1 or temperature <= 0:
-    raise ValueError(
-      'tree search needs num_simulations >= 1, depth_limit >= 1 and '
-      f'temperature > 0, got {num_simulations}, {depth_limit}, {temperature}'
-    )
-  if choose_by not in CHOICES:
-    raise ValueError(f'choose_by={choose_by!r} is not in {CHOICES}')
+  check_options(num_simulations, depth_limit, temperature, choose_by)
   chex.assert_rank([root_q, legal], 2)
 
   def prior_and_value(q):
@@ -140,6 +134,20 @@ def tree_search(
     visits=summary.visit_counts.astype(jnp.int32),
     values=jnp.where(visited, summary.qvalues, 0.0),
   )
+
+
+def check_options(
+  num_simulations: int, depth_limit: int, temperature: float, choose_by: str
+) -> None:
+  """Raises ValueError if `tree_search` cannot be told this."""
+  if num_simulations < 1 or depth_limit < 1 or temperature <= 0:
+    raise ValueError(
+      'Tree search needs num_simulations >= 1, a depth limit (horizon) >= 1 '
+      f'and temperature > 0, got num_simulations={num_simulations}, '
+      f'horizon={depth_limit}, temperature={temperature}'
+    )
+  if choose_by not in CHOICES:
+    raise ValueError(f'choose_by={choose_by!r} is not in {CHOICES}')
 
 
 def _legal_qtransform(mctx):

@@ -47,6 +47,13 @@ def make_mesh(
   return Mesh(np.array(devices).reshape(tuple(sizes.values())), tuple(sizes))
 
 
+def acting_mesh(environments: int) -> Mesh:
+  """Returns a mesh over as many devices as divide the environments."""
+  devices = jax.local_devices()
+  count = max(n for n in range(1, len(devices) + 1) if environments % n == 0)
+  return make_mesh({'data': count}, devices[:count])
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of a batch: its first axis over `data`."""
   return NamedSharding(mesh, PartitionSpec('data'))

@@ -103,6 +103,22 @@ CASES = {
     ),
     ['--planner=beam'],
   ),
+  'settings of another planner': (
+    'evaluate',
+    (
+      '--games=Assault',
+      '--checkpoint=x',
+      '--planner=beam',
+      '--num_simulations=4',
+      '--output={tmp}/x.jsonl',
+    ),
+    ['--num_simulations', '--planner=mcts'],
+  ),
+  'a benchmark of no game': (
+    'benchmark',
+    ('--suite=plan', '--size=smoke', '--checkpoint=x'),
+    ['--checkpoint goes with --games'],
+  ),
   'a stray argument': (
     'quickstart',
     ('--workdir={tmp}/q', 'smoke'),

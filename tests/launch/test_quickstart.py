@@ -12,6 +12,8 @@ import pytest
 
 from configs import quickstart as quickstart_config
 from jowa_jax import quickstart
+from jowa_jax.bench import passes
+from jowa_jax.plan.dream import DECODERS
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -76,6 +78,30 @@ def test_from_emulator_to_report(tmp_path):
   refused = encode_tokens(tmp_path, tmp_path / 'again')
   assert refused.returncode == 2
   assert 'has tokens of tokenizer other' in refused.stderr
+
+  check_decoders(tmp_path / 'jowa')
+
+
+def check_decoders(checkpoint):
+  """What was trained dreams the same at once and token by token."""
+  parallel, sequential = passes.run(
+    str(checkpoint),
+    ['Assault'],
+    20,
+    environments=2,
+    context_length=2,
+    progress=False,
+  )
+  assert (parallel['decoder'], sequential['decoder']) == DECODERS
+  assert sequential['passes_per_frame'] == 37
+  assert 1 <= parallel['passes_per_frame'] <= parallel['most_passes'] <= 37
+  for record in (parallel, sequential):
+    assert record['decisions'] == 20 and record['decisions_per_second'] > 0
+    assert record['same_actions'] == record['same_tokens'] == 1
+    for name in ('tokens_dreamed', 'tokens_real', 'frames_real'):
+      assert 0 <= record[f'changed_{name}'] <= 1
+    assert record['game'] == 'Assault' and isinstance(record['peak_bytes'], int)
+  assert 'Assault, parallel: ' in passes.describe([parallel])
 
 
 @pytest.mark.slow

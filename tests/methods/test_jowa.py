@@ -248,6 +248,43 @@ def test_beam_policy_plays_its_plan_and_traces_once(method, variables):
   assert policy.act._cache_size() == 1
 
 
+def test_tree_policy_plays_its_search_and_traces_once(method, variables):
+  policy = method.policy(
+    planner='mcts', horizon=2, num_simulations=5, epsilon=0.0
+  )
+  assert policy.init(TASKS).actions.shape == (2, small.LENGTH - 2)
+  _, actions, infos = play(policy, variables, 6)
+  for action, info in zip(actions, infos, strict=True):
+    plan = info['plan']
+    np.testing.assert_array_equal(action, plan.action)
+    assert (plan.visits.sum(axis=1) == 5).all()
+    assert not plan.visits[~LEGAL].any()
+  assert policy.act._cache_size() == 1
+
+
+@pytest.mark.parametrize('planner', ['none', 'beam', 'mcts'])
+def test_weights_that_diverged_give_no_action(method, variables, planner):
+  params = jax.tree.map(jnp.copy, variables.params)
+  params['q_heads']['dense_2_bias'] *= np.nan
+  policy = method.policy(planner=planner, horizon=1, num_simulations=2)
+  _, actions, _ = play(policy, variables.replace(params=params), 1)
+  assert (actions == -1).all()
+
+
+def test_both_decoders_play_the_same(method, variables):
+  parallel, sequential = (
+    play(
+      method.policy(planner='beam', epsilon=0.0, decoder=decoder), variables, 6
+    )[2]
+    for decoder in ('parallel', 'sequential')
+  )
+  for ours, theirs in zip(parallel, sequential, strict=True):
+    np.testing.assert_array_equal(ours['plan'].paths, theirs['plan'].paths)
+    np.testing.assert_allclose(
+      ours['plan'].scores, theirs['plan'].scores, atol=1e-4
+    )
+
+
 def test_random_share_of_a_policy_is_legal(method, variables):
   policy = method.policy(epsilon=1.0, context_length=1)
   assert policy.init(TASKS).actions.shape == (2, 1)
@@ -262,6 +299,17 @@ def test_random_share_of_a_policy_is_legal(method, variables):
     ({'planner': 'bean'}, ValueError, "planner='bean'"),
     ({'planner': 'beam', 'horizon': 4}, ValueError, 'context_length=0'),
     ({'context_length': 0}, ValueError, 'context_length=0'),
+    ({'context_length': 5}, ValueError, 'context_length=5 and horizon=0'),
+    (
+      {'planner': 'mcts', 'context_length': 3, 'horizon': 2},
+      ValueError,
+      'context_length=3 and horizon=2',
+    ),
+    ({'planner': 'beam', 'horizon': -1}, ValueError, 'horizon=-1'),
+    ({'planner': 'beam', 'width': 0}, ValueError, 'width=0'),
+    ({'planner': 'mcts', 'horizon': 0}, ValueError, 'horizon=0'),
+    ({'planner': 'mcts', 'choose_by': 'luck'}, ValueError, 'luck'),
+    ({'decoder': 'both'}, ValueError, "decoder='both'"),
     ({'epsilon': 2.0}, ValueError, 'epsilon=2.0'),
     ({'widht': 2}, TypeError, 'widht'),
   ],

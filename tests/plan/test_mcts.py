@@ -188,9 +188,9 @@ def test_traces_once(params):
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'num_simulations': 0}, 'num_simulations >= 1'),
-    ({'depth_limit': 0}, 'depth_limit >= 1'),
-    ({'temperature': 0.0}, 'temperature > 0'),
+    ({'num_simulations': 0}, 'num_simulations=0'),
+    ({'depth_limit': 0}, 'horizon=0'),
+    ({'temperature': 0.0}, 'temperature=0.0'),
     ({'choose_by': 'luck'}, "choose_by='luck'"),
   ],
 )

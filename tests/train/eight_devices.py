@@ -18,6 +18,7 @@ from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.models import vqvae
 from jowa_jax.train import encoding, sharding, step
 from jowa_jax.train.run import Run
+from jowa_jax.types import TimeStep
 from tests.train import helpers
 
 RULES = {'mlp': 'model', 'atoms': 'model', 'classes': 'model'}
@@ -125,6 +126,38 @@ def encode(config, frames, mesh):
   }
 
 
+def plan(config, mesh):
+  """Decides for eight environments, on one device and on all of them."""
+  method, _, state, _, _ = helpers.begin(config, 'stage2', mesh, {})
+  policy = method.policy(planner='beam', horizon=1, epsilon=0.0)
+  tasks = np.arange(8, dtype=np.int32)
+  found = []
+  for devices in (mesh.devices.reshape(-1)[:1], mesh.devices.reshape(-1)):
+    small = sharding.make_mesh({'data': -1}, list(devices))
+    place = sharding.batch_sharding(small)
+    variables = jax.device_put(state.variables, sharding.replicated(small))
+    context = jax.device_put(policy.init(tasks), place)
+    rng = np.random.default_rng(0)
+    for time in range(2):
+      frames = rng.integers(0, 256, (8, 84, 84)).astype(np.uint8)
+      shown = TimeStep(frames=frames, first=np.full(8, time == 0))
+      actions, context, info = policy.act(
+        variables, context, jax.device_put(shown, place), jax.random.key(0)
+      )
+    found.append((actions, context, info))
+  one, all_devices = found
+  return {
+    'spec': list(all_devices[1].tokens.sharding.spec),
+    'devices': len(all_devices[0].sharding.device_set),
+    'same_actions': bool((one[0] == np.asarray(all_devices[0])).all()),
+    'scores': float(
+      np.abs(one[2]['plan'].scores - np.asarray(all_devices[2]['plan'].scores))
+      .max()
+      .item()
+    ),
+  }
+
+
 def main(data_dir, cache, also=None):
   config = config_of(data_dir, tokenizer=also == 'all')
   data = TrainingData(DataConfig(data_dir, helpers.GAMES), 2, 8, seed=0)
@@ -154,6 +187,7 @@ def main(data_dir, cache, also=None):
     frames = np.concatenate([batch.observations for batch in batches])
     frames = np.tile(frames.reshape(-1, 84, 84), (50, 1, 1))[:2048]
     found['encoding'] = encode(config, frames, mesh)
+    found['plan'] = plan(config, mesh)
   found['log'] = messages
   found['batch_error'] = error(
     lambda: Run({**config, 'run': {**config['run'], 'batch_size': 4}}, 'none')

@@ -67,6 +67,12 @@ def test_eight_devices_encode_tokens_as_one_does(eight_devices):
   assert found['same'] and found['distinct'] > 10
 
 
+def test_eight_devices_plan_as_one_does(eight_devices):
+  found = eight_devices['plan']
+  assert found['devices'] == 8 and found['spec'][0] == 'data'
+  assert found['same_actions'] and found['scores'] < 1e-4
+
+
 def test_rules_shard_parameters_and_their_moments(eight_devices):
   found = eight_devices['model']
   kernel = "['backbone']['layer_0']['mlp_0']['kernel']"

@@ -1,0 +1,166 @@
+"""How many passes a trained model's dreams take, and how fast it then plays."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+
+from jowa_jax import agent as agent_lib
+from jowa_jax.methods.base import check_actions
+from jowa_jax.plan.dream import DECODERS
+
+
+def run(
+  checkpoint: str,
+  games: Sequence[str],
+  decisions: int = 500,
+  environments: int = 1,
+  width: int = 2,
+  horizon: int = 2,
+  context_length: int | None = None,
+  epsilon: float = 0.05,
+  progress: bool = True,
+) -> list[dict[str, Any]]:
+  """Plays, and takes every decision with both decoders.
+
+  Args:
+    checkpoint: of a run that trained JOWA.
+    games: that it learned.
+    decisions: of every game, over its environments.
+    environments: of every game; more than one differ by random actions.
+    width: of the beam search.
+    horizon: of the beam search, at least 1.
+    context_length: see `Method.policy`.
+    epsilon: share of random actions.
+    progress: show a progress bar.
+
+  Returns:
+    A record for every game and decoder. `same_actions` and `same_tokens` are
+    the shares on which the decoders agree; then come the mean passes of a
+    frame, their 90th percentile over levels and decisions, and the mean over
+    decisions of the most that a frame took; the shares of tokens and of frames
+    that differ from the frame before, dreamed and real.
+
+  Raises:
+    ValueError: no emulator is installed, or the checkpoint is no JOWA.
+  """
+  try:
+    from jowa_jax.eval.atari_env import AtariEnvs
+  except ImportError as error:
+    raise ValueError(
+      f'--checkpoint plays real games, which needs ale-py: {error}'
+    ) from error
+  agent = agent_lib.load(checkpoint)
+  if agent.config['method'] != 'jowa':
+    raise ValueError(f'{checkpoint} is {agent.config["method"]}, not jowa')
+  policies = {
+    decoder: agent.policy(
+      planner='beam',
+      width=width,
+      horizon=horizon,
+      context_length=context_length,
+      epsilon=epsilon,
+      decoder=decoder,
+    )
+    for decoder in DECODERS
+  }
+  records = []
+  for game in games:
+    envs = AtariEnvs([game], environments)
+    state, step = policies['parallel'].init(envs.tasks), envs.reset(0)
+    key, seen = jax.random.key(0), []
+    seconds = {decoder: [] for decoder in DECODERS}
+    rounds = -(-decisions // environments)
+    for i in tqdm.trange(rounds, desc=game, disable=not progress):
+      plans, states = {}, {}
+      for decoder, policy in policies.items():
+        begun = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+        start = time.perf_counter()
+        actions, states[decoder], info = jax.block_until_ready(
+          policy.act(agent.variables, begun, step, jax.random.fold_in(key, i))
+        )
+        seconds[decoder].append(time.perf_counter() - start)
+        plans[decoder] = jax.device_get(info['plan'])
+      state = states['sequential']
+      seen.append(_compare(plans, np.asarray(state.tokens), step.first))
+      actions = check_actions(actions, envs.tasks)
+      step, *_ = envs.step(actions, np.ones(environments, bool))
+    summary = _summary(seen)
+    for decoder, times in seconds.items():
+      # The first calls compile.
+      rate = environments / np.mean(times[2:]) if rounds > 2 else 0.0
+      records.append(
+        {
+          'size': f'step {agent.step} of {checkpoint}',
+          'environments': environments,
+          'width': width,
+          'horizon': horizon,
+          'decoder': decoder,
+          'decisions_per_second': float(rate),
+          'passes_per_frame': summary['passes']
+          if decoder == 'parallel'
+          else agent.config['backbone']['tokens_per_frame'] + 1.0,
+          'peak_bytes': _peak_bytes(),
+          'game': game,
+          'decisions': rounds * environments,
+          **{k: v for k, v in summary.items() if k != 'passes'},
+        }
+      )
+  return records
+
+
+def _peak_bytes() -> int:
+  """Returns the most device memory so far, 0 where it is not counted."""
+  stats = jax.local_devices()[0].memory_stats() or {}
+  return int(stats.get('peak_bytes_in_use', 0))
+
+
+def _compare(plans, tokens, first) -> dict[str, np.ndarray]:
+  """Returns what one decision shows."""
+  parallel, sequential = plans['parallel'], plans['sequential']
+  frame, before = tokens[:, -1], tokens[:, -2]
+  dreamed = parallel.tokens[:, 0, 0] != frame
+  real = (frame != before)[~np.asarray(first)]
+  return {
+    'same_actions': parallel.action == sequential.action,
+    'same_tokens': (parallel.tokens == sequential.tokens).reshape(-1),
+    'passes': parallel.passes[..., 0].reshape(-1),
+    'most': parallel.passes[..., 1].max(axis=1),
+    'dreamed': dreamed.reshape(-1),
+    'dreamed_frames': dreamed.any(axis=1),
+    'real': real.reshape(-1),
+    'real_frames': real.any(axis=1),
+  }
+
+
+def _summary(seen: list[dict[str, np.ndarray]]) -> dict[str, float]:
+  joined = {k: np.concatenate([s[k] for s in seen]) for k in seen[0]}
+  mean = {name: float(values.mean()) for name, values in joined.items()}
+  return {
+    'same_actions': mean['same_actions'],
+    'same_tokens': mean['same_tokens'],
+    'passes': mean['passes'],
+    'passes_90th_percentile': float(np.percentile(joined['passes'], 90)),
+    'most_passes': mean['most'],
+    'changed_tokens_dreamed': mean['dreamed'],
+    'changed_tokens_real': mean['real'],
+    'changed_frames_dreamed': mean['dreamed_frames'],
+    'changed_frames_real': mean['real_frames'],
+  }
+
+
+def describe(records: Sequence[dict[str, Any]]) -> str:
+  """Returns the measurements as text."""
+  return '\n'.join(
+    f'{record["game"]}, {record["decoder"]}: '
+    + ', '.join(
+      f'{name} {value:.3g}'
+      for name, value in record.items()
+      if isinstance(value, int | float)
+    )
+    for record in records
+  )

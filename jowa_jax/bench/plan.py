@@ -1,0 +1,407 @@
+"""How fast decisions are, stage by stage, and in how many passes.
+
+Random weights dream nothing that looks like a frame, so the passes of the
+parallel decoder are set to what a trained model needs (`bench.passes`).
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from jowa_jax import games
+from jowa_jax.methods import jowa
+from jowa_jax.methods import tokenizer as tokenizer_lib
+from jowa_jax.methods.base import Variables
+from jowa_jax.models import world_action
+from jowa_jax.models.heads import HeadSizes, WorldHeads
+from jowa_jax.models.transformer import Backbone, BackboneConfig
+from jowa_jax.models.vqvae import VQVAEConfig
+from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.plan.beam import beam_search
+from jowa_jax.plan.dream import DECODERS, remember, world_model
+from jowa_jax.sizes import SIZES
+from jowa_jax.types import Context, TimeStep
+
+SETTINGS = ((1, 0), (2, 2), (4, 2))
+ENVIRONMENTS = (1, 16)
+# What a device can do at most, by the start of its name: operations a second
+# in bfloat16 and bytes a second (vendors' data sheets, dense).
+_PEAKS = {
+  'NVIDIA H200': (989e12, 4.8e12),
+  'NVIDIA H100': (989e12, 3.35e12),
+  'NVIDIA A100': (312e12, 2.0e12),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What is measured."""
+
+  size: str
+  environments: int
+  width: int
+  horizon: int
+  passes: int
+  seconds: float
+  dtype: str
+
+
+def run(
+  size: str,
+  environments: Sequence[int] = ENVIRONMENTS,
+  settings: Sequence[tuple[int, int]] = SETTINGS,
+  passes: int = 3,
+  seconds: float = 3.0,
+) -> list[dict[str, Any]]:
+  """Returns a record for every number of environments, setting and decoder.
+
+  Args:
+    size: a name in `SIZES`.
+    environments: how many, one measurement each.
+    settings: (width, horizon) of the beam search; horizon 0 is greedy play.
+    passes: of the parallel decoder for a frame.
+    seconds: how long each rate is measured, at least.
+  """
+  dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+  records = []
+  for count in environments:
+    for width, horizon in settings:
+      case = Case(size, count, width, horizon, passes, seconds, dtype)
+      records += _measure(case)
+  return records
+
+
+def configs(size: str, dtype: str) -> tuple[VQVAEConfig, WorldActionConfig]:
+  """Returns the published sizes.
+
+  Raises:
+    ValueError: no such size.
+  """
+  if size not in SIZES:
+    raise ValueError(f'Unknown size {size!r}; there are {sorted(SIZES)}')
+  sizes = SIZES[size]
+  tokenizer = VQVAEConfig(dtype=dtype)
+  if size == 'smoke':
+    small = dict(channels=8, res_blocks=1, latent_channels=16)
+    small |= dict(vocab_size=32, embedding_dim=16)
+    tokenizer = dataclasses.replace(tokenizer, **small)
+  backbone = BackboneConfig(
+    num_layers=sizes['layers'],
+    width=sizes['width'],
+    num_heads=sizes['heads'],
+    vocab_size=tokenizer.vocab_size,
+    dtype=dtype,
+  )
+  heads = HeadSizes(num_heads=sizes['num_q'], width=sizes['q_width'])
+  return tokenizer, WorldActionConfig(backbone=backbone, heads=heads)
+
+
+def random_variables(
+  tokenizer: VQVAEConfig, model: WorldActionConfig
+) -> Variables:
+  """Returns normal weights: compiling the real initialisation takes long."""
+
+  def init(key):
+    params = world_action.init(model, key)
+    return {**params, 'tokenizer': tokenizer_lib.init(tokenizer, key)}
+
+  shapes = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0)))
+  rng = np.random.default_rng(0)
+
+  def fill(path, leaf):
+    if jax.tree_util.keystr(path).endswith("scale']"):
+      return jnp.ones(leaf.shape, leaf.dtype)
+    values = rng.standard_normal(leaf.shape, np.float32) * 0.02
+    return jnp.asarray(values)
+
+  params = jax.tree_util.tree_map_with_path(fill, shapes)
+  return Variables(params=params, targets={}, extras={})
+
+
+def seconds_per_call(fn: Callable[[], Any], seconds: float) -> float:
+  """Returns the mean time of a call, the first two aside."""
+  for _ in range(2):
+    jax.block_until_ready(fn())
+  calls, start = 0, time.perf_counter()
+  while not calls or time.perf_counter() - start < seconds:
+    jax.block_until_ready(fn())
+    calls += 1
+  return (time.perf_counter() - start) / calls
+
+
+@functools.cache
+def _model(size: str, dtype: str):
+  tokenizer, model = configs(size, dtype)
+  return tokenizer, model, random_variables(tokenizer, model)
+
+
+def _measure(case: Case) -> list[dict[str, Any]]:
+  tokenizer, model, variables = _model(case.size, case.dtype)
+  stages = _Stages(case, tokenizer, model, variables)
+  shared = {
+    'size': case.size,
+    'environments': case.environments,
+    'width': case.width,
+    'horizon': case.horizon,
+    'device': jax.devices()[0].device_kind,
+    'dtype': case.dtype,
+    'encode_ms': stages.encode() * 1e3,
+    'prefill_ms': stages.prefill() * 1e3,
+    'score_ms': stages.score() * 1e3,
+  }
+  records = []
+  for decoder in DECODERS if case.horizon else DECODERS[:1]:
+    seconds, peak_bytes = stages.decide(decoder)
+    record = {
+      **shared,
+      'decoder': decoder if case.horizon else 'none',
+      'decisions_per_second': case.environments / seconds,
+      'passes_per_frame': stages.passes(decoder),
+      'decision_ms': seconds * 1e3,
+      'peak_bytes': peak_bytes,
+      **stages.shares(decoder, seconds),
+    }
+    if case.horizon:
+      search = stages.search(decoder)
+      record['dream_ms'] = search * 1e3 - shared['score_ms']
+      if decoder == 'parallel':
+        record['pass_ms'] = stages.one_pass() * 1e3
+    records.append(record)
+  if len(records) == 2:
+    ratio = records[1]['dream_ms'] / records[0]['dream_ms']
+    records[0]['times_sequential_dreaming'] = ratio
+    ratio = records[1]['decision_ms'] / records[0]['decision_ms']
+    records[0]['times_sequential_decisions'] = ratio
+  return records
+
+
+class _Stages:
+  """The stages of one case, each compiled and timed on its own."""
+
+  def __init__(self, case, tokenizer, model, variables):
+    self._case = case
+    self._tokenizer, self._model = tokenizer, model
+    self._variables = variables
+    self._params = variables.params
+    blocks = model.backbone.max_blocks - case.horizon
+    envs, num_tokens = case.environments, model.backbone.tokens_per_frame
+    rng = np.random.default_rng(1)
+    self._tasks = jnp.arange(envs, dtype=jnp.int32) % games.NUM_TASKS
+    self._context = Context(
+      tokens=jnp.asarray(
+        rng.integers(0, tokenizer.vocab_size, (envs, blocks, num_tokens)),
+        jnp.int32,
+      ),
+      actions=jnp.zeros((envs, blocks), jnp.int32),
+      count=jnp.full((envs,), blocks, jnp.int32),
+      tasks=self._tasks,
+    )
+    self._frames = jnp.asarray(
+      rng.integers(0, 256, (envs, 84, 84)).astype(np.uint8)
+    )
+    self._legal = jnp.asarray(games.legal_mask())[self._tasks]
+
+  def _time(self, fn, *arguments):
+    fn = jax.jit(fn)
+    return seconds_per_call(lambda: fn(*arguments), self._case.seconds)
+
+  def encode(self) -> float:
+    """Frames to tokens."""
+    return self._time(
+      functools.partial(tokenizer_lib.encode, self._tokenizer),
+      self._params['tokenizer'],
+      self._frames,
+    )
+
+  def prefill(self) -> float:
+    """Contexts to memories and root values."""
+    fn = functools.partial(remember, self._model)
+    return self._time(fn, self._params, self._context)
+
+  def score(self) -> float:
+    """Q values of the frames of all levels."""
+    hidden = [
+      jnp.ones((rows, self._model.backbone.width), self._case.dtype)
+      for rows in self._level_rows()
+    ]
+    return self._time(
+      lambda params, hidden: [
+        world_action.q_values(self._model, params, x) for x in hidden
+      ],
+      self._params['q_heads'],
+      hidden,
+    )
+
+  def _level_rows(self) -> list[int]:
+    """Returns how many frames every level dreams."""
+    case, rows = self._case, []
+    beams = case.environments
+    for _ in range(case.horizon):
+      rows.append(beams * case.width)
+      beams = case.environments * case.width
+    return rows
+
+  def search(self, decoder: str) -> float:
+    """The search, from memories to actions."""
+
+    def fn(params, memory, q):
+      simulator = world_model(
+        self._model,
+        world_action.in_compute_dtype(self._model, params),
+        self._tasks,
+        decoder=decoder,
+        passes=self._case.passes if decoder == 'parallel' else None,
+      )
+      return beam_search(
+        simulator,
+        q,
+        memory,
+        self._legal,
+        width=self._case.width,
+        horizon=self._case.horizon,
+        gamma=self._model.returns.gamma,
+      )
+
+    memory, q = jax.jit(functools.partial(remember, self._model))(
+      self._params, self._context
+    )
+    return self._time(fn, self._params, memory, q)
+
+  def one_pass(self) -> float:
+    """One pass over the action and the frame, for every level."""
+    cfg, total = self._model.backbone, 0.0
+    memory, _ = jax.jit(functools.partial(remember, self._model))(
+      self._params, self._context
+    )
+    params = jax.jit(
+      functools.partial(world_action.in_compute_dtype, self._model)
+    )(self._params)
+    for rows in self._level_rows():
+      ids = jnp.zeros((rows, cfg.block_size), jnp.int32)
+      tasks = jnp.repeat(self._tasks, rows // self._case.environments)
+
+      def fn(params, cache, ids, tasks):
+        hidden, part = Backbone(cfg).apply(
+          {'params': params['backbone']}, ids, tasks, cache
+        )
+        logits = WorldHeads(cfg).apply(
+          {'params': params['world_heads']},
+          hidden[:, :-1],
+          method='next_token',
+        )
+        return hidden[:, -1], part, jnp.argmax(logits, axis=-1)
+
+      total += self._time(fn, params, memory.cache, ids, tasks)
+    return total
+
+  def passes(self, decoder: str) -> float:
+    if not self._case.horizon:
+      return 0.0
+    if decoder == 'sequential':
+      return float(self._model.backbone.block_size)
+    return float(self._case.passes)
+
+  def decide(self, decoder: str) -> tuple[float, int]:
+    """The whole decision: (seconds, bytes of device memory)."""
+    policy = jowa.make_policy(
+      self._model,
+      lambda variables, frames: tokenizer_lib.encode(
+        self._tokenizer, variables.params['tokenizer'], frames
+      ),
+    )(
+      planner='beam' if self._case.horizon else 'none',
+      width=self._case.width,
+      horizon=self._case.horizon,
+      decoder=decoder,
+      passes=self._case.passes if decoder == 'parallel' else None,
+    )
+    first = jnp.zeros((self._case.environments,), bool)
+    step = TimeStep(frames=self._frames, first=first)
+    key = jax.random.key(0)
+    arguments = (self._variables, policy.init(self._tasks), step, key)
+    compiled = policy.act.lower(*arguments).compile()
+    state = policy.init(self._tasks)
+
+    def fn():
+      nonlocal state
+      actions, state, _ = compiled(self._variables, state, step, key)
+      return actions
+
+    seconds = seconds_per_call(fn, self._case.seconds)
+    memory = compiled.memory_analysis()
+    peak = (
+      memory.argument_size_in_bytes
+      + memory.output_size_in_bytes
+      + memory.temp_size_in_bytes
+      - memory.alias_size_in_bytes
+    )
+    return seconds, int(peak)
+
+  def shares(self, decoder: str, seconds: float) -> dict[str, float]:
+    """Returns the shares of the device's peaks, if they are known.
+
+    Operations are those of matrix products with weights, two for every weight
+    and token; bytes are the weights, once for every pass.
+    """
+    kind = jax.devices()[0].device_kind
+    peaks = next((p for k, p in _PEAKS.items() if kind.startswith(k)), None)
+    if peaks is None:
+      return {}
+    cfg = self._model.backbone
+    weights = 12 * cfg.num_layers * cfg.width**2
+    context = self._context.tokens.shape[1] * cfg.block_size - 1
+    tokens = context * self._case.environments
+    reads = 1.0
+    for rows in self._level_rows():
+      frame = cfg.block_size * rows
+      passes = self.passes(decoder)
+      tokens += frame * (passes if decoder == 'parallel' else 1)
+      reads += passes
+    itemsize = jnp.dtype(self._case.dtype).itemsize
+    return {
+      'flops_share': 2 * weights * tokens / seconds / peaks[0],
+      'bandwidth_share': weights * itemsize * reads / seconds / peaks[1],
+    }
+
+
+_COLUMNS = (
+  ('size', '{}', 6),
+  ('environments', '{}', 4),
+  ('width', '{}', 2),
+  ('horizon', '{}', 2),
+  ('decoder', '{}', 11),
+  ('decisions_per_second', '{:.2f}', 9),
+  ('passes_per_frame', '{:.1f}', 6),
+  ('encode_ms', '{:.1f}', 8),
+  ('prefill_ms', '{:.1f}', 8),
+  ('dream_ms', '{:.1f}', 9),
+  ('score_ms', '{:.1f}', 7),
+  ('pass_ms', '{:.1f}', 8),
+  ('peak_bytes', '{:.2e}', 9),
+  ('times_sequential_dreaming', '{:.2f}', 6),
+)
+_HEADS = (
+  'size envs K H decoder decisions/s passes encode prefill dream score pass '
+  'bytes ratio'
+).split()
+
+
+def describe(records: Sequence[dict[str, Any]]) -> str:
+  """Returns a table; times are in milliseconds."""
+  lines = [
+    ' '.join(h.rjust(w) for h, (_, _, w) in zip(_HEADS, _COLUMNS, strict=True))
+  ]
+  for record in records:
+    cells = [
+      (form.format(record[name]) if name in record else '-').rjust(width)
+      for name, form, width in _COLUMNS
+    ]
+    lines.append(' '.join(cells))
+  return '\n'.join(lines)

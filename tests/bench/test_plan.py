@@ -1,0 +1,66 @@
+"""The benchmark of planning runs and measures all it says; not how fast."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+from jowa_jax.bench import plan
+
+ROOT = pathlib.Path(__file__).parents[2]
+_FIELDS = {
+  'size': str,
+  'environments': int,
+  'width': int,
+  'horizon': int,
+  'decoder': str,
+  'decisions_per_second': float,
+  'passes_per_frame': float,
+  'peak_bytes': int,
+}
+
+
+def test_every_row_is_there(tmp_path):
+  path = tmp_path / 'plan.json'
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.benchmark', '--suite=plan', '--size=smoke']
+    + ['--environments=1,2', '--width=2', '--horizon=1', '--passes=2']
+    + ['--seconds=0.01', f'--json={path}'],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  records = json.loads(path.read_text())
+  rows = [(r['environments'], r['width'], r['decoder']) for r in records]
+  assert rows == [
+    (envs, width, decoder)
+    for envs in (1, 2)
+    for width, decoder in ((2, 'parallel'), (2, 'sequential'))
+  ]
+  for record in records:
+    for name, kind in _FIELDS.items():
+      assert isinstance(record[name], kind), name
+    assert record['decisions_per_second'] > 0 and record['peak_bytes'] > 0
+    if record['decoder'] == 'parallel':
+      assert record['passes_per_frame'] == 2 and record['pass_ms'] > 0
+      assert record['times_sequential_dreaming'] > 0
+  assert 'smoke' in done.stdout and 'sequential' in done.stdout
+
+
+def test_greedy_play_dreams_nothing():
+  (record,) = plan.run('smoke', [2], [(1, 0)], seconds=0.01)
+  assert record['decoder'] == 'none' and record['passes_per_frame'] == 0
+  assert record['decisions_per_second'] > 0
+
+
+def test_sizes_are_those_of_the_configs():
+  from configs import jowa
+  from jowa_jax.methods import factory
+
+  for size in plan.SIZES:
+    tokenizer, model = plan.configs(size, 'bfloat16')
+    config = jowa.get_config(size).copy_and_resolve_references()
+    config.tokenizer.dtype = config.backbone.dtype = 'bfloat16'
+    assert factory.tokenizer_config(config.to_dict()) == tokenizer
+    assert factory.jowa_model_config(config.to_dict()) == model
