@@ -170,6 +170,7 @@ def make_policy(model: WorldActionConfig, encode):
     num_simulations: int = 20,
     temperature: float = 1.0,
     choose_by: str = 'value',
+    shares: tuple[float, ...] | None = None,
     passes: int | None = None,
   ) -> Policy:
     """Acts greedily ('none'), by beam search ('beam') or tree search ('mcts').
@@ -185,6 +186,8 @@ def make_policy(model: WorldActionConfig, encode):
       num_simulations: nodes of a tree beside its root.
       temperature: of a tree's priors.
       choose_by: see `mcts.tree_search`.
+      shares: see `decode.parallel`; by default a half and a quarter on a single
+        device. Several divide the environments, and packing would mix those.
       passes: see `dream.world_model`.
 
     Raises:
@@ -198,6 +201,8 @@ def make_policy(model: WorldActionConfig, encode):
         f'width={width} must be at least 1 and horizon={horizon} at least 0'
       )
     dream.check_options(decoder)
+    if shares is None:
+      shares = (0.5, 0.25) if len(jax.local_devices()) == 1 else ()
     if planner == 'mcts':
       mcts.check_options(num_simulations, horizon, temperature, choose_by)
     depth = 0 if planner == 'none' else horizon
@@ -217,7 +222,12 @@ def make_policy(model: WorldActionConfig, encode):
         action = jnp.argmax(jnp.where(legal, q, -jnp.inf), axis=-1)
         return jnp.where(fault, -1, action), {'q': q}
       simulator = dream.world_model(
-        model, params, context.tasks, decoder=decoder, passes=passes
+        model,
+        params,
+        context.tasks,
+        decoder=decoder,
+        shares=shares,
+        passes=passes,
       )
       if planner == 'beam':
         plan = beam_search(

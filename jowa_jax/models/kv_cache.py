@@ -35,6 +35,25 @@ class KVCache:
     return (self.context, *self.frames)
 
 
+@chex.dataclass(frozen=True)
+class Revision:
+  """Tokens of a part that are run again, since ones before them changed."""
+
+  part: Part  # of all B rows of N tokens, as they were
+  places: chex.Array  # [M] int32, row * N + column; B * N stands for none
+
+
+def pick(x: chex.Array, places: chex.Array) -> chex.Array:
+  """Returns the tokens [M, ...] of x [B, N, ...] at places of a `Revision`."""
+  return jnp.take(x.reshape(-1, *x.shape[2:]), places, axis=0, mode='clip')
+
+
+def put(x: chex.Array, places: chex.Array, new: chex.Array) -> chex.Array:
+  """Returns x [B, N, ...] with the tokens new [M, ...] at their places."""
+  flat = x.reshape(-1, *x.shape[2:])
+  return flat.at[places].set(new.astype(x.dtype), mode='drop').reshape(x.shape)
+
+
 def append(cache: KVCache, part: Part) -> KVCache:
   """Returns the cache with a further part, all of whose slots hold tokens.
 

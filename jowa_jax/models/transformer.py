@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jowa_jax.models.kv_cache import KVCache, Part
+from jowa_jax.models import kv_cache
+from jowa_jax.models.kv_cache import KVCache, Part, Revision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,19 +132,27 @@ def _mix(weights, values):
   return y.reshape(weights.shape[0], *y.shape[2:])
 
 
+def _revise(old, places, new):
+  """Writes the keys or values [1, heads, M, head_dim] of places to old ones."""
+  by_token = jnp.swapaxes(old, 1, 2)
+  revised = kv_cache.put(by_token, places, jnp.swapaxes(new, 1, 2)[0])
+  return jnp.swapaxes(revised, 1, 2)
+
+
 class Attention(nn.Module):
   """Causal multi-head attention, over a segment and what came before it."""
 
   config: BackboneConfig
 
   @nn.compact
-  def __call__(self, x, mask, past, deterministic):
+  def __call__(self, x, mask, past, again, deterministic):
     """Returns the output [B, N, D] and the tokens' (keys, values).
 
     Args:
-      x: [B, N, D].
+      x: [B, N, D]; [1, M, D] where some are run again.
       mask: [B or 1, N, N] bool, which of the tokens of x each may read.
       past: (keys, values, valid) of every part that all of x may read.
+      again: (keys, values, places) as they were, or None; see `Revision`.
       deterministic: no dropout.
     """
     cfg = self.config
@@ -153,8 +162,17 @@ class Attention(nn.Module):
       Dense(cfg, heads, axes, name=name)(x)
       for name in ('query', 'key', 'value')
     )
-    k, v = (jnp.swapaxes(a, 1, 2) for a in (k, v))
     q = q * cfg.head_dim**-0.5
+    k, v = (jnp.swapaxes(a, 1, 2) for a in (k, v))
+    if again is not None:
+      old_k, old_v, places = again
+      k = _revise(old_k, places, k)
+      v = _revise(old_v, places, v)
+      # Queries of other tokens are answered too, and not read.
+      batch, _, tokens, _ = k.shape
+      q = kv_cache.put(
+        jnp.zeros((batch, tokens, *heads), q.dtype), places, q[0]
+      )
     parts = [(keys, values, valid[:, None]) for keys, values, valid in past]
     parts.append((k, v, mask))
     logits = [_read(q, keys, valid) for keys, _, valid in parts]
@@ -167,6 +185,8 @@ class Attention(nn.Module):
         jnp.split(weights, ends, axis=-1), parts, strict=True
       )
     )
+    if again is not None:
+      y = kv_cache.pick(y, places)[None]
     y = Dense(
       cfg, (cfg.width,), ('heads', 'head_dim', 'embed'), 2, name='proj'
     )(y)
@@ -179,11 +199,11 @@ class Layer(nn.Module):
   config: BackboneConfig
 
   @nn.compact
-  def __call__(self, x, mask, past, deterministic):
+  def __call__(self, x, mask, past, again, deterministic):
     cfg = self.config
     drop = nn.Dropout(cfg.dropout, deterministic=deterministic)
     y, new = Attention(cfg, name='attn')(
-      layer_norm('ln1', cfg.dtype)(x), mask, past, deterministic
+      layer_norm('ln1', cfg.dtype)(x), mask, past, again, deterministic
     )
     x = x + drop(y)
     y = layer_norm('ln2', cfg.dtype)(x)
@@ -206,9 +226,10 @@ class Backbone(nn.Module):
     cache: KVCache | None = None,
     *,
     start: chex.Array | None = None,
+    revision: Revision | None = None,
     deterministic: bool = True,
   ) -> tuple[chex.Array, Part]:
-    """Runs N tokens.
+    """Runs N tokens of every row, or M of them all again.
 
     Args:
       ids: [B, N] int32; observation tokens and, at the last place of each
@@ -218,10 +239,12 @@ class Backbone(nn.Module):
         each continued by as many neighbouring rows.
       start: [B] int32, tokens before a row's first, whole blocks of padding;
         only without a cache.
+      revision: which tokens to run again, and what the others are.
       deterministic: no dropout (otherwise the rng 'dropout' is used).
 
     Returns:
-      Hidden states [B, N, D], and the tokens' keys and values.
+      Hidden states [B, N, D], or [M, D] of those run again; and the keys and
+      values of all B x N tokens.
 
     Raises:
       ValueError: more tokens than the position table has places for.
@@ -243,18 +266,27 @@ class Backbone(nn.Module):
       positions = positions - start[:, None]
     x = self._embed(ids, tasks, positions)
     x = nn.Dropout(cfg.dropout)(x.astype(cfg.dtype), deterministic)
+    again = None
+    if revision is not None:
+      x = kv_cache.pick(x, revision.places)[None]
     valid = positions >= 0
     places = jnp.arange(tokens)
     mask = (places[:, None] >= places)[None] & valid[:, None]
     keys, values = [], []
     for i in range(cfg.num_layers):
       past = [(part.keys[i], part.values[i], part.valid) for part in parts]
-      x, (k, v) = Layer(cfg, name=f'layer_{i}')(x, mask, past, deterministic)
+      if revision is not None:
+        old = revision.part
+        again = (old.keys[i], old.values[i], revision.places)
+      x, (k, v) = Layer(cfg, name=f'layer_{i}')(
+        x, mask, past, again, deterministic
+      )
       keys.append(k)
       values.append(v)
     x = layer_norm('ln_f', cfg.dtype)(x)
     valid = jnp.broadcast_to(valid, ids.shape)
-    return x, Part(keys=tuple(keys), values=tuple(values), valid=valid)
+    part = Part(keys=tuple(keys), values=tuple(values), valid=valid)
+    return x if revision is None else x[0], part
 
   def _embed(self, ids, tasks, positions):
     """Sums token, position and task embeddings, [B, N, D]."""

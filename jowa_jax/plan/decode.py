@@ -6,9 +6,14 @@ what is predicted, they are right, and so is the prediction after them; so the
 predictions become the next draft until nothing changes (Jacobi iteration:
 Santilli et al., 2023, algorithm 1). Little changes from frame to frame, so the
 frame before is a good first draft.
+
+What a token's pass computed stands until a token before it changes. Fewer and
+fewer have to run again, of fewer and fewer rows; once they fit into a share of
+the batch, they are packed together, and a pass costs that share.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import chex
@@ -17,10 +22,13 @@ import jax.numpy as jnp
 from jax import lax
 
 from jowa_jax.models import kv_cache
-from jowa_jax.models.kv_cache import KVCache, Part
+from jowa_jax.models.kv_cache import KVCache, Part, Revision
 
-# (cache, ids [B, N]) -> hidden states [B, N, D], keys and values.
-Forward = Callable[[KVCache, chex.Array], tuple[chex.Array, Part]]
+# (cache, ids [B, N], revision) -> hidden states and keys and values, as of
+# `Backbone`.
+Forward = Callable[
+  [KVCache, chex.Array, Revision | None], tuple[chex.Array, Part]
+]
 
 
 class Decoded(NamedTuple):
@@ -33,12 +41,25 @@ class Decoded(NamedTuple):
   passes: chex.Array  # [B] int32, until the frame was known
 
 
+@chex.dataclass(frozen=True)
+class _State:
+  """Between two passes, of B rows of N = K + 1 ids, the action first."""
+
+  ids: chex.Array  # [B, N] int32, the action and the draft
+  first: chex.Array  # [B] int32, of the ids that changed; N if none did
+  hidden: chex.Array  # [B, N, D]
+  part: Part
+  row_passes: chex.Array  # [B] int32
+  passes: chex.Array  # [] int32
+
+
 def parallel(
   forward: Forward,
   predict: Callable[[chex.Array], chex.Array],
   cache: KVCache,
   actions: chex.Array,
   draft: chex.Array,
+  shares: Sequence[float] = (),
   passes: int | None = None,
 ) -> Decoded:
   """Decodes all tokens of all rows together, in as many passes as it takes.
@@ -49,38 +70,84 @@ def parallel(
     cache: what came before.
     actions: [B] int32.
     draft: [B, K] int32, a guess at the frame.
-    passes: take so many whatever is predicted, for measurements: the tokens
-      are then not necessarily right.
+    shares: of the batch that passes may be packed into, falling; each is a
+      program of its own to compile.
+    passes: take so many, of all tokens, whatever is predicted, for
+      measurements: the tokens are then not necessarily right.
   """
   batch, num_tokens = draft.shape
+  size = num_tokens + 1
+  ids = jnp.concatenate([actions[:, None], draft], axis=1)
+  hidden, part = jax.eval_shape(forward, cache, ids, None)
 
-  def step(state):
-    tokens, done, count, taken, _, _ = state
-    ids = jnp.concatenate([actions[:, None], tokens], axis=1)
-    hidden, part = forward(cache, ids)
-    predicted = predict(hidden[:, :-1])
-    ends = jnp.stack([hidden[:, 0], hidden[:, -1]])
-    count = count + ~done
-    done = done | (predicted == tokens).all(axis=1)
-    return predicted, done, count, taken + 1, ends, part
+  def run_all(state: _State) -> tuple[chex.Array, chex.Array, Part]:
+    hidden, part = forward(cache, state.ids, None)
+    return predict(hidden[:, :-1]), hidden, part
 
-  def unsettled(state):
-    _, done, _, taken, _, _ = state
+  def run_again(capacity: int) -> Callable:
+    def fn(state: _State) -> tuple[chex.Array, chex.Array, Part]:
+      changed = jnp.arange(size) >= state.first[:, None]
+      (places,) = jnp.nonzero(
+        changed.reshape(-1), size=capacity, fill_value=batch * size
+      )
+      hidden, part = forward(
+        cache, state.ids, Revision(part=state.part, places=places)
+      )
+      # What follows every id, as far as it is known.
+      following = jnp.pad(state.ids[:, 1:], ((0, 0), (0, 1)))
+      following = kv_cache.put(following, places, predict(hidden))
+      return following[:, :-1], kv_cache.put(state.hidden, places, hidden), part
+
+    return fn
+
+  if passes is not None:
+    shares = ()
+  capacities = [math.ceil(batch * size * share) for share in shares]
+  branches = [run_all, *map(run_again, capacities)]
+
+  def step(state: _State) -> _State:
+    needed = jnp.sum(size - state.first)
+    branch = jnp.sum(jnp.array([needed <= c for c in capacities], jnp.int32))
+    predicted, hidden, part = lax.switch(branch, branches, state)
+    changed = predicted != state.ids[:, 1:]
+    first = jnp.where(changed.any(axis=1), changed.argmax(axis=1) + 1, size)
+    return _State(
+      ids=state.ids.at[:, 1:].set(predicted),
+      first=first.astype(jnp.int32),
+      hidden=hidden,
+      part=part,
+      row_passes=state.row_passes + (state.first < size),
+      passes=state.passes + 1,
+    )
+
+  def unsettled(state: _State) -> chex.Array:
     if passes is not None:
-      return taken < passes
+      return state.passes < passes
     # A token more is right after every pass, whatever the draft.
-    return ~done.all() & (taken <= num_tokens)
+    return (state.first < size).any() & (state.passes <= num_tokens)
 
-  ids = jax.ShapeDtypeStruct((batch, num_tokens + 1), jnp.int32)
-  hidden, part = jax.eval_shape(forward, cache, ids)
-  ends = jnp.zeros((2, batch, hidden.shape[-1]), hidden.dtype)
-  empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), part)
-  no, zero = jnp.zeros((batch,), bool), jnp.zeros((), jnp.int32)
-  count = jnp.zeros((batch,), jnp.int32)
-  tokens, _, count, _, ends, part = lax.while_loop(
-    unsettled, step, (draft, no, count, zero, ends, empty)
+  def empty(x):
+    return jnp.zeros(x.shape, x.dtype)
+
+  state = lax.while_loop(
+    unsettled,
+    step,
+    _State(
+      ids=ids,
+      first=jnp.zeros((batch,), jnp.int32),
+      hidden=empty(hidden),
+      part=jax.tree.map(empty, part),
+      row_passes=jnp.zeros((batch,), jnp.int32),
+      passes=jnp.zeros((), jnp.int32),
+    ),
   )
-  return Decoded(tokens, ends[0], ends[1], part, count)
+  return Decoded(
+    tokens=state.ids[:, 1:],
+    action_hidden=state.hidden[:, 0],
+    frame_hidden=state.hidden[:, -1],
+    part=state.part,
+    passes=state.row_passes,
+  )
 
 
 def sequential(
@@ -102,7 +169,7 @@ def sequential(
     key: of what is drawn; None draws nothing.
   """
   batch = actions.shape[0]
-  _, like = jax.eval_shape(forward, cache, actions[:, None])
+  _, like = jax.eval_shape(forward, cache, actions[:, None], None)
   buffer = kv_cache.empty_part(like, num_tokens + 1, batch)
 
   def step(carry, place):
@@ -110,7 +177,7 @@ def sequential(
     seen = cache.replace(
       frames=(*cache.frames, buffer), length=cache.length + place
     )
-    hidden, new = forward(seen, ids[:, None])
+    hidden, new = forward(seen, ids[:, None], None)
     hidden = hidden[:, 0]
     drawn = None if key is None else jax.random.fold_in(key, place)
     token = predict(hidden, drawn)

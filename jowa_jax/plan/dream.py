@@ -1,6 +1,6 @@
 """The trained model as a simulator: frames and rewards that follow actions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import chex
 import jax
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jowa_jax.models import kv_cache, world_action
 from jowa_jax.models.heads import WorldHeads
-from jowa_jax.models.kv_cache import KVCache
+from jowa_jax.models.kv_cache import KVCache, Revision
 from jowa_jax.models.transformer import Backbone
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import decode
@@ -67,6 +67,7 @@ def world_model(
   *,
   decoder: str = 'parallel',
   temperature: float = 0.0,
+  shares: Sequence[float] = (),
   passes: int | None = None,
 ) -> WorldModel:
   """Returns the trained model as a simulator.
@@ -78,6 +79,7 @@ def world_model(
     decoder: how frames are decoded greedily, one of `DECODERS`.
     temperature: frames and rewards are drawn from the softmax of logits over
       temperature, token by token; 0 is greedy.
+    shares: see `decode.parallel`.
     passes: of the parallel decoder, whatever is needed; for measurements.
 
   Raises:
@@ -87,9 +89,11 @@ def world_model(
   backbone, heads = Backbone(config.backbone), WorldHeads(config.backbone)
   num_tokens = config.backbone.tokens_per_frame
 
-  def forward(cache: KVCache, ids: chex.Array):
+  def forward(cache: KVCache, ids: chex.Array, revision: Revision | None):
     rows = jnp.repeat(tasks, ids.shape[0] // tasks.shape[0])
-    return backbone.apply({'params': params['backbone']}, ids, rows, cache)
+    return backbone.apply(
+      {'params': params['backbone']}, ids, rows, cache, revision=revision
+    )
 
   def choose(method: str) -> Callable:
     def fn(hidden, key=None):
@@ -120,7 +124,7 @@ def world_model(
       copies = len(actions) // len(memory.frame)
       draft = jnp.repeat(memory.frame, copies, axis=0)
       frame = decode.parallel(
-        forward, next_token, memory.cache, actions, draft, passes
+        forward, next_token, memory.cache, actions, draft, shares, passes
       )
     reward = reward_class(frame.action_hidden, keys[1])
     return Dream(

@@ -9,6 +9,7 @@ import pytest
 
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import HeadSizes, WorldHeads
+from jowa_jax.models.kv_cache import Revision
 from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import decode
@@ -56,14 +57,18 @@ def dream(params, context, key=None, decoder='parallel', temperature=0.0):
   return model.dream(memory, context.actions[:, -1], key)
 
 
-@functools.partial(jax.jit, static_argnames='passes')
-def from_draft(params, context, draft, passes=None):
+@functools.partial(jax.jit, static_argnames=('shares', 'passes'))
+def from_draft(params, context, draft, shares=(), passes=None):
   """Decodes from a draft; returns the frame and the last pass's logits."""
   memory, _ = remember(CONFIG, params, context)
 
-  def forward(cache, ids):
+  def forward(cache, ids, revision):
     return Backbone(CONFIG.backbone).apply(
-      {'params': params['backbone']}, ids, context.tasks, cache
+      {'params': params['backbone']},
+      ids,
+      context.tasks,
+      cache,
+      revision=revision,
     )
 
   def logits(hidden):
@@ -77,10 +82,11 @@ def from_draft(params, context, draft, passes=None):
     memory.cache,
     actions,
     draft,
+    shares,
     passes,
   )
   ids = jnp.concatenate([actions[:, None], found.tokens], axis=1)
-  return found, logits(forward(memory.cache, ids)[0][:, :-1])
+  return found, logits(forward(memory.cache, ids, None)[0][:, :-1])
 
 
 @pytest.mark.parametrize('seed', range(6))
@@ -111,6 +117,46 @@ def test_both_find_the_same(params, seed):
   assert 2 <= together.passes.min() and together.passes.max() <= K + 1
 
 
+@pytest.mark.parametrize('shares', [(0.5,), (0.9, 0.6, 0.3, 0.1), (0.01,)])
+@pytest.mark.parametrize('seed', range(3))
+def test_packed_passes_find_the_same(params, seed, shares):
+  context = contexts(seed)
+  found, logits = from_draft(params, context, context.tokens[:, -1])
+  packed, _ = from_draft(params, context, context.tokens[:, -1], shares)
+  best = np.sort(logits, axis=-1)
+  assert (best[..., -1] - best[..., -2] > 1e-4).all(axis=1).all()
+  np.testing.assert_array_equal(packed.tokens, found.tokens)
+  np.testing.assert_array_equal(packed.passes, found.passes)
+  for ours, theirs in zip(
+    jax.tree.leaves(packed), jax.tree.leaves(found), strict=True
+  ):
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_a_revision_runs_the_tokens_it_names(params):
+  """Those that changed and those after them; the others stand."""
+  rng = np.random.default_rng(0)
+  ids = rng.integers(0, VOCAB, (2, 6)).astype(np.int32)
+  tasks = np.array([3, 8], np.int32)
+  backbone = Backbone(CONFIG.backbone)
+  variables = {'params': params['backbone']}
+  _, part = backbone.apply(variables, ids, tasks)
+  after = ids.copy()
+  after[0, 4] += 1
+  after[1, 2] += 1
+  places = np.array([4, 5, 6 + 2, 6 + 3, 6 + 4, 6 + 5, 12, 12], np.int32)
+  hidden, revised = backbone.apply(
+    variables, after, tasks, revision=Revision(part=part, places=places)
+  )
+  expected, whole = backbone.apply(variables, after, tasks)
+  np.testing.assert_allclose(hidden[:2], expected[0, 4:], atol=1e-5)
+  np.testing.assert_allclose(hidden[2:6], expected[1, 2:], atol=1e-5)
+  for ours, theirs in zip(
+    jax.tree.leaves(revised), jax.tree.leaves(whole), strict=True
+  ):
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 def test_passes_depend_on_how_good_the_draft_is(params):
   context = contexts(0)
   right = dream(params, context, decoder='sequential').tokens
@@ -133,7 +179,7 @@ def test_the_worst_draft_takes_a_pass_for_every_token(params):
   context = contexts(1)
   right = np.asarray(dream(params, context, decoder='sequential').tokens)
   for passes in (1, 4, K):
-    found, _ = from_draft(params, context, (right + 1) % VOCAB, passes)
+    found, _ = from_draft(params, context, (right + 1) % VOCAB, passes=passes)
     np.testing.assert_array_equal(found.tokens[:, :passes], right[:, :passes])
 
 
