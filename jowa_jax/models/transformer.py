@@ -108,18 +108,33 @@ class Dense(nn.Module):
     return jnp.tensordot(x, kernel, axes=self.inputs) + bias
 
 
+def _grouped(x, rows):
+  """Joins neighbours: [B, heads, N, ...] to [rows, heads, M, ...]."""
+  if x.shape[0] == rows:
+    return x
+  x = x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2)
+  return x.reshape(*x.shape[:2], -1, *x.shape[4:])
+
+
+def _split(x, batch):
+  """Undoes `_grouped`."""
+  if x.shape[0] == batch:
+    return x
+  rows, heads, _, *rest = x.shape
+  x = x.reshape(rows, heads, batch // rows, -1, *rest).swapaxes(1, 2)
+  return x.reshape(batch, heads, -1, *rest)
+
+
 def _read(q, keys, mask):
   """Returns attention logits [B, heads, N, S] on a part of R rows.
 
   Args:
-    q: [B, N, heads, head_dim].
+    q: [B, heads, N, head_dim].
     keys: [R, heads, S, head_dim], each row for B / R rows of q.
     mask: which keys may be read, [1, R or B, 1 or N, S].
   """
-  rows = keys.shape[0]
-  grouped = q.reshape(rows, -1, *q.shape[1:])
-  logits = jnp.einsum('rgnhd,rhsd->rghns', grouped, keys)
-  logits = logits.reshape(q.shape[0], *logits.shape[2:]).astype(jnp.float32)
+  logits = jnp.einsum('rhmd,rhsd->rhms', _grouped(q, keys.shape[0]), keys)
+  logits = _split(logits, q.shape[0]).astype(jnp.float32)
   if mask.shape[0] > 1:
     mask = jnp.repeat(mask, q.shape[0] // mask.shape[0], axis=0)
   return jnp.where(mask[:, None], logits, -1e30)
@@ -127,13 +142,13 @@ def _read(q, keys, mask):
 
 def _mix(weights, values):
   """Returns what weights [B, heads, N, S] make of a part's values."""
-  grouped = weights.reshape(values.shape[0], -1, *weights.shape[1:])
-  y = jnp.einsum('rghns,rhsd->rgnhd', grouped, values)
-  return y.reshape(weights.shape[0], *y.shape[2:])
+  grouped = _grouped(weights, values.shape[0])
+  y = jnp.einsum('rhms,rhsd->rhmd', grouped, values)
+  return _split(y, weights.shape[0])
 
 
 def _revise(old, places, new):
-  """Writes the keys or values [1, heads, M, head_dim] of places to old ones."""
+  """Writes the vectors [1, heads, M, head_dim] of places to old ones."""
   by_token = jnp.swapaxes(old, 1, 2)
   revised = kv_cache.put(by_token, places, jnp.swapaxes(new, 1, 2)[0])
   return jnp.swapaxes(revised, 1, 2)
@@ -163,16 +178,13 @@ class Attention(nn.Module):
       for name in ('query', 'key', 'value')
     )
     q = q * cfg.head_dim**-0.5
-    k, v = (jnp.swapaxes(a, 1, 2) for a in (k, v))
+    q, k, v = (jnp.swapaxes(a, 1, 2) for a in (q, k, v))
     if again is not None:
       old_k, old_v, places = again
       k = _revise(old_k, places, k)
       v = _revise(old_v, places, v)
       # Queries of other tokens are answered too, and not read.
-      batch, _, tokens, _ = k.shape
-      q = kv_cache.put(
-        jnp.zeros((batch, tokens, *heads), q.dtype), places, q[0]
-      )
+      q = _revise(jnp.zeros(k.shape, q.dtype), places, q)
     parts = [(keys, values, valid[:, None]) for keys, values, valid in past]
     parts.append((k, v, mask))
     logits = [_read(q, keys, valid) for keys, _, valid in parts]
@@ -185,6 +197,7 @@ class Attention(nn.Module):
         jnp.split(weights, ends, axis=-1), parts, strict=True
       )
     )
+    y = jnp.swapaxes(y, 1, 2)
     if again is not None:
       y = kv_cache.pick(y, places)[None]
     y = Dense(
