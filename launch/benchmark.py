@@ -27,10 +27,12 @@ _SIZE = flags.DEFINE_enum(
   'size', '150m', ['40m', '70m', '150m', 'smoke'], 'plan: of the model.'
 )
 _ENVIRONMENTS = flags.DEFINE_list('environments', '1,16', 'plan: how many.')
-_WIDTH = flags.DEFINE_integer('width', None, 'plan: beams; default 1, 2, 4.')
-_HORIZON = flags.DEFINE_integer('horizon', 2, 'plan: steps, with --width.')
+_WIDTH = flags.DEFINE_integer('width', None, 'plan: beams kept; else several.')
+_HORIZON = flags.DEFINE_integer(
+  'horizon', None, 'plan: steps dreamed ahead; else several.'
+)
 _PASSES = flags.DEFINE_integer(
-  'passes', 3, 'plan: for a frame dreamed with random weights.'
+  'passes', 3, 'plan: for frames dreamed with random weights.'
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'plan: of a JOWA run.')
 _GAMES = flags.DEFINE_string('games', None, 'plan: those of the checkpoint.')
@@ -40,9 +42,8 @@ _DECISIONS = flags.DEFINE_integer('decisions', 500, 'plan: of every game.')
 def _data() -> dict[str, dict]:
   from jowa_jax.bench import data
 
-  results = data.run(
-    _STEPS.value, _LOG_ROWS.value, seconds=_SECONDS.value or 5.0
-  )
+  seconds = 5.0 if _SECONDS.value is None else _SECONDS.value
+  results = data.run(_STEPS.value, _LOG_ROWS.value, seconds=seconds)
   print(data.describe(results))
   return results
 
@@ -51,14 +52,19 @@ def _plan() -> list[dict]:
   from jowa_jax import games
   from jowa_jax.bench import passes, plan
 
-  if _PASSES.value < 1 or bool(_CHECKPOINT.value) != bool(_GAMES.value):
-    raise ValueError(
-      '--passes must be at least 1, and --checkpoint goes with --games'
-    )
-  one = [(_WIDTH.value, _HORIZON.value)] if _WIDTH.value else plan.SETTINGS
-  environments = [int(count) for count in _ENVIRONMENTS.value]
+  if bool(_CHECKPOINT.value) != bool(_GAMES.value):
+    raise ValueError('--checkpoint goes with --games')
+  if not all(count.isdigit() for count in _ENVIRONMENTS.value):
+    raise ValueError(f'--environments={_ENVIRONMENTS.value} are not numbers')
+  width = 2 if _WIDTH.value is None else _WIDTH.value
+  horizon = 2 if _HORIZON.value is None else _HORIZON.value
+  default = _WIDTH.value is None and _HORIZON.value is None
   results = plan.run(
-    _SIZE.value, environments, one, _PASSES.value, _SECONDS.value or 3.0
+    _SIZE.value,
+    [int(count) for count in _ENVIRONMENTS.value],
+    plan.SETTINGS if default else [(width, horizon)],
+    _PASSES.value,
+    3.0 if _SECONDS.value is None else _SECONDS.value,
   )
   print(plan.describe(results))
   if _CHECKPOINT.value:
@@ -66,8 +72,8 @@ def _plan() -> list[dict]:
       _CHECKPOINT.value,
       games.parse_games(_GAMES.value),
       _DECISIONS.value,
-      width=_WIDTH.value or 2,
-      horizon=_HORIZON.value,
+      width=width,
+      horizon=horizon,
     )
     print(passes.describe(trained))
     results += trained

@@ -115,3 +115,29 @@ print('imported')
     [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
   )
   assert done.stdout.strip() == 'imported', done.stderr[-3000:]
+
+
+def test_planning_is_measured_where_only_jax_is():
+  """What jax, flax, optax, orbax and chex bring is all there is."""
+  missing = (*TENSORFLOW, 'ale_py', 'gymnasium', 'ml_collections', 'mctx')
+  missing += (
+    'tqdm',
+    'cv2',
+    'matplotlib',
+    'tensorboardX',
+    'apache_beam',
+    'h5py',
+  )
+  code = f"""
+import sys
+for name in {missing!r}:
+  sys.modules[name] = None
+sys.argv = ['benchmark', '--suite=plan', '--size=smoke', '--environments=1',
+            '--width=1', '--horizon=0', '--seconds=0.01']
+import runpy
+runpy.run_module('launch.benchmark', run_name='__main__')
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert 'decisions/s' in done.stdout, done.stderr[-3000:]

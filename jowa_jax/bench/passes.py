@@ -7,9 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from jowa_jax import agent as agent_lib
+from jowa_jax import games as games_lib
+from jowa_jax.bench.plan import peak_bytes
 from jowa_jax.methods.base import check_actions
 from jowa_jax.plan.dream import DECODERS
 
@@ -41,22 +42,30 @@ def run(
   Returns:
     A record for every game and decoder. `same_actions` and `same_tokens` are
     the shares on which the decoders agree; then come the mean passes of a
-    frame, their 90th percentile over levels and decisions, and the mean over
-    decisions of the most that a frame took; the shares of tokens and of frames
+    frame, their 90th percentile over levels and decisions, the mean over
+    decisions of the most that a frame took, and over levels of the most in the
+    batch, which is how often the loop ran; the shares of tokens and of frames
     that differ from the frame before, dreamed and real.
 
   Raises:
     ValueError: no emulator is installed, or the checkpoint is no JOWA.
   """
+  if horizon < 1:
+    raise ValueError(f'horizon={horizon} must be at least 1 to dream')
   try:
+    import tqdm
+
     from jowa_jax.eval.atari_env import AtariEnvs
   except ImportError as error:
     raise ValueError(
-      f'--checkpoint plays real games, which needs ale-py: {error}'
+      f'Playing real games needs what requirements.txt names: {error}'
     ) from error
   agent = agent_lib.load(checkpoint)
   if agent.config['method'] != 'jowa':
     raise ValueError(f'{checkpoint} is {agent.config["method"]}, not jowa')
+  trained = set(games_lib.parse_games(agent.config['data']['games']))
+  if strange := sorted(set(games) - trained):
+    raise ValueError(f'{checkpoint} has not learned {", ".join(strange)}')
   policies = {
     decoder: agent.policy(
       planner='beam',
@@ -74,14 +83,18 @@ def run(
     state, step = policies['parallel'].init(envs.tasks), envs.reset(0)
     key, seen = jax.random.key(0), []
     seconds = {decoder: [] for decoder in DECODERS}
+    compiled = {
+      decoder: policy.act.lower(agent.variables, state, step, key).compile()
+      for decoder, policy in policies.items()
+    }
     rounds = -(-decisions // environments)
     for i in tqdm.trange(rounds, desc=game, disable=not progress):
       plans, states = {}, {}
-      for decoder, policy in policies.items():
+      for decoder, act in compiled.items():
         begun = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         start = time.perf_counter()
         actions, states[decoder], info = jax.block_until_ready(
-          policy.act(agent.variables, begun, step, jax.random.fold_in(key, i))
+          act(agent.variables, begun, step, jax.random.fold_in(key, i))
         )
         seconds[decoder].append(time.perf_counter() - start)
         plans[decoder] = jax.device_get(info['plan'])
@@ -91,8 +104,8 @@ def run(
       step, *_ = envs.step(actions, np.ones(environments, bool))
     summary = _summary(seen)
     for decoder, times in seconds.items():
-      # The first calls compile.
-      rate = environments / np.mean(times[2:]) if rounds > 2 else 0.0
+      # The first calls warm up.
+      rate = environments / np.mean(times[min(2, rounds - 1) :])
       records.append(
         {
           'size': f'step {agent.step} of {checkpoint}',
@@ -104,19 +117,13 @@ def run(
           'passes_per_frame': summary['passes']
           if decoder == 'parallel'
           else agent.config['backbone']['tokens_per_frame'] + 1.0,
-          'peak_bytes': _peak_bytes(),
+          'peak_bytes': peak_bytes(compiled[decoder]),
           'game': game,
           'decisions': rounds * environments,
           **{k: v for k, v in summary.items() if k != 'passes'},
         }
       )
   return records
-
-
-def _peak_bytes() -> int:
-  """Returns the most device memory so far, 0 where it is not counted."""
-  stats = jax.local_devices()[0].memory_stats() or {}
-  return int(stats.get('peak_bytes_in_use', 0))
 
 
 def _compare(plans, tokens, first) -> dict[str, np.ndarray]:
@@ -130,6 +137,7 @@ def _compare(plans, tokens, first) -> dict[str, np.ndarray]:
     'same_tokens': (parallel.tokens == sequential.tokens).reshape(-1),
     'passes': parallel.passes[..., 0].reshape(-1),
     'most': parallel.passes[..., 1].max(axis=1),
+    'batch': parallel.passes[..., 1].max(axis=0),
     'dreamed': dreamed.reshape(-1),
     'dreamed_frames': dreamed.any(axis=1),
     'real': real.reshape(-1),
@@ -146,6 +154,7 @@ def _summary(seen: list[dict[str, np.ndarray]]) -> dict[str, float]:
     'passes': mean['passes'],
     'passes_90th_percentile': float(np.percentile(joined['passes'], 90)),
     'most_passes': mean['most'],
+    'batch_passes': mean['batch'],
     'changed_tokens_dreamed': mean['dreamed'],
     'changed_tokens_real': mean['real'],
     'changed_frames_dreamed': mean['dreamed_frames'],

@@ -66,9 +66,25 @@ def run(
     size: a name in `SIZES`.
     environments: how many, one measurement each.
     settings: (width, horizon) of the beam search; horizon 0 is greedy play.
-    passes: of the parallel decoder for a frame.
+    passes: of the parallel decoder over a batch of frames: as many as the
+      slowest of them needs. All are of all tokens, as if none could be packed.
     seconds: how long each rate is measured, at least.
+
+  Raises:
+    ValueError: a number is out of its range.
   """
+  blocks = BackboneConfig(num_layers=1, width=1, num_heads=1).max_blocks
+  for width, horizon in settings:
+    if width < 1 or not 0 <= horizon < blocks:
+      raise ValueError(
+        f'width={width} must be at least 1 and horizon={horizon} in '
+        f'0..{blocks - 1}'
+      )
+  if passes < 1 or seconds <= 0 or min(environments, default=0) < 1:
+    raise ValueError(
+      f'passes={passes} and environments={list(environments)} must be at least '
+      f'1 and seconds={seconds} above 0'
+    )
   dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   records = []
   for count in environments:
@@ -136,6 +152,17 @@ def seconds_per_call(fn: Callable[[], Any], seconds: float) -> float:
   return (time.perf_counter() - start) / calls
 
 
+def peak_bytes(compiled: jax.stages.Compiled) -> int:
+  """Returns the device memory of a call: arguments, results and the rest."""
+  memory = compiled.memory_analysis()
+  return int(
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    + memory.temp_size_in_bytes
+    - memory.alias_size_in_bytes
+  )
+
+
 @functools.cache
 def _model(size: str, dtype: str):
   tokenizer, model = configs(size, dtype)
@@ -189,7 +216,10 @@ class _Stages:
     self._case = case
     self._tokenizer, self._model = tokenizer, model
     self._variables = variables
-    self._params = variables.params
+    # What a decision casts once.
+    self._params = jax.jit(
+      functools.partial(world_action.in_compute_dtype, model)
+    )(variables.params)
     blocks = model.backbone.max_blocks - case.horizon
     envs, num_tokens = case.environments, model.backbone.tokens_per_frame
     rng = np.random.default_rng(1)
@@ -254,7 +284,7 @@ class _Stages:
     def fn(params, memory, q):
       simulator = world_model(
         self._model,
-        world_action.in_compute_dtype(self._model, params),
+        params,
         self._tasks,
         decoder=decoder,
         passes=self._case.passes if decoder == 'parallel' else None,
@@ -280,9 +310,6 @@ class _Stages:
     memory, _ = jax.jit(functools.partial(remember, self._model))(
       self._params, self._context
     )
-    params = jax.jit(
-      functools.partial(world_action.in_compute_dtype, self._model)
-    )(self._params)
     for rows in self._level_rows():
       ids = jnp.zeros((rows, cfg.block_size), jnp.int32)
       tasks = jnp.repeat(self._tasks, rows // self._case.environments)
@@ -298,7 +325,7 @@ class _Stages:
         )
         return hidden[:, -1], part, jnp.argmax(logits, axis=-1)
 
-      total += self._time(fn, params, memory.cache, ids, tasks)
+      total += self._time(fn, self._params, memory.cache, ids, tasks)
     return total
 
   def passes(self, decoder: str) -> float:
@@ -334,21 +361,13 @@ class _Stages:
       actions, state, _ = compiled(self._variables, state, step, key)
       return actions
 
-    seconds = seconds_per_call(fn, self._case.seconds)
-    memory = compiled.memory_analysis()
-    peak = (
-      memory.argument_size_in_bytes
-      + memory.output_size_in_bytes
-      + memory.temp_size_in_bytes
-      - memory.alias_size_in_bytes
-    )
-    return seconds, int(peak)
+    return seconds_per_call(fn, self._case.seconds), peak_bytes(compiled)
 
   def shares(self, decoder: str, seconds: float) -> dict[str, float]:
     """Returns the shares of the device's peaks, if they are known.
 
-    Operations are those of matrix products with weights, two for every weight
-    and token; bytes are the weights, once for every pass.
+    Operations are those of products with the weights of the backbone, two for
+    every weight and token; bytes are these weights, once for every pass.
     """
     kind = jax.devices()[0].device_kind
     peaks = next((p for k, p in _PEAKS.items() if kind.startswith(k)), None)

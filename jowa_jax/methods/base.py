@@ -129,7 +129,8 @@ def check_actions(actions: chex.Array, tasks: chex.Array) -> np.ndarray:
   if (actions < 0).any():
     without = sorted({games.GAMES[task] for task in tasks[actions < 0]})
     raise FloatingPointError(
-      f'No action in {", ".join(without)}: values are not finite. The weights '
-      'have diverged; take an earlier checkpoint'
+      f'No action in {", ".join(without)}: either values are not finite, then '
+      'the weights have diverged: take an earlier checkpoint; or the mask '
+      'leaves no legal action'
     )
   return actions

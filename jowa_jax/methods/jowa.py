@@ -200,9 +200,10 @@ def make_policy(model: WorldActionConfig, encode):
       raise ValueError(
         f'width={width} must be at least 1 and horizon={horizon} at least 0'
       )
-    dream.check_options(decoder)
     if shares is None:
-      shares = (0.5, 0.25) if len(jax.local_devices()) == 1 else ()
+      packs = decoder == 'parallel' and passes is None
+      shares = (0.5, 0.25) if packs and len(jax.local_devices()) == 1 else ()
+    dream.check_options(decoder, 0.0, shares, passes)
     if planner == 'mcts':
       mcts.check_options(num_simulations, horizon, temperature, choose_by)
     depth = 0 if planner == 'none' else horizon
@@ -211,7 +212,8 @@ def make_policy(model: WorldActionConfig, encode):
     if length > room:
       raise ValueError(
         f'context_length={length} and horizon={depth} do not fit into the '
-        f'{model.backbone.max_blocks} blocks of the position table'
+        f'{model.backbone.max_blocks} blocks of the position table: at most '
+        f'context_length={room}, or lower the horizon'
       )
 
     def decide(variables, context: Context, legal, key):

@@ -74,14 +74,20 @@ def take_rows(cache: KVCache, rows: chex.Array) -> KVCache:
     rows: [M] int32. Sequences of a row of the context stay its own, as many
       for each.
   """
-  total = len(cache.length)
+  total, envs = len(cache.length), len(cache.context.valid)
 
-  def take(part: Part) -> Part:
-    chosen = rows // (total // len(part.valid))
-    return jax.tree.map(lambda x: jnp.take(x, chosen, axis=0), part)
+  def take(x):
+    # Within an environment, so that environments may live on many devices.
+    each = total // len(x)
+    first = jnp.arange(envs)[:, None] * (total // envs)
+    chosen = (rows.reshape(envs, -1) - first) // each
+    taken = jax.vmap(lambda a, i: jnp.take(a, i, axis=0))(
+      x.reshape(envs, -1, *x.shape[1:]), chosen
+    )
+    return taken.reshape(-1, *x.shape[1:])
 
   return cache.replace(
-    frames=tuple(map(take, cache.frames)), length=jnp.take(cache.length, rows)
+    frames=jax.tree.map(take, cache.frames), length=take(cache.length)
   )
 
 

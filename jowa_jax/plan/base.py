@@ -11,7 +11,7 @@ import jax.numpy as jnp
 class Dream:
   """One imagined step of N sequences."""
 
-  reward: chex.Array  # [N] float32 in {-1, 0, 1}
+  reward: chex.Array  # [N] float32 in {-1, 0, 1}; NaN if logits are not finite
   tokens: chex.Array  # [N, K] int32, the next frame
   q: chex.Array  # [N, A] float32, at the next frame
   memory: Any  # pytree with the step appended

@@ -78,8 +78,8 @@ def beam_search(
     gamma: discount.
 
   Returns:
-    The plan; its action is -1 where a Q value on the way is not finite or no
-    action is legal.
+    The plan; its action is -1 where a value on the way is not finite or no
+    action is legal. With horizon 0 it has one leaf, the root.
 
   Raises:
     ValueError: width < 1 or horizon < 0.
@@ -142,16 +142,18 @@ def _advance(model, beams, memory, legal, width, discount, gamma):
   count = min(width, num_actions)
   actions, exists = _expand(beams, count)
   parents = jax.tree.map(lambda x: jnp.repeat(x, count, axis=1), beams)
-  memory = model.take_rows(memory, beams.rows.reshape(-1))
+  if beams.paths:
+    memory = model.take_rows(memory, beams.rows.reshape(-1))
   dream = model.dream(memory, actions.reshape(-1), None)
 
   def split(x):
     return x.reshape(num_envs, -1, *x.shape[1:])
 
   q = split(dream.q)
-  fault = jnp.any(base.faulty(q, legal[:, None]) & exists, axis=1)
-  q = _mask(q, legal)
   reward = split(dream.reward)
+  fault = base.faulty(q, legal[:, None]) | ~jnp.isfinite(reward)
+  fault = jnp.any(fault & exists, axis=1)
+  q = _mask(q, legal)
   reward_sums = parents.reward_sums + discount * reward
   scores = reward_sums + discount * gamma * jnp.max(q, axis=-1)
   children = _Beams(

@@ -74,7 +74,11 @@ def parallel(
       program of its own to compile.
     passes: take so many, of all tokens, whatever is predicted, for
       measurements: the tokens are then not necessarily right.
+
+  Raises:
+    ValueError: see `check_shares`.
   """
+  check_shares(shares, passes)
   batch, num_tokens = draft.shape
   size = num_tokens + 1
   ids = jnp.concatenate([actions[:, None], draft], axis=1)
@@ -100,8 +104,6 @@ def parallel(
 
     return fn
 
-  if passes is not None:
-    shares = ()
   capacities = [math.ceil(batch * size * share) for share in shares]
   branches = [run_all, *map(run_again, capacities)]
 
@@ -148,6 +150,19 @@ def parallel(
     part=state.part,
     passes=state.row_passes,
   )
+
+
+def check_shares(shares: Sequence[float], passes: int | None) -> None:
+  """Raises ValueError if `parallel` cannot be told this."""
+  if list(shares) != sorted(set(shares), reverse=True) or not all(
+    0 < share < 1 for share in shares
+  ):
+    raise ValueError(f'shares={shares} must fall, between 1 and 0')
+  if passes is not None and (passes < 1 or shares):
+    raise ValueError(
+      f'passes={passes} must be at least 1, and without shares: they are of '
+      'all tokens'
+    )
 
 
 def sequential(

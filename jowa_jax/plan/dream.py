@@ -1,6 +1,6 @@
 """The trained model as a simulator: frames and rewards that follow actions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import chex
 import jax
@@ -51,8 +51,16 @@ def remember(
   return Memory(cache=cache, frame=context.tokens[:, -1]), q
 
 
-def check_options(decoder: str, temperature: float = 0.0) -> None:
+def check_options(
+  decoder: str,
+  temperature: float = 0.0,
+  shares: Sequence[float] = (),
+  passes: int | None = None,
+) -> None:
   """Raises ValueError if `world_model` cannot be told this."""
+  decode.check_shares(shares, passes)
+  if decoder == 'sequential' and (shares or passes is not None):
+    raise ValueError('shares and passes are of the parallel decoder')
   if decoder not in DECODERS or temperature < 0:
     raise ValueError(
       f'decoder={decoder!r} must be in {DECODERS} and '
@@ -83,9 +91,9 @@ def world_model(
     passes: of the parallel decoder, whatever is needed; for measurements.
 
   Raises:
-    ValueError: the decoder is none, or the temperature negative.
+    ValueError: see `check_options`.
   """
-  check_options(decoder, temperature)
+  check_options(decoder, temperature, shares, passes)
   backbone, heads = Backbone(config.backbone), WorldHeads(config.backbone)
   num_tokens = config.backbone.tokens_per_frame
 
@@ -95,20 +103,22 @@ def world_model(
       {'params': params['backbone']}, ids, rows, cache, revision=revision
     )
 
-  def choose(method: str) -> Callable:
-    def fn(hidden, key=None):
-      logits = heads.apply(
-        {'params': params['world_heads']}, hidden, method=method
-      )
-      if temperature:
-        chosen = jax.random.categorical(key, logits / temperature)
-      else:
-        chosen = jnp.argmax(logits, axis=-1)
-      return chosen.astype(jnp.int32)
+  def logits_of(method: str, hidden: chex.Array) -> chex.Array:
+    return heads.apply({'params': params['world_heads']}, hidden, method=method)
 
-    return fn
+  def choose(logits: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
+    if temperature:
+      return jax.random.categorical(key, logits / temperature)
+    return jnp.argmax(logits, axis=-1)
 
-  next_token, reward_class = choose('next_token'), choose('reward')
+  def next_token(hidden: chex.Array, key: chex.PRNGKey | None = None):
+    logits = logits_of('next_token', hidden)
+    return choose(logits, key).astype(jnp.int32)
+
+  def reward(hidden: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
+    logits = logits_of('reward', hidden)
+    value = choose(logits, key).astype(jnp.float32) - 1
+    return jnp.where(jnp.isfinite(logits).all(axis=-1), value, jnp.nan)
 
   def dream(
     memory: Memory, actions: chex.Array, key: chex.PRNGKey | None = None
@@ -126,9 +136,8 @@ def world_model(
       frame = decode.parallel(
         forward, next_token, memory.cache, actions, draft, shares, passes
       )
-    reward = reward_class(frame.action_hidden, keys[1])
     return Dream(
-      reward=reward.astype(jnp.float32) - 1,
+      reward=reward(frame.action_hidden, keys[1]),
       tokens=frame.tokens,
       q=world_action.q_values(config, params['q_heads'], frame.frame_hidden),
       memory=Memory(

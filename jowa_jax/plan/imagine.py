@@ -1,11 +1,12 @@
 """Rollouts in the world model under any policy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import chex
 import jax
 import jax.numpy as jnp
 
+from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan.dream import remember, world_model
 from jowa_jax.types import Context, Params
@@ -35,6 +36,7 @@ def imagine(
   *,
   temperature: float = 0.0,
   decoder: str = 'parallel',
+  shares: Sequence[float] = (),
 ) -> Imagined:
   """Dreams `horizon` steps from real contexts (JOWA section 4.2).
 
@@ -47,11 +49,13 @@ def imagine(
     key: for the policy and, with a temperature, for what is drawn.
     temperature: see `world_model`.
     decoder: see `world_model`.
+    shares: see `world_model`.
 
   Raises:
     ValueError: horizon < 0, or no room for it beside the context.
   """
   check_room(config, context, horizon)
+  params = world_action.in_compute_dtype(config, params)
   memory, q = remember(config, params, context)
   model = world_model(
     config,
@@ -59,6 +63,7 @@ def imagine(
     context.tasks,
     decoder=decoder,
     temperature=temperature,
+    shares=shares,
   )
   values, steps = [q], []
   for step in range(horizon):
@@ -94,5 +99,5 @@ def check_room(
   if horizon < 0 or blocks + horizon > limit:
     raise ValueError(
       f'A context of {blocks} blocks and horizon={horizon} (at least 0) do not '
-      f'fit into the {limit} blocks of the position table'
+      f'fit into the {limit} blocks of the position table: shorten one'
     )

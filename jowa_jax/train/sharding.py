@@ -51,6 +51,13 @@ def acting_mesh(environments: int) -> Mesh:
   """Returns a mesh over as many devices as divide the environments."""
   devices = jax.local_devices()
   count = max(n for n in range(1, len(devices) + 1) if environments % n == 0)
+  if count < len(devices):
+    logging.info(
+      '%d environments do not divide over %d devices: %d are used',
+      environments,
+      len(devices),
+      count,
+    )
   return make_mesh({'data': count}, devices[:count])
 
 

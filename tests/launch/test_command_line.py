@@ -119,6 +119,21 @@ CASES = {
     ('--suite=plan', '--size=smoke', '--checkpoint=x'),
     ['--checkpoint goes with --games'],
   ),
+  'a benchmark too far ahead': (
+    'benchmark',
+    ('--suite=plan', '--size=smoke', '--horizon=8'),
+    ['horizon=8', '0..7'],
+  ),
+  'a benchmark of no beams': (
+    'benchmark',
+    ('--suite=plan', '--size=smoke', '--width=0'),
+    ['width=0 must be at least 1'],
+  ),
+  'a benchmark of no environments': (
+    'benchmark',
+    ('--suite=plan', '--size=smoke', '--environments=0'),
+    ['environments=[0]'],
+  ),
   'a stray argument': (
     'quickstart',
     ('--workdir={tmp}/q', 'smoke'),

@@ -133,6 +133,22 @@ def test_packed_passes_find_the_same(params, seed, shares):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(shares=(0.1, 0.5)), r'shares=\(0.1, 0.5\) must fall'),
+    (dict(shares=(0.5, 0.5)), 'must fall'),
+    (dict(shares=(1.0,)), 'must fall, between 1 and 0'),
+    (dict(passes=0), 'passes=0 must be at least 1'),
+    (dict(passes=2, shares=(0.5,)), 'without shares'),
+  ],
+)
+def test_bad_options_are_errors(params, options, message):
+  context = contexts(0)
+  with pytest.raises(ValueError, match=message):
+    from_draft(params, context, context.tokens[:, -1], **options)
+
+
 def test_a_revision_runs_the_tokens_it_names(params):
   """Those that changed and those after them; the others stand."""
   rng = np.random.default_rng(0)

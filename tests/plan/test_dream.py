@@ -205,9 +205,23 @@ def test_half_precision_plans_finite_scores(params):
   assert (got.tokens >= 0).all() and (got.tokens < 13).all()
 
 
+def test_world_heads_that_diverged_give_no_action(params):
+  """Q is finite, what is dreamed is not."""
+  heads = jax.tree.map(lambda x: x, params['world_heads'])
+  heads['rewards']['dense_2']['bias'] *= jnp.nan
+  found = plan({**params, 'world_heads': heads}, contexts(0))
+  assert (found.action == -1).all()
+
+
 @pytest.mark.parametrize(
-  'options', [{'decoder': 'both'}, {'temperature': -1.0}]
+  ('options', 'message'),
+  [
+    ({'decoder': 'both'}, 'decoder=.*temperature='),
+    ({'temperature': -1.0}, 'decoder=.*temperature='),
+    ({'shares': (0.5, 0.6)}, 'must fall'),
+    ({'decoder': 'sequential', 'passes': 3}, 'of the parallel decoder'),
+  ],
 )
-def test_bad_options_are_errors(params, options):
-  with pytest.raises(ValueError, match='decoder=.*temperature='):
+def test_bad_options_are_errors(params, options, message):
+  with pytest.raises(ValueError, match=message):
     world_model(CONFIG, params, TASKS, **options)

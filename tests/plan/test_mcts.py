@@ -138,11 +138,30 @@ def test_environments_do_not_mix(params):
 
 
 def test_a_rare_prior_never_makes_an_illegal_action(params):
-  """Priors so peaked that all but one of them are zero."""
-  bias = np.zeros((4, 18), np.float32)
-  bias[:, 0] = 1e4
-  found, _ = search(params, contexts(0), LEGAL, jax.random.key(1), bias)
-  assert not np.asarray(found.visits)[~LEGAL].any()
+  """Below the root priors so peaked that all but one of them are zero.
+
+  Then an illegal action that was never tried scores as a legal one does.
+  """
+  context = contexts(0)
+  memory, q = remember(CONFIG, params, context)
+  model = world_model(CONFIG, params, TASKS)
+  taken = []
+
+  def peaked(memory, actions, key):
+    jax.debug.callback(lambda x: taken.append(np.asarray(x)), actions)
+    step: Dream = model.dream(memory, actions, key)
+    return step.replace(q=step.q.at[:, 0].add(1e4))
+
+  found = jax.jit(
+    lambda key: tree_search(
+      model._replace(dream=peaked), q, memory, LEGAL, key, num_simulations=60
+    )
+  )(jax.random.key(1))
+  jax.block_until_ready(found)
+  jax.effects_barrier()
+  assert len(taken) == 60
+  for env in range(len(TASKS)):
+    assert LEGAL[env, [actions[env] for actions in taken]].all()
 
 
 def test_values_that_are_not_finite_give_no_action(params):
@@ -154,6 +173,7 @@ def test_values_that_are_not_finite_give_no_action(params):
   assert np.flatnonzero(found.action == -1).tolist() == [1, 2]
   good, _ = search(params, contexts(0), LEGAL, jax.random.key(0))
   np.testing.assert_array_equal(found.action[::3], good.action[::3])
+  assert np.isfinite(found.values).all()
 
 
 def test_a_dream_that_is_not_finite_gives_no_action(params):
