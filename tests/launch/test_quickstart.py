@@ -1,6 +1,7 @@
 """The quickstart from emulator to report, interrupted on the way."""
 
 import json
+import os
 import pathlib
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from jowa_jax.bench import passes
 from jowa_jax.plan.dream import DECODERS
 
 ROOT = pathlib.Path(__file__).parents[2]
+# Nothing here depends on how well the programs are compiled.
+ENV = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
 def start(workdir):
@@ -28,6 +31,7 @@ def start(workdir):
       f'--workdir={workdir}',
     ],
     cwd=ROOT,
+    env=ENV,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -40,6 +44,7 @@ def encode_tokens(workdir, output):
     [sys.executable, '-m', 'launch.encode_tokens', *arguments]
     + ['--games=Assault,Carnival', f'--output={output}'],
     cwd=ROOT,
+    env=ENV,
     capture_output=True,
     text=True,
   )
