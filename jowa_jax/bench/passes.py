@@ -10,7 +10,7 @@ import numpy as np
 
 from jowa_jax import agent as agent_lib
 from jowa_jax import games as games_lib
-from jowa_jax.bench.plan import peak_bytes
+from jowa_jax.bench.models import peak_bytes
 from jowa_jax.methods.base import check_actions
 from jowa_jax.plan.dream import DECODERS
 

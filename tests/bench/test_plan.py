@@ -6,7 +6,7 @@ import pathlib
 import subprocess
 import sys
 
-from jowa_jax.bench import plan
+from jowa_jax.bench import models, plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 _FIELDS = {
@@ -60,8 +60,8 @@ def test_sizes_are_those_of_the_configs():
   from configs import jowa
   from jowa_jax.methods import factory
 
-  for size in plan.SIZES:
-    tokenizer, model = plan.configs(size, 'bfloat16')
+  for size in models.SIZES:
+    tokenizer, model = models.configs(size, 'bfloat16')
     config = jowa.get_config(size).copy_and_resolve_references()
     config.tokenizer.dtype = config.backbone.dtype = 'bfloat16'
     assert factory.tokenizer_config(config.to_dict()) == tokenizer
