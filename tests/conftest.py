@@ -1,10 +1,30 @@
-"""Real play, collected once for all tests that need data."""
+"""Quick compilation, and real play that is collected once for all tests."""
 
 import pathlib
 
 import pytest
 
 from jowa_jax.collect.collect import collect
+
+# Where compiling takes most of the time, and optimising most of that.
+QUICKLY_COMPILED = ('methods', 'parity', 'plan', 'train')
+
+
+@pytest.fixture(scope='session')
+def compilation_cache(request):
+  """Kept between runs of the tests; `--cache-clear` empties it."""
+  return str(request.config.cache.mkdir('jax_compilation'))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def quick_compilation(request, compilation_cache):
+  if request.path.parent.name not in QUICKLY_COMPILED:
+    yield
+    return
+  from tests.train import helpers
+
+  with helpers.quick_compilation(compilation_cache):
+    yield
 
 
 @pytest.fixture(scope='session')

@@ -11,18 +11,6 @@ from tests.train import helpers
 
 
 @pytest.fixture(scope='session')
-def compilation_cache(request):
-  """Kept between runs of the tests; `--cache-clear` empties it."""
-  return str(request.config.cache.mkdir('jax_compilation'))
-
-
-@pytest.fixture(scope='module', autouse=True)
-def quick_compilation(compilation_cache):
-  with helpers.quick_compilation(compilation_cache):
-    yield
-
-
-@pytest.fixture(scope='session')
 def real_batch(atari_data_dir):
   """Returns a function from segment length and batch size to real play."""
 

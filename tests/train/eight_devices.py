@@ -25,27 +25,13 @@ RULES = {'mlp': 'model', 'atoms': 'model', 'classes': 'model'}
 
 
 def config_of(data_dir, tokenizer):
-  """No dropout; all parts in one stage: one compilation covers the steps."""
-  config = helpers.tiny_config(
-    data_dir,
-    run__batch_size=8,
-    backbone__dropout=0.0,
-    backbone__attention_dropout=0.0,
-    heads__dropout=0.0,
-    tokenizer_training__frames_per_step=64,
-    tokenizer_training__codebook_init_step=0,
-    tokenizer_training__restart_period=0,
-    tokenizer_training__restart_until=0,
+  """All parts in one stage: one compilation covers the steps."""
+  config = helpers.comparable_config(
+    data_dir, run__batch_size=8, tokenizer_training__frames_per_step=64
   )
-  stage = config['stages']['stage2']
-  # Adam's first steps have the size of the learning rate whatever the
-  # gradient's, so that rounding would show in parameters: eps tames it.
-  stage['world_action']['eps'] = 1e-3
   if tokenizer:
-    stage['tokenizer'] = {
-      **config['stages']['stage1']['tokenizer'],
-      'eps': 1e-3,
-    }
+    stage = config['stages']['stage2']
+    stage['tokenizer'] = config['stages']['stage1']['tokenizer']
     stage['parts'] = ('tokenizer', 'world_action')
   return config
 

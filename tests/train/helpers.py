@@ -89,6 +89,30 @@ def tiny_config(data_dir, method='jowa', steps=(3, 4), **changes) -> dict:
   return config
 
 
+def comparable_config(data_dir, **changes) -> dict:
+  """Returns a `tiny_config` whose runs agree whatever divides the work.
+
+  No dropout, no codes drawn anew. Adam's first steps have the size of the
+  learning rate whatever the gradient's, so that rounding would show in
+  parameters: eps tames it.
+  """
+  config = tiny_config(
+    data_dir,
+    backbone__dropout=0.0,
+    backbone__attention_dropout=0.0,
+    heads__dropout=0.0,
+    tokenizer_training__codebook_init_step=0,
+    tokenizer_training__restart_period=0,
+    tokenizer_training__restart_until=0,
+    **changes,
+  )
+  for name in config['stages']['order']:
+    stage = config['stages'][name]
+    for part in stage['parts']:
+      stage[part]['eps'] = 1e-3
+  return config
+
+
 def abstract_variables(method):
   """Returns the shapes of a method's variables, boxed with axis names."""
   statistics = {'median_frames': np.zeros((60, 84, 84), np.uint8)}

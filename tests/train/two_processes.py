@@ -16,26 +16,14 @@ from tests.train import helpers
 
 
 def config_of(data_dir, workdir):
-  """No dropout; Adam's eps tames what rounding makes of small gradients."""
-  config = helpers.tiny_config(
+  return helpers.comparable_config(
     data_dir,
     run__batch_size=4,
     run__evaluate_every=4,
     run__evaluate_batches=2,
     data__token_cache=f'{workdir}_tokens',
     data__held_out_fraction=0.3,
-    backbone__dropout=0.0,
-    backbone__attention_dropout=0.0,
-    heads__dropout=0.0,
-    tokenizer_training__restart_period=0,
-    tokenizer_training__restart_until=0,
-    tokenizer_training__codebook_init_step=0,
   )
-  for name in config['stages']['order']:
-    stage = config['stages'][name]
-    for part in stage['parts']:
-      stage[part]['eps'] = 1e-3
-  return config
 
 
 def main(process, port, data_dir, workdir, cache):
