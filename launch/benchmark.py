@@ -32,7 +32,13 @@ _HORIZON = flags.DEFINE_integer(
   'horizon', None, 'plan: steps dreamed ahead; else several.'
 )
 _PASSES = flags.DEFINE_integer(
-  'passes', 3, 'plan: for frames dreamed with random weights.'
+  'passes', 3, 'plan: of all tokens, for frames dreamed with random weights.'
+)
+_SCHEDULE = flags.DEFINE_list(
+  'schedule',
+  None,
+  'plan: instead of --passes, what share of the tokens each of them runs; '
+  '--checkpoint measures it.',
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'plan: of a JOWA run.')
 _GAMES = flags.DEFINE_string('games', None, 'plan: those of the checkpoint.')
@@ -56,6 +62,9 @@ def _plan() -> list[dict]:
     raise ValueError('--checkpoint goes with --games')
   if not all(count.isdigit() for count in _ENVIRONMENTS.value):
     raise ValueError(f'--environments={_ENVIRONMENTS.value} are not numbers')
+  schedule = [1.0] * _PASSES.value
+  if _SCHEDULE.value is not None:
+    schedule = [float(share) for share in _SCHEDULE.value]
   width = 2 if _WIDTH.value is None else _WIDTH.value
   horizon = 2 if _HORIZON.value is None else _HORIZON.value
   default = _WIDTH.value is None and _HORIZON.value is None
@@ -63,7 +72,7 @@ def _plan() -> list[dict]:
     _SIZE.value,
     [int(count) for count in _ENVIRONMENTS.value],
     plan.SETTINGS if default else [(width, horizon)],
-    _PASSES.value,
+    schedule,
     3.0 if _SECONDS.value is None else _SECONDS.value,
   )
   print(plan.describe(results))

@@ -14,6 +14,7 @@ import jowa_jax
 from jowa_jax import games as games_lib
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.rollout import evaluate, random_policy, write_rollouts
+from jowa_jax.methods.jowa_policy import PLANNERS, planners_with
 from launch import common
 
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
@@ -27,9 +28,7 @@ _MAX_FRAMES = flags.DEFINE_integer('max_frames', 108_000, 'Per episode.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of environments and exploration.')
 _SLOTS = flags.DEFINE_integer('slots', None, 'Environments per game at once.')
 _CONTEXT = flags.DEFINE_integer('context_length', None, 'Blocks of context.')
-_PLANNER = flags.DEFINE_enum(
-  'planner', None, ['none', 'beam', 'mcts'], 'Of JOWA.'
-)
+_PLANNER = flags.DEFINE_enum('planner', None, list(PLANNERS), 'Of JOWA.')
 _WIDTH = flags.DEFINE_integer('width', None, 'Beams kept (beam).')
 _HORIZON = flags.DEFINE_integer(
   'horizon', None, 'Steps dreamed ahead (beam); depth limit (mcts).'
@@ -41,11 +40,7 @@ _TEMPERATURE = flags.DEFINE_float('temperature', None, 'Of priors (mcts).')
 _CHOOSE_BY = flags.DEFINE_enum(
   'choose_by', None, ['value', 'visits'], 'Which child is played (mcts).'
 )
-# Who has which options.
-_OPTIONS = {
-  'beam': (_WIDTH, _HORIZON),
-  'mcts': (_HORIZON, _SIMULATIONS, _TEMPERATURE, _CHOOSE_BY),
-}
+_OF_PLANNERS = (_WIDTH, _HORIZON, _SIMULATIONS, _TEMPERATURE, _CHOOSE_BY)
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
@@ -57,12 +52,15 @@ def main() -> None:
     sticky_actions=_STICKY.value,
     max_frames=_MAX_FRAMES.value,
   )
-  flags_of = (_PLANNER, _CONTEXT, *sum(_OPTIONS.values(), ()))
-  options = {f.name: f.value for f in flags_of if f.value is not None}
-  theirs = {f.name for f in _OPTIONS.get(_PLANNER.value, ())}
-  for name in options.keys() - theirs - {_PLANNER.name, _CONTEXT.name}:
-    able = [p for p, own in _OPTIONS.items() if name in {f.name for f in own}]
-    raise ValueError(f'--{name} needs --planner={" or ".join(able)}')
+  options = {
+    flag.name: flag.value
+    for flag in (_PLANNER, _CONTEXT, *_OF_PLANNERS)
+    if flag.value is not None
+  }
+  for flag in _OF_PLANNERS:
+    able = planners_with(flag.name)
+    if flag.value is not None and _PLANNER.value not in able:
+      raise ValueError(f'--{flag.name} needs --planner={" or ".join(able)}')
   if _CHECKPOINT.value is None:
     if options:
       raise ValueError(f'--{next(iter(options))} needs a --checkpoint')

@@ -44,7 +44,9 @@ def run(
     the shares on which the decoders agree; then come the mean passes of a
     frame, their 90th percentile over levels and decisions, the mean over
     decisions of the most that a frame took, and over levels of the most in the
-    batch, which is how often the loop ran; the shares of tokens and of frames
+    batch, which is how often the loop ran; all tokens that passes had to run
+    over those of the frames, and `schedules`, which tells them by pass where a
+    batch took so many; the shares of tokens and of frames
     that differ from the frame before, dreamed and real.
 
   Raises:
@@ -138,6 +140,7 @@ def _compare(plans, tokens, first) -> dict[str, np.ndarray]:
     'passes': parallel.passes[..., 0].reshape(-1),
     'most': parallel.passes[..., 1].max(axis=1),
     'batch': parallel.passes[..., 1].max(axis=0),
+    'runs': parallel.runs.sum(axis=0),
     'dreamed': dreamed.reshape(-1),
     'dreamed_frames': dreamed.any(axis=1),
     'real': real.reshape(-1),
@@ -148,6 +151,7 @@ def _compare(plans, tokens, first) -> dict[str, np.ndarray]:
 def _summary(seen: list[dict[str, np.ndarray]]) -> dict[str, float]:
   joined = {k: np.concatenate([s[k] for s in seen]) for k in seen[0]}
   mean = {name: float(values.mean()) for name, values in joined.items()}
+  runs = joined['runs']
   return {
     'same_actions': mean['same_actions'],
     'same_tokens': mean['same_tokens'],
@@ -155,6 +159,8 @@ def _summary(seen: list[dict[str, np.ndarray]]) -> dict[str, float]:
     'passes_90th_percentile': float(np.percentile(joined['passes'], 90)),
     'most_passes': mean['most'],
     'batch_passes': mean['batch'],
+    'tokens_run': float(runs.sum() / runs[:, 0].sum()),
+    'schedules': _schedules(runs),
     'changed_tokens_dreamed': mean['dreamed'],
     'changed_tokens_real': mean['real'],
     'changed_frames_dreamed': mean['dreamed_frames'],
@@ -162,14 +168,33 @@ def _summary(seen: list[dict[str, np.ndarray]]) -> dict[str, float]:
   }
 
 
+def _schedules(runs: np.ndarray) -> dict[str, list[float]]:
+  """Returns the schedules of `decode.parallel`, by their number of passes.
+
+  Args:
+    runs: [N, P] tokens that every pass over a batch of frames had to run.
+  """
+  passes, found = (runs > 0).sum(axis=1), {}
+  for count in np.unique(passes):
+    total = runs[passes == count].sum(axis=0)[:count]
+    found[str(count)] = [round(float(x), 3) for x in total / total[0]]
+  return found
+
+
 def describe(records: Sequence[dict[str, Any]]) -> str:
   """Returns the measurements as text."""
-  return '\n'.join(
-    f'{record["game"]}, {record["decoder"]}: '
-    + ', '.join(
+  lines = []
+  for record in records:
+    numbers = ', '.join(
       f'{name} {value:.3g}'
       for name, value in record.items()
       if isinstance(value, int | float)
     )
-    for record in records
-  )
+    lines.append(f'{record["game"]}, {record["decoder"]}: {numbers}')
+    if record['decoder'] == 'parallel':
+      lines += [
+        f'  {count} passes: --schedule={",".join(map(str, shares))}'
+        for count, shares in record['schedules'].items()
+        if len(shares) <= 6
+      ]
+  return '\n'.join(lines)

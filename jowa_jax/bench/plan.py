@@ -1,7 +1,8 @@
 """How fast decisions are, stage by stage, and in how many passes.
 
 Random weights dream nothing that looks like a frame, so the passes of the
-parallel decoder are set to what a trained model needs (`bench.passes`).
+parallel decoder are set to what a trained model needs (`bench.passes` measures
+it).
 """
 
 import dataclasses
@@ -20,11 +21,12 @@ from jowa_jax.bench.models import (
   random_variables,
   seconds_per_call,
 )
-from jowa_jax.methods import jowa
+from jowa_jax.methods import jowa_policy
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldHeads
 from jowa_jax.models.transformer import Backbone, BackboneConfig
+from jowa_jax.plan import decode
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.dream import DECODERS, remember, world_model
 from jowa_jax.types import Context, TimeStep
@@ -48,7 +50,7 @@ class Case:
   environments: int
   width: int
   horizon: int
-  passes: int
+  schedule: tuple[float, ...]
   seconds: float
   dtype: str
 
@@ -57,7 +59,7 @@ def run(
   size: str,
   environments: Sequence[int] = ENVIRONMENTS,
   settings: Sequence[tuple[int, int]] = SETTINGS,
-  passes: int = 3,
+  schedule: Sequence[float] = (1.0, 1.0, 1.0),
   seconds: float = 3.0,
 ) -> list[dict[str, Any]]:
   """Returns a record for every number of environments, setting and decoder.
@@ -66,8 +68,9 @@ def run(
     size: a name in `SIZES`.
     environments: how many, one measurement each.
     settings: (width, horizon) of the beam search; horizon 0 is greedy play.
-    passes: of the parallel decoder over a batch of frames: as many as the
-      slowest of them needs. All are of all tokens, as if none could be packed.
+    schedule: of the parallel decoder's passes over a batch of frames, as many
+      as the slowest of them needs: see `decode.parallel`. By default, three of
+      all tokens, so that none can be packed.
     seconds: how long each rate is measured, at least.
 
   Raises:
@@ -80,16 +83,17 @@ def run(
         f'width={width} must be at least 1 and horizon={horizon} in '
         f'0..{blocks - 1}'
       )
-  if passes < 1 or seconds <= 0 or min(environments, default=0) < 1:
+  decode.check_shares((), schedule)
+  if not schedule or seconds <= 0 or min(environments, default=0) < 1:
     raise ValueError(
-      f'passes={passes} and environments={list(environments)} must be at least '
-      f'1 and seconds={seconds} above 0'
+      f'environments={list(environments)} and the number of passes, '
+      f'{len(schedule)}, must be at least 1 and seconds={seconds} above 0'
     )
   dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
   records = []
   for count in environments:
     for width, horizon in settings:
-      case = Case(size, count, width, horizon, passes, seconds, dtype)
+      case = Case(size, count, width, horizon, tuple(schedule), seconds, dtype)
       records += _measure(case)
   return records
 
@@ -131,6 +135,7 @@ def _measure(case: Case) -> list[dict[str, Any]]:
       record['dream_ms'] = search * 1e3 - shared['score_ms']
       if decoder == 'parallel':
         record['pass_ms'] = stages.one_pass() * 1e3
+        record['schedule'] = list(case.schedule)
     records.append(record)
   if len(records) == 2:
     ratio = records[1]['dream_ms'] / records[0]['dream_ms']
@@ -218,7 +223,8 @@ class _Stages:
         params,
         self._tasks,
         decoder=decoder,
-        passes=self._case.passes if decoder == 'parallel' else None,
+        shares=jowa_policy.default_shares(decoder),
+        schedule=self._case.schedule if decoder == 'parallel' else (),
       )
       return beam_search(
         simulator,
@@ -264,23 +270,24 @@ class _Stages:
       return 0.0
     if decoder == 'sequential':
       return float(self._model.backbone.block_size)
-    return float(self._case.passes)
+    return float(len(self._case.schedule))
 
   def decide(self, decoder: str) -> tuple[float, int]:
     """The whole decision: (seconds, bytes of device memory)."""
-    policy = jowa.make_policy(
+    case, options = self._case, {}
+    if case.horizon:
+      options = dict(
+        planner='beam', width=case.width, horizon=case.horizon, decoder=decoder
+      )
+    if options and decoder == 'parallel':
+      options['schedule'] = case.schedule
+    policy = jowa_policy.make_policy(
       self._model,
       lambda variables, frames: tokenizer_lib.encode(
         self._tokenizer, variables.params['tokenizer'], frames
       ),
-    )(
-      planner='beam' if self._case.horizon else 'none',
-      width=self._case.width,
-      horizon=self._case.horizon,
-      decoder=decoder,
-      passes=self._case.passes if decoder == 'parallel' else None,
-    )
-    first = jnp.zeros((self._case.environments,), bool)
+    )(**options)
+    first = jnp.zeros((case.environments,), bool)
     step = TimeStep(frames=self._frames, first=first)
     key = jax.random.key(0)
     arguments = (self._variables, policy.init(self._tasks), step, key)
@@ -292,7 +299,7 @@ class _Stages:
       actions, state, _ = compiled(self._variables, state, step, key)
       return actions
 
-    return seconds_per_call(fn, self._case.seconds), peak_bytes(compiled)
+    return seconds_per_call(fn, case.seconds), peak_bytes(compiled)
 
   def shares(self, decoder: str, seconds: float) -> dict[str, float]:
     """Returns the shares of the device's peaks, if they are known.
@@ -310,10 +317,9 @@ class _Stages:
     tokens = context * self._case.environments
     reads = 1.0
     for rows in self._level_rows():
-      frame = cfg.block_size * rows
-      passes = self.passes(decoder)
-      tokens += frame * (passes if decoder == 'parallel' else 1)
-      reads += passes
+      whole = sum(self._case.schedule) if decoder == 'parallel' else 1
+      tokens += cfg.block_size * rows * whole
+      reads += self.passes(decoder)
     itemsize = jnp.dtype(self._case.dtype).itemsize
     return {
       'flops_share': 2 * weights * tokens / seconds / peaks[0],

@@ -18,7 +18,6 @@ from jowa_jax.methods.base import (
   Method,
   Metrics,
   Part,
-  Policy,
   Variables,
 )
 from jowa_jax.methods.jowa_losses import (
@@ -26,18 +25,13 @@ from jowa_jax.methods.jowa_losses import (
   prediction_metrics,
   world_action_losses,
 )
+from jowa_jax.methods.jowa_policy import make_policy
 from jowa_jax.methods.tokenizer import TokenizerTraining
-from jowa_jax.methods.transformer_policy import transformer_policy
 from jowa_jax.models import world_action
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import WorldActionConfig
-from jowa_jax.plan import dream, mcts
-from jowa_jax.plan.base import faulty
-from jowa_jax.plan.beam import beam_search
-from jowa_jax.types import Context, Segment
-
-PLANNERS = ('none', 'beam', 'mcts')
+from jowa_jax.types import Segment
 
 
 def make_jowa(
@@ -154,110 +148,3 @@ def check_sizes(tokenizer: VQVAEConfig, backbone: BackboneConfig) -> None:
       raise ValueError(
         f'backbone.{name}={getattr(backbone, name)}, but Atari has {size}'
       )
-
-
-def make_policy(model: WorldActionConfig, encode):
-  """Returns JOWA's `Method.policy`."""
-
-  def policy(
-    *,
-    planner: str = 'none',
-    width: int = 2,
-    horizon: int = 2,
-    context_length: int | None = None,
-    epsilon: float = 0.001,
-    decoder: str = 'parallel',
-    num_simulations: int = 20,
-    temperature: float = 1.0,
-    choose_by: str = 'value',
-    shares: tuple[float, ...] | None = None,
-    passes: int | None = None,
-  ) -> Policy:
-    """Acts greedily ('none'), by beam search ('beam') or tree search ('mcts').
-
-    Args:
-      planner: one of `PLANNERS`.
-      width: beams kept.
-      horizon: steps dreamed ahead; of a tree, the depth limit.
-      context_length: blocks of context; by default what the position table
-        leaves beside `horizon` dreamed blocks (section 4.2).
-      epsilon: share of random legal actions.
-      decoder: see `dream.world_model`.
-      num_simulations: nodes of a tree beside its root.
-      temperature: of a tree's priors.
-      choose_by: see `mcts.tree_search`.
-      shares: see `decode.parallel`; by default a half and a quarter on a single
-        device. Several divide the environments, and packing would mix those.
-      passes: see `dream.world_model`.
-
-    Raises:
-      ValueError: an option is out of its range, or context and horizon
-        together longer than the position table.
-    """
-    if planner not in PLANNERS:
-      raise ValueError(f'planner={planner!r} is not in {PLANNERS}')
-    if width < 1 or horizon < 0:
-      raise ValueError(
-        f'width={width} must be at least 1 and horizon={horizon} at least 0'
-      )
-    if shares is None:
-      packs = decoder == 'parallel' and passes is None
-      shares = (0.5, 0.25) if packs and len(jax.local_devices()) == 1 else ()
-    dream.check_options(decoder, 0.0, shares, passes)
-    if planner == 'mcts':
-      mcts.check_options(num_simulations, horizon, temperature, choose_by)
-    depth = 0 if planner == 'none' else horizon
-    room = model.backbone.max_blocks - depth
-    length = room if context_length is None else context_length
-    if length > room:
-      raise ValueError(
-        f'context_length={length} and horizon={depth} do not fit into the '
-        f'{model.backbone.max_blocks} blocks of the position table: at most '
-        f'context_length={room}, or lower the horizon'
-      )
-
-    def decide(variables, context: Context, legal, key):
-      params = world_action.in_compute_dtype(model, variables.params)
-      memory, q = dream.remember(model, params, context)
-      if planner == 'none':
-        fault = faulty(q, legal)
-        action = jnp.argmax(jnp.where(legal, q, -jnp.inf), axis=-1)
-        return jnp.where(fault, -1, action), {'q': q}
-      simulator = dream.world_model(
-        model,
-        params,
-        context.tasks,
-        decoder=decoder,
-        shares=shares,
-        passes=passes,
-      )
-      if planner == 'beam':
-        plan = beam_search(
-          simulator,
-          q,
-          memory,
-          legal,
-          width=width,
-          horizon=depth,
-          gamma=model.returns.gamma,
-        )
-      else:
-        plan = mcts.tree_search(
-          simulator,
-          q,
-          memory,
-          legal,
-          key,
-          num_simulations=num_simulations,
-          depth_limit=depth,
-          gamma=model.returns.gamma,
-          temperature=temperature,
-          choose_by=choose_by,
-        )
-      return plan.action, {'q': q, 'plan': plan}
-
-    return transformer_policy(
-      encode, decide, model.backbone.tokens_per_frame, length, epsilon
-    )
-
-  return policy

@@ -15,7 +15,12 @@ class Dream:
   tokens: chex.Array  # [N, K] int32, the next frame
   q: chex.Array  # [N, A] float32, at the next frame
   memory: Any  # pytree with the step appended
-  passes: chex.Array  # [N] int32, of the world model until a row was settled
+  runs: chex.Array  # [N, P] int32, tokens that each pass had to run
+
+  @property
+  def passes(self) -> chex.Array:
+    """How many passes of the world model it took, [N] int32."""
+    return jnp.sum(self.runs > 0, axis=1)
 
 
 class WorldModel(NamedTuple):
@@ -45,8 +50,9 @@ class Plan:
   paths: chex.Array  # [E, W, H] int32, actions
   tokens: chex.Array  # [E, W, H, K] int32, dreamed frames
   rewards: chex.Array  # [E, W, H] float32, dreamed rewards
-  # [E, H, 2] float32: see `Dream`, the mean and the most over a level's frames.
-  passes: chex.Array
+  # See `Dream`, over the frames of a level.
+  passes: chex.Array  # [E, H, 2] float32, the mean and the most
+  runs: chex.Array  # [E, H, P] int32, the sum
 
 
 def faulty(q: chex.Array, legal: chex.Array) -> chex.Array:

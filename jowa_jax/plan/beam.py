@@ -102,7 +102,7 @@ def beam_search(
     rewards=(),
     tokens=(),
   )
-  passes = []
+  passes, runs = [], []
   for level in range(horizon):
     beams, dream, fault = _advance(
       model, beams, memory, legal, width, gamma**level, gamma
@@ -110,26 +110,25 @@ def beam_search(
     memory, faults = dream.memory, faults | fault
     taken = dream.passes.reshape(num_envs, -1)
     passes.append(jnp.stack([taken.mean(axis=1), taken.max(axis=1)], axis=-1))
+    run = dream.runs.reshape(num_envs, -1, dream.runs.shape[1])
+    runs.append(run.sum(axis=1))
   greedy = jnp.argmax(root_q[:, 0], axis=-1).astype(jnp.int32)
   action = beams.paths[0][:, 0] if horizon else greedy
+  no_levels = (*beams.scores.shape, 0)
   return Plan(
     action=jnp.where(faults, -1, action),
     scores=beams.scores,
     reward_sums=beams.reward_sums,
-    paths=_stack(beams.paths, beams.scores, jnp.int32),
-    tokens=_stack(beams.tokens, beams.scores, jnp.int32),
-    rewards=_stack(beams.rewards, beams.scores, jnp.float32),
-    passes=(
-      jnp.stack(passes, axis=1) if passes else jnp.zeros((num_envs, 0, 2))
-    ),
+    paths=_stack(beams.paths, 2, jnp.zeros(no_levels, jnp.int32)),
+    tokens=_stack(beams.tokens, 2, jnp.zeros(no_levels, jnp.int32)),
+    rewards=_stack(beams.rewards, 2, jnp.zeros(no_levels)),
+    passes=_stack(passes, 1, jnp.zeros((num_envs, 0, 2))),
+    runs=_stack(runs, 1, jnp.zeros((num_envs, 0, 0), jnp.int32)),
   )
 
 
-def _stack(levels, scores, dtype):
-  """Joins the levels on axis 2; without any, that axis is empty."""
-  if levels:
-    return jnp.stack(levels, axis=2)
-  return jnp.zeros((*scores.shape, 0), dtype)
+def _stack(levels, axis, empty):
+  return jnp.stack(levels, axis) if levels else empty
 
 
 def _advance(model, beams, memory, legal, width, discount, gamma):

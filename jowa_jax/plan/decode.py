@@ -38,7 +38,7 @@ class Decoded(NamedTuple):
   action_hidden: chex.Array  # [B, D], at the action
   frame_hidden: chex.Array  # [B, D], at the frame's last token
   part: Part  # keys and values of the action and the frame
-  passes: chex.Array  # [B] int32, until the frame was known
+  runs: chex.Array  # [B, K + 1] int32, tokens that each pass had to run
 
 
 @chex.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class _State:
   first: chex.Array  # [B] int32, of the ids that changed; N if none did
   hidden: chex.Array  # [B, N, D]
   part: Part
-  row_passes: chex.Array  # [B] int32
+  runs: chex.Array  # [B, N] int32, tokens that each pass had to run
   passes: chex.Array  # [] int32
 
 
@@ -60,7 +60,7 @@ def parallel(
   actions: chex.Array,
   draft: chex.Array,
   shares: Sequence[float] = (),
-  passes: int | None = None,
+  schedule: Sequence[float] = (),
 ) -> Decoded:
   """Decodes all tokens of all rows together, in as many passes as it takes.
 
@@ -72,13 +72,13 @@ def parallel(
     draft: [B, K] int32, a guess at the frame.
     shares: of the batch that passes may be packed into, falling; each is a
       program of its own to compile.
-    passes: take so many, of all tokens, whatever is predicted, for
-      measurements: the tokens are then not necessarily right.
+    schedule: the share of the tokens that every pass has to run, whatever is
+      predicted, for measurements: the tokens are then not necessarily right.
 
   Raises:
     ValueError: see `check_shares`.
   """
-  check_shares(shares, passes)
+  check_shares(shares, schedule)
   batch, num_tokens = draft.shape
   size = num_tokens + 1
   ids = jnp.concatenate([actions[:, None], draft], axis=1)
@@ -104,11 +104,17 @@ def parallel(
 
     return fn
 
-  capacities = [math.ceil(batch * size * share) for share in shares]
+  def tokens_of(shares: Sequence[float]) -> list[int]:
+    return [math.ceil(batch * size * share) for share in shares]
+
+  capacities = tokens_of(shares)
   branches = [run_all, *map(run_again, capacities)]
 
   def step(state: _State) -> _State:
-    needed = jnp.sum(size - state.first)
+    runs = size - state.first
+    needed = jnp.sum(runs)
+    if schedule:
+      needed = jnp.array(tokens_of(schedule))[state.passes]
     branch = jnp.sum(jnp.array([needed <= c for c in capacities], jnp.int32))
     predicted, hidden, part = lax.switch(branch, branches, state)
     changed = predicted != state.ids[:, 1:]
@@ -118,13 +124,13 @@ def parallel(
       first=first.astype(jnp.int32),
       hidden=hidden,
       part=part,
-      row_passes=state.row_passes + (state.first < size),
+      runs=state.runs.at[:, state.passes].set(runs),
       passes=state.passes + 1,
     )
 
   def unsettled(state: _State) -> chex.Array:
-    if passes is not None:
-      return state.passes < passes
+    if schedule:
+      return state.passes < len(schedule)
     # A token more is right after every pass, whatever the draft.
     return (state.first < size).any() & (state.passes <= num_tokens)
 
@@ -139,7 +145,7 @@ def parallel(
       first=jnp.zeros((batch,), jnp.int32),
       hidden=empty(hidden),
       part=jax.tree.map(empty, part),
-      row_passes=jnp.zeros((batch,), jnp.int32),
+      runs=jnp.zeros((batch, size), jnp.int32),
       passes=jnp.zeros((), jnp.int32),
     ),
   )
@@ -148,20 +154,20 @@ def parallel(
     action_hidden=state.hidden[:, 0],
     frame_hidden=state.hidden[:, -1],
     part=state.part,
-    passes=state.row_passes,
+    runs=state.runs,
   )
 
 
-def check_shares(shares: Sequence[float], passes: int | None) -> None:
+def check_shares(shares: Sequence[float], schedule: Sequence[float]) -> None:
   """Raises ValueError if `parallel` cannot be told this."""
   if list(shares) != sorted(set(shares), reverse=True) or not all(
     0 < share < 1 for share in shares
   ):
     raise ValueError(f'shares={shares} must fall, between 1 and 0')
-  if passes is not None and (passes < 1 or shares):
+  if schedule and (schedule[0] != 1 or not all(0 < x <= 1 for x in schedule)):
     raise ValueError(
-      f'passes={passes} must be at least 1, and without shares: they are of '
-      'all tokens'
+      f'schedule={schedule} must begin with 1, as all tokens have to run once, '
+      'and be between 0 and 1'
     )
 
 
@@ -202,5 +208,5 @@ def sequential(
   (_, part), (tokens, hidden) = lax.scan(
     step, (actions, buffer), jnp.arange(num_tokens + 1)
   )
-  passes = jnp.full((batch,), num_tokens + 1, jnp.int32)
-  return Decoded(tokens[:-1].T, hidden[0], hidden[-1], part, passes)
+  runs = jnp.ones((batch, num_tokens + 1), jnp.int32)
+  return Decoded(tokens[:-1].T, hidden[0], hidden[-1], part, runs)

@@ -55,12 +55,12 @@ def check_options(
   decoder: str,
   temperature: float = 0.0,
   shares: Sequence[float] = (),
-  passes: int | None = None,
+  schedule: Sequence[float] = (),
 ) -> None:
   """Raises ValueError if `world_model` cannot be told this."""
-  decode.check_shares(shares, passes)
-  if decoder == 'sequential' and (shares or passes is not None):
-    raise ValueError('shares and passes are of the parallel decoder')
+  decode.check_shares(shares, schedule)
+  if decoder == 'sequential' and (shares or schedule):
+    raise ValueError('shares and schedule are of the parallel decoder')
   if decoder not in DECODERS or temperature < 0:
     raise ValueError(
       f'decoder={decoder!r} must be in {DECODERS} and '
@@ -76,7 +76,7 @@ def world_model(
   decoder: str = 'parallel',
   temperature: float = 0.0,
   shares: Sequence[float] = (),
-  passes: int | None = None,
+  schedule: Sequence[float] = (),
 ) -> WorldModel:
   """Returns the trained model as a simulator.
 
@@ -88,12 +88,12 @@ def world_model(
     temperature: frames and rewards are drawn from the softmax of logits over
       temperature, token by token; 0 is greedy.
     shares: see `decode.parallel`.
-    passes: of the parallel decoder, whatever is needed; for measurements.
+    schedule: see `decode.parallel`.
 
   Raises:
     ValueError: see `check_options`.
   """
-  check_options(decoder, temperature, shares, passes)
+  check_options(decoder, temperature, shares, schedule)
   backbone, heads = Backbone(config.backbone), WorldHeads(config.backbone)
   num_tokens = config.backbone.tokens_per_frame
 
@@ -134,7 +134,7 @@ def world_model(
       copies = len(actions) // len(memory.frame)
       draft = jnp.repeat(memory.frame, copies, axis=0)
       frame = decode.parallel(
-        forward, next_token, memory.cache, actions, draft, shares, passes
+        forward, next_token, memory.cache, actions, draft, shares, schedule
       )
     return Dream(
       reward=reward(frame.action_hidden, keys[1]),
@@ -143,7 +143,7 @@ def world_model(
       memory=Memory(
         cache=kv_cache.append(memory.cache, frame.part), frame=frame.tokens
       ),
-      passes=frame.passes,
+      runs=frame.runs,
     )
 
   def take_rows(memory: Memory, rows: chex.Array) -> Memory:

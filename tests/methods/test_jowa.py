@@ -262,11 +262,20 @@ def test_tree_policy_plays_its_search_and_traces_once(method, variables):
   assert policy.act._cache_size() == 1
 
 
-@pytest.mark.parametrize('planner', ['none', 'beam', 'mcts'])
-def test_weights_that_diverged_give_no_action(method, variables, planner):
+@pytest.mark.parametrize(
+  ('planner', 'options'),
+  [
+    ('none', {}),
+    ('beam', dict(horizon=1)),
+    ('mcts', dict(horizon=1, num_simulations=2)),
+  ],
+)
+def test_weights_that_diverged_give_no_action(
+  method, variables, planner, options
+):
   params = jax.tree.map(jnp.copy, variables.params)
   params['q_heads']['dense_2_bias'] *= np.nan
-  policy = method.policy(planner=planner, horizon=1, num_simulations=2)
+  policy = method.policy(planner=planner, **options)
   _, actions, _ = play(policy, variables.replace(params=params), 1)
   assert (actions == -1).all()
 
@@ -309,7 +318,13 @@ def test_random_share_of_a_policy_is_legal(method, variables):
     ({'planner': 'beam', 'width': 0}, ValueError, 'width=0'),
     ({'planner': 'mcts', 'horizon': 0}, ValueError, 'horizon=0'),
     ({'planner': 'mcts', 'choose_by': 'luck'}, ValueError, 'luck'),
-    ({'decoder': 'both'}, ValueError, "decoder='both'"),
+    ({'planner': 'beam', 'decoder': 'both'}, ValueError, "decoder='both'"),
+    ({'horizon': 2}, ValueError, 'horizon=2 needs planner=beam or mcts, not'),
+    (
+      {'planner': 'mcts', 'width': 2},
+      ValueError,
+      'width=2 needs planner=beam, not mcts',
+    ),
     ({'epsilon': 2.0}, ValueError, 'epsilon=2.0'),
     ({'widht': 2}, TypeError, 'widht'),
   ],

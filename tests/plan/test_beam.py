@@ -50,7 +50,7 @@ def world(table: Table) -> WorldModel:
       tokens=jnp.stack([after, actions], axis=-1),
       q=q[after],
       memory=after,
-      passes=jnp.ones_like(after),
+      runs=jnp.ones((len(after), 1), jnp.int32),
     )
 
   return WorldModel(dream=dream, take_rows=lambda states, rows: states[rows])

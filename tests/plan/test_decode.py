@@ -57,8 +57,8 @@ def dream(params, context, key=None, decoder='parallel', temperature=0.0):
   return model.dream(memory, context.actions[:, -1], key)
 
 
-@functools.partial(jax.jit, static_argnames=('shares', 'passes'))
-def from_draft(params, context, draft, shares=(), passes=None):
+@functools.partial(jax.jit, static_argnames=('shares', 'schedule'))
+def from_draft(params, context, draft, shares=(), schedule=()):
   """Decodes from a draft; returns the frame and the last pass's logits."""
   memory, _ = remember(CONFIG, params, context)
 
@@ -83,7 +83,7 @@ def from_draft(params, context, draft, shares=(), passes=None):
     actions,
     draft,
     shares,
-    passes,
+    schedule,
   )
   ids = jnp.concatenate([actions[:, None], found.tokens], axis=1)
   return found, logits(forward(memory.cache, ids, None)[0][:, :-1])
@@ -113,7 +113,7 @@ def test_both_find_the_same(params, seed):
   # Frames differ from the draft, so that there is something to find.
   changed = (together.tokens != context.tokens[:, -1]).mean()
   assert changed > 0.5
-  assert (one_by_one.passes == K + 1).all()
+  assert (one_by_one.runs == 1).all()
   assert 2 <= together.passes.min() and together.passes.max() <= K + 1
 
 
@@ -126,7 +126,7 @@ def test_packed_passes_find_the_same(params, seed, shares):
   best = np.sort(logits, axis=-1)
   assert (best[..., -1] - best[..., -2] > 1e-4).all(axis=1).all()
   np.testing.assert_array_equal(packed.tokens, found.tokens)
-  np.testing.assert_array_equal(packed.passes, found.passes)
+  np.testing.assert_array_equal(packed.runs, found.runs)
   for ours, theirs in zip(
     jax.tree.leaves(packed), jax.tree.leaves(found), strict=True
   ):
@@ -139,8 +139,8 @@ def test_packed_passes_find_the_same(params, seed, shares):
     (dict(shares=(0.1, 0.5)), r'shares=\(0.1, 0.5\) must fall'),
     (dict(shares=(0.5, 0.5)), 'must fall'),
     (dict(shares=(1.0,)), 'must fall, between 1 and 0'),
-    (dict(passes=0), 'passes=0 must be at least 1'),
-    (dict(passes=2, shares=(0.5,)), 'without shares'),
+    (dict(schedule=(0.5, 0.5)), r'schedule=\(0.5, 0.5\) must begin with 1'),
+    (dict(schedule=(1.0, 2.0)), 'between 0 and 1'),
   ],
 )
 def test_bad_options_are_errors(params, options, message):
@@ -173,20 +173,25 @@ def test_a_revision_runs_the_tokens_it_names(params):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def passes_of(found):
+  return (found.runs > 0).sum(axis=1)
+
+
 def test_passes_depend_on_how_good_the_draft_is(params):
   context = contexts(0)
   right = dream(params, context, decoder='sequential').tokens
   found, _ = from_draft(params, context, right)
-  assert (found.passes == 1).all()
+  assert (passes_of(found) == 1).all()
   # A wrong token is mended by the pass that finds it; one more confirms.
   last = right.at[:, -1].add(1) % VOCAB
   found, _ = from_draft(params, context, last)
-  assert (found.passes == 2).all()
+  assert (passes_of(found) == 2).all()
+  assert found.runs[:, :2].tolist() == [[K + 1, 1]] * ROWS
   np.testing.assert_array_equal(found.tokens, right)
   # Rows are counted on their own.
   mixed = jnp.where(jnp.arange(ROWS)[:, None] < 3, right, last)
   found, _ = from_draft(params, context, mixed)
-  assert found.passes.tolist() == [1] * 3 + [2] * (ROWS - 3)
+  assert passes_of(found).tolist() == [1] * 3 + [2] * (ROWS - 3)
   np.testing.assert_array_equal(found.tokens, right)
 
 
@@ -195,7 +200,9 @@ def test_the_worst_draft_takes_a_pass_for_every_token(params):
   context = contexts(1)
   right = np.asarray(dream(params, context, decoder='sequential').tokens)
   for passes in (1, 4, K):
-    found, _ = from_draft(params, context, (right + 1) % VOCAB, passes=passes)
+    found, _ = from_draft(
+      params, context, (right + 1) % VOCAB, schedule=(1.0,) * passes
+    )
     np.testing.assert_array_equal(found.tokens[:, :passes], right[:, :passes])
 
 
@@ -215,7 +222,7 @@ def test_drawn_dreams_follow_the_logits(params):
   other = dream(params, one, jax.random.key(1), temperature=1.5)
   np.testing.assert_array_equal(drawn.tokens, again.tokens)
   assert (drawn.tokens != other.tokens).mean() > 0.1
-  found, logits = from_draft(params, one, drawn.tokens, passes=1)
+  found, logits = from_draft(params, one, drawn.tokens, schedule=(1.0,))
   expected = jax.nn.softmax(logits[0, 0] / 1.5)
   counts = np.bincount(drawn.tokens[:, 0], minlength=VOCAB) / 2000
   assert (expected > 0.01).sum() > 3

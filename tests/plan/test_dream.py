@@ -160,7 +160,7 @@ def test_batch_of_environments_equals_a_loop(params):
     row = jax.tree.map(lambda x: x[one], together)  # noqa: B023
     for name in ('scores', 'reward_sums', 'rewards'):
       np.testing.assert_allclose(row[name], alone[name], atol=1e-4)
-    for name in ('action', 'paths', 'tokens', 'passes'):
+    for name in ('action', 'paths', 'tokens', 'passes', 'runs'):
       np.testing.assert_array_equal(row[name], alone[name])
 
 
@@ -219,7 +219,7 @@ def test_world_heads_that_diverged_give_no_action(params):
     ({'decoder': 'both'}, 'decoder=.*temperature='),
     ({'temperature': -1.0}, 'decoder=.*temperature='),
     ({'shares': (0.5, 0.6)}, 'must fall'),
-    ({'decoder': 'sequential', 'passes': 3}, 'of the parallel decoder'),
+    ({'decoder': 'sequential', 'schedule': (1.0,)}, 'of the parallel decoder'),
   ],
 )
 def test_bad_options_are_errors(params, options, message):
