@@ -55,6 +55,9 @@ def base(size: str, method: str) -> ConfigDict:
       num_tasks=60,
       dropout=0.1,  # embeddings and residual branches
       attention_dropout=0.1,
+      # Departs from the paper: needs attention_dropout=0.
+      fused_attention=False,
+      remat=False,  # saves memory for a third more computation
       task_embedding=True,
       init_scale=0.02,
       dtype='float32' if smoke else 'bfloat16',
@@ -100,17 +103,34 @@ def base(size: str, method: str) -> ConfigDict:
     dict(
       seed=0,
       batch_size=8 if smoke else 512,  # segments
+      accumulate=1,  # parts of a batch, one after the other, for memory
       log_every=5 if smoke else 100,
       save_every=10 if smoke else 5000,
-      keep_checkpoints=3,
+      keep_checkpoints=3,  # the latest
+      keep_every=0,  # and those of every so many steps; 0 none
+      best_metric='',  # and the best one by this, such as 'held_out/q/td'
+      best_mode='min',
       evaluate_every=0,  # on held-out segments; 0 never
       evaluate_batches=4,
     )
   )
   config.mesh = ConfigDict(
     dict(
-      axes=ConfigDict(dict(data=-1)),  # -1: all devices that are left
-      rules=ConfigDict(),  # mesh axis by logical axis; unnamed ones replicate
+      # -1: all devices that are left. `fsdp` splits batch and parameters,
+      # `tensor` parameters and what is computed with them.
+      axes=ConfigDict(dict(data=-1, fsdp=1, tensor=1)),
+      # Mesh axes by a parameter's logical axis, first choice first; what they
+      # do not divide is replicated.
+      rules=ConfigDict(
+        dict(
+          embed=('fsdp', 'tensor'),
+          heads=('tensor', 'fsdp'),
+          mlp=('tensor', 'fsdp'),
+          vocab=('tensor', 'fsdp'),
+          atoms=('tensor', 'fsdp'),
+          channels=('fsdp', 'tensor'),
+        )
+      ),
     )
   )
   config.init_from = ConfigDict(

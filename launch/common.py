@@ -4,6 +4,7 @@ import functools
 import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
@@ -15,7 +16,9 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   """Parses flags and runs `main`; what the user can mend ends in one line.
 
   Errors of usage, config, data, checkpoints and numerics exit with code 2 and
-  a message that says what is wrong; everything else keeps its traceback.
+  a message that says what is wrong; a run that was asked to stop, or that lost
+  one of its processes, exits with code 75 (`preemption.EXIT_CODE`: run it
+  again); everything else keeps its traceback.
 
   Args:
     main: called without arguments, or with the list of unknown flags.
@@ -41,7 +44,19 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
       _fail(str(error))
     except KeyboardInterrupt:
       print('\nInterrupted.', file=sys.stderr)
-      sys.exit(130)
+      _exit(130)
+    except Exception:
+      if not _others_wait():
+        raise
+      from jowa_jax.train.preemption import EXIT_CODE
+
+      traceback.print_exc()
+      print(
+        '\nA process of the run failed or was lost. Start all of them again: '
+        'the run goes on from its last checkpoint.',
+        file=sys.stderr,
+      )
+      _exit(EXIT_CODE)
 
   app.run(
     guarded,
@@ -83,4 +98,21 @@ def _parse_flags(argv: Sequence[str], known_only: bool) -> list[str]:
 
 def _fail(message: str) -> None:
   print(f'{os.path.basename(sys.argv[0])}: error: {message}', file=sys.stderr)
-  sys.exit(2)
+  _exit(2)
+
+
+def _others_wait() -> bool:
+  """Returns whether other processes of the run wait for this one."""
+  jax = sys.modules.get('jax')
+  return bool(
+    jax and jax.distributed.is_initialized() and jax.process_count() > 1
+  )
+
+
+def _exit(code: int) -> None:
+  if _others_wait():
+    # An orderly exit would wait for the others, which wait for this process.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(code)

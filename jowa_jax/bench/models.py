@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.methods.base import Variables
+from jowa_jax.methods.base import Method, Variables
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
@@ -20,8 +20,15 @@ from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.sizes import SIZES
 
 
-def configs(size: str, dtype: str) -> tuple[VQVAEConfig, WorldActionConfig]:
+def configs(
+  size: str, dtype: str, **changes: Any
+) -> tuple[VQVAEConfig, WorldActionConfig]:
   """Returns the published sizes.
+
+  Args:
+    size: a name in `SIZES`.
+    dtype: of the computation.
+    **changes: of the backbone's other fields.
 
   Raises:
     ValueError: no such size.
@@ -40,6 +47,7 @@ def configs(size: str, dtype: str) -> tuple[VQVAEConfig, WorldActionConfig]:
     num_heads=sizes['heads'],
     vocab_size=tokenizer.vocab_size,
     dtype=dtype,
+    **changes,
   )
   heads = HeadSizes(num_heads=sizes['num_q'], width=sizes['q_width'])
   return tokenizer, WorldActionConfig(backbone=backbone, heads=heads)
@@ -48,23 +56,41 @@ def configs(size: str, dtype: str) -> tuple[VQVAEConfig, WorldActionConfig]:
 def random_variables(
   tokenizer: VQVAEConfig, model: WorldActionConfig
 ) -> Variables:
-  """Returns normal weights: compiling the real initialisation takes long."""
+  """Returns the weights that acting needs, see `random_like`."""
 
   def init(key):
     params = world_action.init(model, key)
     return {**params, 'tokenizer': tokenizer_lib.init(tokenizer, key)}
 
-  shapes = nn.meta.unbox(jax.eval_shape(init, jax.random.key(0)))
+  params = random_like(jax.eval_shape(init, jax.random.key(0)))
+  return Variables(params=params, targets={}, extras={})
+
+
+def random_variables_of(method: Method) -> Variables:
+  """Returns all of a method's variables, see `random_like`."""
+  statistics = {
+    name: jnp.zeros(shape.shape, shape.dtype)
+    for name, shape in method.spec.statistics.items()
+  }
+  return random_like(
+    jax.eval_shape(lambda key: method.init(key, statistics), jax.random.key(0))
+  )
+
+
+def random_like(boxed: Any) -> Any:
+  """Returns normal weights: compiling the real initialisation takes long."""
+  shapes = nn.meta.unbox(boxed)
   rng = np.random.default_rng(0)
 
   def fill(path, leaf):
     if jax.tree_util.keystr(path).endswith("scale']"):
       return jnp.ones(leaf.shape, leaf.dtype)
+    if not jnp.issubdtype(leaf.dtype, jnp.floating):
+      return jnp.zeros(leaf.shape, leaf.dtype)
     values = rng.standard_normal(leaf.shape, np.float32) * 0.02
     return jnp.asarray(values)
 
-  params = jax.tree_util.tree_map_with_path(fill, shapes)
-  return Variables(params=params, targets={}, extras={})
+  return jax.tree_util.tree_map_with_path(fill, shapes)
 
 
 def seconds_per_call(fn: Callable[[], Any], seconds: float) -> float:
@@ -87,3 +113,32 @@ def peak_bytes(compiled: jax.stages.Compiled) -> int:
     + memory.temp_size_in_bytes
     - memory.alias_size_in_bytes
   )
+
+
+def table(
+  heads: Sequence[str],
+  columns: Sequence[tuple[str, str, int]],
+  records: Sequence[Mapping[str, Any]],
+) -> str:
+  """Returns records as lines of text under a head.
+
+  Args:
+    heads: what the columns are called.
+    columns: field, format and width of each.
+    records: a field that is missing or None shows as a dash.
+  """
+  lines = [
+    ' '.join(
+      head.rjust(width)
+      for head, (_, _, width) in zip(heads, columns, strict=True)
+    )
+  ]
+  for record in records:
+    values = [(record.get(name), form, width) for name, form, width in columns]
+    lines.append(
+      ' '.join(
+        ('-' if value is None else form.format(value)).rjust(width)
+        for value, form, width in values
+      )
+    )
+  return '\n'.join(lines)

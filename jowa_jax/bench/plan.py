@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jowa_jax import games
+from jowa_jax import games, hardware
 from jowa_jax.bench.models import (
   configs,
   peak_bytes,
   random_variables,
   seconds_per_call,
+  table,
 )
 from jowa_jax.methods import jowa_policy
 from jowa_jax.methods import tokenizer as tokenizer_lib
@@ -33,13 +34,6 @@ from jowa_jax.types import Context, TimeStep
 
 SETTINGS = ((1, 0), (2, 2), (4, 2))
 ENVIRONMENTS = (1, 16)
-# What a device can do at most, by the start of its name: operations a second
-# in bfloat16 and bytes a second (vendors' data sheets, dense).
-_PEAKS = {
-  'NVIDIA H200': (989e12, 4.8e12),
-  'NVIDIA H100': (989e12, 3.35e12),
-  'NVIDIA A100': (312e12, 2.0e12),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,9 +301,8 @@ class _Stages:
     Operations are those of products with the weights of the backbone, two for
     every weight and token; bytes are these weights, once for every pass.
     """
-    kind = jax.devices()[0].device_kind
-    peaks = next((p for k, p in _PEAKS.items() if kind.startswith(k)), None)
-    if peaks is None:
+    peak = hardware.peak()
+    if peak is None:
       return {}
     cfg = self._model.backbone
     weights = 12 * cfg.num_layers * cfg.width**2
@@ -322,8 +315,8 @@ class _Stages:
       reads += self.passes(decoder)
     itemsize = jnp.dtype(self._case.dtype).itemsize
     return {
-      'flops_share': 2 * weights * tokens / seconds / peaks[0],
-      'bandwidth_share': weights * itemsize * reads / seconds / peaks[1],
+      'flops_share': 2 * weights * tokens / seconds / peak.flops,
+      'bandwidth_share': weights * itemsize * reads / seconds / peak.bandwidth,
     }
 
 
@@ -351,13 +344,4 @@ _HEADS = (
 
 def describe(records: Sequence[dict[str, Any]]) -> str:
   """Returns a table; times are in milliseconds."""
-  lines = [
-    ' '.join(h.rjust(w) for h, (_, _, w) in zip(_HEADS, _COLUMNS, strict=True))
-  ]
-  for record in records:
-    cells = [
-      (form.format(record[name]) if name in record else '-').rjust(width)
-      for name, form, width in _COLUMNS
-    ]
-    lines.append(' '.join(cells))
-  return '\n'.join(lines)
+  return table(_HEADS, _COLUMNS, records)

@@ -6,6 +6,7 @@ first alone.
 """
 
 import contextlib
+import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
+from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from jowa_jax.methods.base import Variables
 
@@ -21,6 +24,63 @@ VARIABLES, OPT_STATE, META = 'variables', 'opt_state', 'meta'
 
 class CheckpointError(ValueError):
   """A checkpoint that is missing or does not fit."""
+
+
+class DamagedCheckpointError(CheckpointError):
+  """A checkpoint that cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Keep:
+  """Which checkpoints stay when another is saved.
+
+  Attributes:
+    latest: how many.
+    every: those of steps that this divides; 0 for none.
+    best_metric: the one that is best by this metric; empty for none.
+    best_mode: 'min' or 'max'.
+  """
+
+  latest: int
+  every: int = 0
+  best_metric: str = ''
+  best_mode: str = 'min'
+
+  def __post_init__(self):
+    if self.latest < 1 or self.every < 0:
+      raise ValueError(
+        f'latest={self.latest} must be at least 1 and every={self.every} at '
+        'least 0'
+      )
+    if self.best_mode not in ('min', 'max'):
+      raise ValueError(f'best_mode={self.best_mode!r} is not min or max')
+
+  def options(self) -> dict[str, Any]:
+    """Returns Orbax's names for it."""
+    policies = [preservation_policy.LatestN(self.latest)]
+    if self.every:
+      policies.append(preservation_policy.EveryNSteps(self.every))
+    if not self.best_metric:
+      return dict(
+        preservation_policy=preservation_policy.AnyPreservationPolicy(policies)
+      )
+
+    def metric(metrics: Mapping[str, float]) -> float:
+      return metrics[self.best_metric]
+
+    policies.append(
+      preservation_policy.BestN(
+        get_metric_fn=metric,
+        reverse=self.best_mode == 'min',
+        n=1,
+        keep_checkpoints_without_metrics=False,
+      )
+    )
+    return dict(
+      preservation_policy=preservation_policy.AnyPreservationPolicy(policies),
+      best_fn=metric,
+      best_mode=self.best_mode,
+    )
 
 
 def _abstract(tree: Any, shardings: Any) -> Any:
@@ -37,14 +97,14 @@ class Checkpoints:
   def __init__(
     self,
     directory: str | pathlib.Path,
-    keep: int | None = None,
+    keep: Keep | None = None,
     create: bool = True,
   ):
     """Opens the directory.
 
     Args:
       directory: of the checkpoints.
-      keep: how many of the latest to keep; None keeps all.
+      keep: which stay; None keeps all.
       create: make the directory if it is not there.
 
     Raises:
@@ -64,12 +124,34 @@ class Checkpoints:
         META: ocp.JsonCheckpointHandler(),
       },
       options=ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=True, create=create
+        enable_async_checkpointing=True,
+        create=create,
+        **(keep.options() if keep else {}),
       ),
     )
 
   def latest_step(self) -> int | None:
     return self._manager.latest_step()
+
+  def steps(self) -> list[int]:
+    """Returns the steps of all checkpoints, the latest first."""
+    return sorted(self._manager.all_steps(), reverse=True)
+
+  def set_aside(self, step: int) -> pathlib.Path:
+    """Moves a checkpoint out of the way; returns where it is now."""
+    source = self._directory / str(step)
+    aside = self._directory.parent / 'damaged_checkpoints'
+    target, copies = aside / str(step), 0
+    while target.exists():
+      copies += 1
+      target = aside / f'{step}_{copies}'
+    multihost_utils.sync_global_devices('a checkpoint is to be set aside')
+    if jax.process_index() == 0:
+      aside.mkdir(parents=True, exist_ok=True)
+      source.rename(target)
+    multihost_utils.sync_global_devices('a checkpoint is set aside')
+    self._manager.reload()
+    return pathlib.Path(target)
 
   def save(
     self,
@@ -77,10 +159,20 @@ class Checkpoints:
     variables: Variables,
     opt_state: Any,
     meta: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
   ):
-    """Saves in the background; Orbax makes a checkpoint visible when whole."""
+    """Saves in the background; Orbax makes a checkpoint visible when whole.
+
+    Args:
+      step: steps taken.
+      variables: of the run.
+      opt_state: of the stage.
+      meta: what JSON can hold.
+      metrics: with the one that `Keep` names, if it was measured.
+    """
     self._manager.save(
       step,
+      metrics=metrics,
       args=ocp.args.Composite(
         **{
           VARIABLES: ocp.args.PyTreeSave(as_dict(variables)),
@@ -150,7 +242,7 @@ class Checkpoints:
     except PermissionError:
       raise
     except (ValueError, KeyError, OSError) as error:
-      raise CheckpointError(
+      raise DamagedCheckpointError(
         f'The checkpoint of step {step} in {self._directory} is damaged, '
         'incomplete or of another version: move its directory away to go on '
         f'from the one before it ({type(error).__name__}: {error})'

@@ -30,7 +30,11 @@ class BackboneConfig:
     num_actions: rows of the action table.
     num_tasks: rows of the task tables.
     dropout: on embeddings and residual branches.
-    attention_dropout: on attention weights.
+    attention_dropout: on attention weights; the paper's 0.1.
+    fused_attention: whether whole segments are read by the device's fused
+      kernel (cuDNN's on a GPU, in half precision). It knows no dropout, so it
+      departs from the paper: attention_dropout must be 0.
+    remat: whether layers are computed again in the backward pass, for memory.
     task_embedding: whether tokens are told the game.
     init_scale: standard deviation of initial weights and embeddings. The
       paper's suits its widths; a narrow model's branches start almost closed
@@ -48,6 +52,8 @@ class BackboneConfig:
   num_tasks: int = 60
   dropout: float = 0.1
   attention_dropout: float = 0.1
+  fused_attention: bool = False
+  remat: bool = False
   task_embedding: bool = True
   init_scale: float = 0.02
   dtype: str = 'float32'
@@ -57,6 +63,12 @@ class BackboneConfig:
       raise ValueError(
         f'backbone.width={self.width} is not a multiple of '
         f'backbone.num_heads={self.num_heads}'
+      )
+    if self.fused_attention and self.attention_dropout:
+      raise ValueError(
+        'backbone.fused_attention=True knows no dropout: set '
+        f'backbone.attention_dropout={self.attention_dropout} to 0, or leave '
+        'it out'
       )
 
   @property
@@ -147,6 +159,15 @@ def _mix(weights, values):
   return _split(y, weights.shape[0])
 
 
+def _fused(q, k, v):
+  """Returns causal attention [B, N, heads, head_dim] of arrays like it."""
+  half = q.dtype in (jnp.bfloat16, jnp.float16)
+  cudnn = half and jax.default_backend() == 'gpu'
+  return jax.nn.dot_product_attention(
+    q, k, v, is_causal=True, implementation='cudnn' if cudnn else 'xla'
+  )
+
+
 def _revise(old, places, new):
   """Writes the vectors [1, heads, M, head_dim] of places to old ones."""
   by_token = jnp.swapaxes(old, 1, 2)
@@ -165,7 +186,8 @@ class Attention(nn.Module):
 
     Args:
       x: [B, N, D]; [1, M, D] where some are run again.
-      mask: [B or 1, N, N] bool, which of the tokens of x each may read.
+      mask: [B or 1, N, N] bool, which of the tokens of x each may read; None
+        for the fused kernel, where that is all tokens up to it.
       past: (keys, values, valid) of every part that all of x may read.
       again: (keys, values, places) as they were, or None; see `Revision`.
       deterministic: no dropout.
@@ -177,6 +199,12 @@ class Attention(nn.Module):
       Dense(cfg, heads, axes, name=name)(x)
       for name in ('query', 'key', 'value')
     )
+    proj = Dense(
+      cfg, (cfg.width,), ('heads', 'head_dim', 'embed'), 2, name='proj'
+    )
+    if mask is None:
+      y = _fused(q, k, v)
+      return proj(y), (jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2))
     q = q * cfg.head_dim**-0.5
     q, k, v = (jnp.swapaxes(a, 1, 2) for a in (q, k, v))
     if again is not None:
@@ -200,10 +228,7 @@ class Attention(nn.Module):
     y = jnp.swapaxes(y, 1, 2)
     if again is not None:
       y = kv_cache.pick(y, places)[None]
-    y = Dense(
-      cfg, (cfg.width,), ('heads', 'head_dim', 'embed'), 2, name='proj'
-    )(y)
-    return y, (k, v)
+    return proj(y), (k, v)
 
 
 class Layer(nn.Module):
@@ -285,13 +310,21 @@ class Backbone(nn.Module):
     valid = positions >= 0
     places = jnp.arange(tokens)
     mask = (places[:, None] >= places)[None] & valid[:, None]
+    if (
+      cfg.fused_attention
+      and cache is None
+      and start is None
+      and revision is None
+    ):
+      mask = None
+    layer = nn.remat(Layer, static_argnums=(5,)) if cfg.remat else Layer
     keys, values = [], []
     for i in range(cfg.num_layers):
       past = [(part.keys[i], part.values[i], part.valid) for part in parts]
       if revision is not None:
         old = revision.part
         again = (old.keys[i], old.values[i], revision.places)
-      x, (k, v) = Layer(cfg, name=f'layer_{i}')(
+      x, (k, v) = layer(cfg, name=f'layer_{i}')(
         x, mask, past, again, deterministic
       )
       keys.append(k)

@@ -61,13 +61,18 @@ def _torch_uniform(fan_in: int):
   return init
 
 
+def _named(init):
+  """Names the axes of a convolution's kernel for the sharding rules."""
+  return nn.with_logical_partitioning(init, (None, None, 'inputs', 'channels'))
+
+
 def _conv(config: VQVAEConfig, features: int, kernel: int, **kwargs) -> nn.Conv:
   kwargs.setdefault('padding', kernel // 2)
   return nn.Conv(
     features,
     (kernel, kernel),
     dtype=config.dtype,
-    kernel_init=nn.initializers.orthogonal(math.sqrt(2)),
+    kernel_init=_named(nn.initializers.orthogonal(math.sqrt(2))),
     **kwargs,
   )
 
@@ -77,7 +82,7 @@ def _codebook_conv(config: VQVAEConfig, fan_in: int, features: int) -> nn.Conv:
     features,
     (1, 1),
     dtype=config.dtype,
-    kernel_init=_torch_uniform(fan_in),
+    kernel_init=_named(_torch_uniform(fan_in)),
     bias_init=_torch_uniform(fan_in),
   )
 
@@ -245,11 +250,13 @@ class VQVAE(nn.Module):
       cfg, cfg.embedding_dim, cfg.latent_channels
     )
     bound = 1 / cfg.vocab_size
+
+    def uniform(key, shape):
+      return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
     self.codebook = self.param(
       'codebook',
-      lambda key, shape: jax.random.uniform(
-        key, shape, minval=-bound, maxval=bound
-      ),
+      nn.with_logical_partitioning(uniform, ('vocab', 'embed')),
       (cfg.vocab_size, cfg.embedding_dim),
     )
 

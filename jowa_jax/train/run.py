@@ -17,7 +17,10 @@ import tqdm
 from jax.experimental import multihost_utils
 
 from jowa_jax import files
-from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
+from jowa_jax.checkpoint.manager import (
+  CheckpointError,
+  Checkpoints,
+)
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data.training import DataConfig, TrainingData
@@ -25,7 +28,10 @@ from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import make_method, sections
 from jowa_jax.train import sharding
 from jowa_jax.train.encoding import frozen_encoder
+from jowa_jax.train.held_out import HeldOut
 from jowa_jax.train.metrics import MetricWriter, check_finite
+from jowa_jax.train.preemption import Preempted, Preemption
+from jowa_jax.train.resume import restore_latest
 from jowa_jax.train.settings import (
   InitFrom,
   MeshConfig,
@@ -84,12 +90,12 @@ class Run:
         'run.evaluate_every needs held-out episodes: set '
         'data.held_out_fraction above 0'
       )
-    self._evaluate_batch = jax.jit(self.method.evaluate)
-    data_size = self._mesh.shape['data']
-    if self._run.batch_size % data_size:
+    parts = sharding.batch_parts(self._mesh)
+    if self._run.batch_size % (parts * self._run.accumulate):
       raise ConfigError(
-        f'run.batch_size={self._run.batch_size} does not divide over the '
-        f'{data_size} devices of the mesh axis data'
+        f'run.batch_size={self._run.batch_size} does not divide over '
+        f'run.accumulate={self._run.accumulate} parts and the {parts} devices '
+        f'of the mesh axes {sharding.BATCH_AXES}'
       )
 
   @property
@@ -100,12 +106,18 @@ class Run:
     self,
     progress: bool = True,
     on_step: Callable[[int], None] = lambda step: None,
+    accept_changes: bool = False,
   ) -> Variables:
     """Trains to the end, from the latest checkpoint if there is one.
+
+    A checkpoint that cannot be read is set aside, with a warning, for the one
+    before it.
 
     Args:
       progress: show a progress bar.
       on_step: called with the number of steps taken, after each.
+      accept_changes: go on with another config or other data than the
+        directory was begun with.
 
     Returns:
       The trained variables.
@@ -114,18 +126,17 @@ class Run:
       ConfigError: the directory holds a run with another config.
       DataError: the data cannot be used.
       CheckpointError: the run was begun with other data, or a checkpoint to
-        continue or start from does not fit or is damaged.
+        continue or start from does not fit, or none can be read.
       FloatingPointError: a metric is not finite.
+      Preempted: SIGTERM came; the state is saved.
     """
+    self._accept_changes = accept_changes
     self._check_directory()
     # Before anything is written: a wrong path must not claim the directory.
     data = self.load_data()
-    checkpoints = Checkpoints(
-      self.workdir / CHECKPOINTS, self._run.keep_checkpoints
-    )
-    done = checkpoints.latest_step() or 0
+    checkpoints = Checkpoints(self.workdir / CHECKPOINTS, self._run.keep)
     try:
-      return self._train(data, checkpoints, done, progress, on_step)
+      return self._train(data, checkpoints, progress, on_step)
     finally:
       checkpoints.close()
 
@@ -156,16 +167,24 @@ class Run:
     if path.exists():
       changed = differences(json.loads(path.read_text()), self.config)
       if changed:
-        lines = '\n  '.join(changed)
-        raise ConfigError(
-          f'{self.workdir} holds a run with another config; give another '
-          f'directory or restore these fields:\n  {lines}'
+        self._changed(
+          ConfigError,
+          f'{self.workdir} holds a run with another config',
+          'give another directory, restore these fields',
+          changed,
         )
+
+  def _changed(self, error, what: str, remedy: str, changed: list[str]):
+    """Raises the error, or warns if changes are accepted."""
+    lines = '\n  '.join(changed[:10])
+    if not self._accept_changes:
+      raise error(f'{what}; {remedy} or accept the changes:\n  {lines}')
+    logging.warning('%s; going on with the changes:\n  %s', what, lines)
 
   def _write_config(self):
     files.write_text(self.workdir / CONFIG, json.dumps(self.config, indent=2))
 
-  def _train(self, data, checkpoints, done, progress, on_step):
+  def _train(self, data, checkpoints, progress, on_step):
     variables, shardings = init_variables(
       self.method,
       self._run.seed,
@@ -173,9 +192,17 @@ class Run:
       self._mesh,
       self._rules,
     )
-    if done:
-      self._check_data(checkpoints.meta(done), data)
-      variables = checkpoints.restore_variables(variables, shardings, done)
+    done, opt_state = 0, None
+    if checkpoints.steps():
+      done, variables, opt_state = restore_latest(
+        checkpoints,
+        lambda meta: self._check_data(meta, data),
+        self.method,
+        self.stages,
+        variables,
+        shardings,
+        self._mesh,
+      )
       logging.info('Resuming %s at step %d', self.workdir, done)
     elif self._init_from.checkpoints:
       variables = warm_start(
@@ -189,6 +216,7 @@ class Run:
       self._write_config()
     begin = 0
     with (
+      Preemption() as preemption,
       self._open_metrics(done) as writer,
       tqdm.tqdm(
         total=self.total_steps,
@@ -198,13 +226,13 @@ class Run:
         dynamic_ncols=True,
       ) as bar,
     ):
-      session = _Session(data, checkpoints, writer, bar, on_step)
+      session = _Session(data, checkpoints, writer, bar, on_step, preemption)
       for stage in self.stages:
         if done < begin + stage.steps:
           variables = self._run_stage(
-            stage, begin, done, variables, shardings, session
+            stage, begin, done, variables, shardings, opt_state, session
           )
-          done = begin + stage.steps
+          done, opt_state = begin + stage.steps, None
         begin += stage.steps
     checkpoints.wait()
     return variables
@@ -221,22 +249,15 @@ class Run:
       return contextlib.nullcontext()
     return contextlib.closing(MetricWriter(self.workdir, done))
 
-  def _place_held_out(self, data: TrainingData):
-    """Held-out batches stay where they are computed on: they never change."""
-    place = sharding.replicated(self._mesh)
-    return [
-      jax.device_put(batch, place)
-      for batch in data.held_out_batches(self._run.evaluate_batches)
-    ]
-
   def _check_data(self, meta: Mapping[str, Any], data: TrainingData):
     changed = differences(meta['data'], json.loads(json.dumps(data.identity)))
     if changed:
-      lines = '\n  '.join(changed[:10])
-      raise CheckpointError(
+      self._changed(
+        CheckpointError,
         f'{self.workdir} was trained on other data than is in '
-        f'{self._data.directory}; restore the data or give another directory:'
-        f'\n  {lines}'
+        f'{self._data.directory}',
+        'restore the data, give another directory',
+        changed,
       )
 
   def _run_stage(
@@ -246,6 +267,7 @@ class Run:
     done: int,
     variables: Variables,
     shardings: Variables,
+    opt_state: Any,
     session: '_Session',
   ) -> Variables:
     """Takes the steps of a stage that begins after `begin`, from `done` on."""
@@ -253,27 +275,33 @@ class Run:
     state, state_shardings = begin_stage(
       self.method, stage, done, variables, shardings, self._mesh
     )
-    # A checkpoint at a stage's first step holds the optimizers of the stage
-    # before, which this one does not take over.
-    if done > begin:
-      opt_state = session.checkpoints.restore_opt_state(
-        state.opt_state, state_shardings.opt_state, done
-      )
+    if opt_state is not None:
       state = state.replace(opt_state=opt_state)
     step_fn = compile_step(
-      self.method, stage, begin, self._run.seed, self._mesh, state_shardings
+      self.method,
+      stage,
+      begin,
+      self._run.seed,
+      self._mesh,
+      state_shardings,
+      self._run.accumulate,
     )
     end = begin + stage.steps
     data = session.data
     if self._data.token_cache and self._encoder_is_frozen(stage):
       data = self._encode(variables, data, not session.bar.disable)
-    held_out = self._place_held_out(data) if self._run.evaluate_every else []
+    held_out = None
+    if self._run.evaluate_every:
+      held_out = HeldOut(
+        self.method, self._mesh, data, self._run.evaluate_batches
+      )
+    part, num_parts = sharding.batch_share(self._mesh, self._run.batch_size)
     batches = data.batches(
       done,
       end,
       put=lambda rows: sharding.put_batch(rows, self._mesh),
-      process=jax.process_index(),
-      num_processes=jax.process_count(),
+      process=part,
+      num_processes=num_parts,
     )
     clock, logged = time.monotonic(), done
     for step, batch in enumerate(batches, start=done + 1):
@@ -281,7 +309,8 @@ class Run:
       session.bar.update()
       last = step == end
       logs = last or step % self._run.log_every == 0
-      saves = last or step % self._run.save_every == 0
+      stops = session.preemption.after(step)
+      saves = last or stops or step % self._run.save_every == 0
       if logs or saves:
         values = {k: float(v) for k, v in jax.device_get(metrics).items()}
         check_finite(step, values, session.checkpoints.latest_step())
@@ -289,7 +318,7 @@ class Run:
         seconds = time.monotonic() - clock
         values['steps_per_second'] = (step - logged) / seconds
         if self._evaluates(step, last):
-          values |= self._evaluate(state.variables, held_out)
+          values |= held_out.evaluate(state.variables)
         if session.writer:
           session.writer.write(step, stage.name, values)
         session.bar.set_postfix(
@@ -297,8 +326,16 @@ class Run:
         )
         clock, logged = time.monotonic(), step
       if saves:
-        self._save(step, stage, state, session)
+        self._save(step, stage, state, values, session)
       session.on_step(step)
+      if stops and step < self.total_steps:
+        session.checkpoints.wait()
+        message = (
+          f'Asked to stop: {self.workdir} is saved after step {step} of '
+          f'{self.total_steps}; run the same command again to go on'
+        )
+        logging.warning(message)
+        raise Preempted(message)
     return state.variables
 
   def _encoder_is_frozen(self, stage: Stage) -> bool:
@@ -323,28 +360,26 @@ class Run:
     multihost_utils.sync_global_devices('tokens are encoded')
     return data.with_tokens(tokenizer)
 
-  def _save(self, step: int, stage: Stage, state: TrainState, session):
+  def _save(self, step, stage, state: TrainState, values, session):
+    name, best = self._run.best_metric, None
+    if name in values:
+      best = {name: values[name]}
+    elif name and stage == self.stages[-1] and step % self._run.save_every == 0:
+      raise ConfigError(
+        f'run.best_metric={name!r} is not measured in {stage.name}; there are '
+        f'{", ".join(sorted(values))}'
+      )
     meta = {
       'step': step,
       'stage': stage.name,
       'config': self.config,
       'data': session.data.identity,
     }
-    session.checkpoints.save(step, state.variables, state.opt_state, meta)
+    session.checkpoints.save(step, state.variables, state.opt_state, meta, best)
 
   def _evaluates(self, step: int, last: bool) -> bool:
     every = self._run.evaluate_every
     return bool(every) and (last or step % every == 0)
-
-  def _evaluate(self, variables: Variables, batches) -> dict[str, float]:
-    """Returns the mean metrics of held-out batches."""
-    records = jax.device_get(
-      [self._evaluate_batch(variables, batch) for batch in batches]
-    )
-    return {
-      f'held_out/{name}': float(sum(r[name] for r in records) / len(records))
-      for name in (records[0] if records else ())
-    }
 
 
 class _Session(NamedTuple):
@@ -355,3 +390,4 @@ class _Session(NamedTuple):
   writer: MetricWriter | None  # of the process that writes
   bar: tqdm.tqdm
   on_step: Callable[[int], None]
+  preemption: Preemption

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jowa_jax.checkpoint.manager import Keep
 from jowa_jax.configuration import ConfigError, build
 from jowa_jax.train.optimizer import OptimizerConfig
 from jowa_jax.train.state import Stage
@@ -19,29 +20,61 @@ class RunConfig:
   Attributes:
     seed: of initialisation, data order and dropout.
     batch_size: segments per step, over all devices.
+    accumulate: parts of a batch that are taken one after the other, for memory.
     log_every: steps between records of metrics.
     save_every: steps between checkpoints; one is also saved as a stage ends.
     keep_checkpoints: how many of the latest are kept.
+    keep_every: checkpoints of steps that this divides are kept too; 0 none.
+    best_metric: the checkpoint that is best by it is kept too: a name in
+      metrics.jsonl, such as 'held_out/world/observations'; empty for none.
+    best_mode: 'min' or 'max'.
     evaluate_every: steps between evaluations on held-out segments; 0 never.
     evaluate_batches: how many batches of them.
   """
 
   seed: int = 0
   batch_size: int = 512
+  accumulate: int = 1
   log_every: int = 100
   save_every: int = 5000
   keep_checkpoints: int = 3
+  keep_every: int = 0
+  best_metric: str = ''
+  best_mode: str = 'min'
   evaluate_every: int = 0
   evaluate_batches: int = 4
 
+  @property
+  def keep(self) -> Keep:
+    return Keep(
+      self.keep_checkpoints, self.keep_every, self.best_metric, self.best_mode
+    )
+
   def __post_init__(self):
-    for name in ('batch_size', 'log_every', 'save_every', 'keep_checkpoints'):
+    for name in (
+      'batch_size',
+      'accumulate',
+      'log_every',
+      'save_every',
+      'keep_checkpoints',
+    ):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)} is not positive')
     if self.evaluate_every < 0 or self.evaluate_every % self.log_every:
       raise ValueError(
         f'evaluate_every={self.evaluate_every} is not a multiple of log_every='
         f'{self.log_every}'
+      )
+    self.keep  # noqa: B018, checks its fields
+    measured = self.log_every
+    if self.best_metric.startswith('held_out/'):
+      measured = self.evaluate_every
+    if self.best_metric and (not measured or self.save_every % measured):
+      raise ValueError(
+        f'best_metric={self.best_metric!r} must be measured where checkpoints '
+        f'are saved: make save_every={self.save_every} a multiple of '
+        f'evaluate_every={self.evaluate_every} (of log_every='
+        f'{self.log_every}, if it is measured in training)'
       )
 
 
@@ -50,8 +83,8 @@ class MeshConfig:
   """How arrays are laid out (see `sharding`).
 
   Attributes:
-    axes: size of each mesh axis by name; `data` splits the batch.
-    rules: mesh axis by logical axis name.
+    axes: size of each mesh axis by name, in order; one may be -1.
+    rules: mesh axes by logical axis name, in order of preference.
   """
 
   axes: dict
@@ -60,6 +93,12 @@ class MeshConfig:
   def __post_init__(self):
     if 'data' not in self.axes:
       raise ValueError('axes has no axis data, over which batches are split')
+    for name, size in self.axes.items():
+      if not isinstance(size, int) or isinstance(size, bool):
+        raise ValueError(f'axes.{name} must be int, got {size!r}')
+    for name, axes in self.rules.items():
+      if isinstance(axes, str) or not all(isinstance(a, str) for a in axes):
+        raise ValueError(f'rules.{name} must be names of axes, got {axes!r}')
 
 
 @dataclasses.dataclass(frozen=True)

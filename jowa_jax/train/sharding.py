@@ -1,8 +1,10 @@
 """Where arrays live: a device mesh and rules from axis names to mesh axes.
 
-Layout is configuration. Models name the axes of their parameters; `rules` map
-those names to mesh axes, and a parameter whose dimension does not divide is
-replicated along that axis.
+Layout is configuration. Models name the axes of their parameters; `rules` say
+which mesh axes may split an axis of that name. The mesh axes have three uses:
+`data` splits the batch alone; `fsdp` splits the batch and the parameters, of
+which a device gathers what it needs when it needs it; any other, such as
+`tensor`, splits parameters and what is computed with them.
 """
 
 import logging
@@ -18,7 +20,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jowa_jax.types import Params
 
-Rules = Mapping[str, str | None]
+# Mesh axes by logical axis name, in order of preference.
+Rules = Mapping[str, Sequence[str]]
+BATCH_AXES = ('data', 'fsdp')
 
 
 def make_mesh(
@@ -62,16 +66,49 @@ def acting_mesh(environments: int) -> Mesh:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of a batch: its first axis over `data`."""
-  return NamedSharding(mesh, PartitionSpec('data'))
+  """Returns the sharding of a batch: its first axis over `BATCH_AXES`."""
+  axes = tuple(axis for axis in BATCH_AXES if axis in mesh.shape)
+  return NamedSharding(mesh, PartitionSpec(axes))
+
+
+def batch_parts(mesh: Mesh) -> int:
+  """Returns into how many parts a batch is split."""
+  return math.prod(mesh.shape.get(axis, 1) for axis in BATCH_AXES)
+
+
+def batch_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
+  """Returns which part of a batch this process reads: (index, how many).
+
+  Processes whose devices hold the same rows read the same part.
+
+  Args:
+    mesh: over the devices of all processes.
+    batch_size: segments, a multiple of `batch_parts`.
+
+  Raises:
+    ValueError: processes share some of their rows and not others.
+  """
+  rows = {}
+  places = batch_sharding(mesh).devices_indices_map((batch_size,))
+  for device, (index,) in places.items():
+    rows.setdefault(device.process_index, set()).add(index.indices(batch_size))
+  shares = sorted({tuple(sorted(part)) for part in rows.values()})
+  if len(set(sum(shares, ()))) < sum(map(len, shares)):
+    raise ValueError(
+      f'On the mesh {dict(mesh.shape)} processes share some rows of a batch '
+      'and not others: choose axes that divide by the devices of a process, '
+      'or divide them'
+    )
+  own = tuple(sorted(rows[jax.process_index()]))
+  return shares.index(own), len(shares)
 
 
 def put_batch(rows: Any, mesh: Mesh) -> Any:
   """Returns a batch on the mesh, of which each process gives its rows.
 
   Args:
-    rows: arrays [B / processes, ...], consecutive in the order of processes.
-    mesh: its data axis divides the batch.
+    rows: arrays [B / parts, ...], of the part that `batch_share` names.
+    mesh: it divides the batch.
   """
   return jax.make_array_from_process_local_data(batch_sharding(mesh), rows)
 
@@ -80,35 +117,43 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def _leaf_sharding(leaf: Any, mesh: Mesh, rules: Rules) -> NamedSharding:
-  if not isinstance(leaf, nn.LogicallyPartitioned):
-    return replicated(mesh)
-  spec = []
-  for name, size in zip(leaf.names, leaf.value.shape, strict=True):
-    axis = rules.get(name)
-    if axis in spec:
-      axis = None  # A mesh axis splits one dimension of an array only.
-    if axis and size % mesh.shape[axis]:
-      logging.info(
-        'Replicating a %s axis of size %d: mesh axis %s has %d devices',
-        name,
-        size,
-        axis,
-        mesh.shape[axis],
-      )
-      axis = None
-    spec.append(axis)
-  return NamedSharding(mesh, PartitionSpec(*spec))
+def partition(
+  names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules
+) -> tuple[PartitionSpec, list[str]]:
+  """Returns how an array is split, and the mesh axes that found no place.
+
+  The first choices of all its axes come first, then the second ones. A mesh
+  axis splits one axis of an array, the first that it divides.
+  """
+  split = [[] for _ in shape]
+  wanted = []
+  choices = [rules.get(name, ()) for name in names]
+  for rank in range(max(map(len, choices), default=0)):
+    for axes, taken, size in zip(choices, split, shape, strict=True):
+      if rank >= len(axes) or mesh.shape[axes[rank]] == 1:
+        continue
+      axis = axes[rank]
+      wanted.append(axis)
+      used = any(axis in others for others in split)
+      parts = math.prod(mesh.shape[other] for other in (*taken, axis))
+      if not used and size % parts == 0:
+        taken.append(axis)
+  spec = [tuple(axes) if len(axes) > 1 else (*axes, None)[0] for axes in split]
+  left = [
+    axis for axis in dict.fromkeys(wanted) if not any(axis in s for s in split)
+  ]
+  return PartitionSpec(*spec), left
 
 
 def check_rules(rules: Rules, mesh: Mesh) -> None:
   """Raises ValueError if a rule names an axis that the mesh lacks."""
-  for name, axis in rules.items():
-    if axis and axis not in mesh.shape:
-      raise ValueError(
-        f'mesh.rules.{name} names the axis {axis!r}; the mesh has '
-        f'{list(mesh.shape)}'
-      )
+  for name, axes in rules.items():
+    for axis in axes:
+      if axis not in mesh.shape:
+        raise ValueError(
+          f'mesh.rules.{name} names the axis {axis!r}; the mesh has '
+          f'{list(mesh.shape)}'
+        )
 
 
 def tree_shardings(boxed: Params, mesh: Mesh, rules: Rules) -> Params:
@@ -117,17 +162,37 @@ def tree_shardings(boxed: Params, mesh: Mesh, rules: Rules) -> Params:
   Args:
     boxed: abstract arrays, in flax's `LogicallyPartitioned` where named.
     mesh: the devices.
-    rules: mesh axis by logical axis name; a name that is not there replicates.
+    rules: mesh axes by logical axis name; a name that is not there replicates,
+      and so does one that no axis divides, which is logged.
 
   Raises:
     ValueError: a rule names an axis that the mesh lacks.
   """
   check_rules(rules, mesh)
-  return jax.tree.map(
-    lambda leaf: _leaf_sharding(leaf, mesh, rules),
+  whole = set()
+
+  def sharding(leaf: Any) -> NamedSharding:
+    if not isinstance(leaf, nn.LogicallyPartitioned):
+      return replicated(mesh)
+    shape = leaf.value.shape
+    spec, left = partition(leaf.names, shape, mesh, rules)
+    whole.update((leaf.names, shape, axis) for axis in left)
+    return NamedSharding(mesh, spec)
+
+  shardings = jax.tree.map(
+    sharding,
     boxed,
     is_leaf=lambda leaf: isinstance(leaf, nn.LogicallyPartitioned),
   )
+  for names, shape, axis in sorted(whole, key=str):
+    logging.info(
+      'Replicating arrays (%s) of shape %s over the mesh axis %s, which does '
+      'not divide them',
+      ', '.join(map(str, names)),
+      shape,
+      axis,
+    )
+  return shardings
 
 
 def optimizer_shardings(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
+from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints, Keep
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.methods.base import Variables
 
@@ -81,12 +81,46 @@ def test_restores_to_shapes_without_arrays(checkpoints):
   _assert_equal(restored, _variables(fill=6))
 
 
-def test_keeps_the_latest(tmp_path):
-  checkpoints = Checkpoints(tmp_path, keep=2)
-  for step in (1, 2, 3, 5):
-    checkpoints.save(step, _variables(), _opt_state(0), {})
+@pytest.mark.parametrize(
+  ('keep', 'expected'),
+  [
+    (Keep(2), ['5', '6']),
+    (Keep(1, every=2), ['2', '4', '6']),
+    (Keep(1, best_metric='score', best_mode='max'), ['3', '6']),
+    (Keep(1, best_metric='score'), ['1', '6']),
+    (Keep(2, 4, 'score', 'max'), ['3', '4', '5', '6']),
+  ],
+)
+def test_keeps_the_latest_the_best_and_every_other(tmp_path, keep, expected):
+  scores = {1: -1.0, 2: 0.0, 3: 7.0, 4: 2.0, 5: 3.0}
+  for steps in ((1, 2, 3), (4, 5, 6)):
+    # What was best is known from disk when a run goes on.
+    checkpoints = Checkpoints(tmp_path, keep)
+    for step in steps:
+      metrics = {'score': scores[step]} if step in scores else None
+      checkpoints.save(step, _variables(), _opt_state(0), {}, metrics)
+    checkpoints.wait()
+    checkpoints.close()
+  assert sorted(path.name for path in tmp_path.iterdir()) == expected
+
+
+@pytest.mark.parametrize(
+  'fields', [dict(latest=0), dict(latest=1, every=-1), dict(best_mode='best')]
+)
+def test_what_to_keep_is_checked(fields):
+  with pytest.raises(ValueError, match=list(fields)[-1]):
+    Keep(**{'latest': 1, **fields})
+
+
+def test_a_checkpoint_is_set_aside(directory):
+  checkpoints = Checkpoints(directory, create=False)
+  moved = checkpoints.set_aside(6)
+  assert moved == directory.parent / 'damaged_checkpoints' / '6'
+  assert checkpoints.steps() == [4, 2] and (moved / 'variables').is_dir()
+  # The step is saved and set aside again; nothing is lost.
+  checkpoints.save(6, _variables(fill=8), _opt_state(8), {'step': 6})
   checkpoints.wait()
-  assert sorted(path.name for path in tmp_path.iterdir()) == ['3', '5']
+  assert checkpoints.set_aside(6).name == '6_1' and moved.is_dir()
   checkpoints.close()
 
 
@@ -152,7 +186,7 @@ def test_half_written_checkpoint_is_none(directory):
 
 def test_files_of_others_are_left_alone(directory):
   (directory / 'notes.txt').write_text('mine')
-  checkpoints = Checkpoints(directory, keep=1, create=False)
+  checkpoints = Checkpoints(directory, keep=Keep(1), create=False)
   assert checkpoints.latest_step() == 6
   checkpoints.close()
   assert (directory / 'notes.txt').read_text() == 'mine'

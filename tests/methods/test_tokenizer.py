@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Variables
@@ -279,7 +280,9 @@ def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
   training = TokenizerTraining(frames_per_step=2, perceptual_weights=str(path))
   part = tokenizer_lib.part(config, training)
   variables = Variables(
-    params={'tokenizer': tokenizer_lib.init(config, jax.random.key(1))},
+    params={
+      'tokenizer': nn.meta.unbox(tokenizer_lib.init(config, jax.random.key(1)))
+    },
     targets={},
     extras={},
   )

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jowa_jax.models.vqvae import VQVAE, VQVAEConfig, normalize_frames, pixels
 
@@ -22,7 +23,7 @@ CONFIG = VQVAEConfig(
 
 def init(config):
   frame = jnp.zeros((1, config.resolution, config.resolution), jnp.uint8)
-  return jax.jit(VQVAE(config).init)(jax.random.key(0), frame)
+  return nn.meta.unbox(jax.jit(VQVAE(config).init)(jax.random.key(0), frame))
 
 
 @pytest.fixture(scope='module')

@@ -118,7 +118,8 @@ def tokenizer_config(weights) -> VQVAEConfig:
 
 def tokenizer_params(config: VQVAEConfig, tensors):
   template = jax.eval_shape(
-    lambda key: tokenizer_lib.init(config, key), jax.random.key(0)
+    lambda key: nn.meta.unbox(tokenizer_lib.init(config, key)),
+    jax.random.key(0),
   )
   filled = torch_names.from_released(tensors, {'tokenizer': template})
   return filled['tokenizer']

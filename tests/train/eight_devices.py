@@ -2,8 +2,8 @@
 
 Usage: eight_devices.py <data directory> <compilation cache> [all]
 
-Prints one line of JSON. `all` also trains the tokenizer, and with the model's
-axis sharded.
+Prints one line of JSON. `all` trains every stage of every method on every
+mesh, for longer.
 """
 
 import json
@@ -21,32 +21,36 @@ from jowa_jax.train.run import Run
 from jowa_jax.types import TimeStep
 from tests.train import helpers
 
-RULES = {'mlp': 'model', 'atoms': 'model', 'classes': 'model'}
+MESHES = ((8, 1, 1), (2, 2, 2), (1, 8, 1), (2, 1, 4))
+STAGES = (('jowa', 'stage2'), ('jowa', 'stage1'), ('mtbc', 'stage2'))
 
 
-def config_of(data_dir, tokenizer):
-  """All parts in one stage: one compilation covers the steps."""
-  config = helpers.comparable_config(
-    data_dir, run__batch_size=8, tokenizer_training__frames_per_step=64
+def config_of(data_dir, method):
+  return helpers.comparable_config(
+    data_dir,
+    method,
+    run__batch_size=8,
+    tokenizer_training__frames_per_step=64,
   )
-  if tokenizer:
-    stage = config['stages']['stage2']
-    stage['tokenizer'] = config['stages']['stage1']['tokenizer']
-    stage['parts'] = ('tokenizer', 'world_action')
-  return config
 
 
-def train(config, batches, mesh, rules):
-  """Takes a step per batch; returns the steps' metrics and the parameters."""
+def train(config, stage_name, batches, mesh):
+  """Takes a step per batch.
+
+  Returns:
+    The steps' metrics, the parameters, and the bytes that a device holds of
+    all variables and moments over those of all of them.
+  """
   method, stage, state, places, mesh = helpers.begin(
-    config, 'stage2', mesh, rules
+    config, stage_name, mesh, config['mesh']['rules']
   )
+  held = helpers.bytes_per_device((state.variables, state.opt_state))
   take = step.compile_step(method, stage, 0, 0, mesh, places)
   place, losses = sharding.batch_sharding(mesh), []
   for batch in batches:
     state, metrics = take(state, jax.device_put(batch, place))
     losses.append({name: float(value) for name, value in metrics.items()})
-  return losses, helpers.flat(state.variables.params)
+  return losses, helpers.flat(state.variables.params), held
 
 
 def largest_difference(ours, theirs):
@@ -60,7 +64,7 @@ def largest_difference(ours, theirs):
 def specs(tree):
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {
-    jax.tree_util.keystr(path): list(leaf.sharding.spec)
+    jax.tree_util.keystr(path): str(tuple(leaf.sharding.spec))
     for path, leaf in leaves
   }
 
@@ -73,16 +77,32 @@ def error(fn):
   return None
 
 
-def compare(config, batches, mesh, rules, losses, params):
-  others, values = train(config, batches, mesh, rules)
-  return {
-    'params': largest_difference(values, params),
-    'metrics': max(
-      abs(other[k] - one[k]) / max(abs(one[k]), 1e-3)
-      for other, one in zip(others, losses, strict=True)
-      for k in one
-    ),
-  }
+def compare(config, stage, batches, meshes):
+  """Returns how far training on each mesh is from training on one device."""
+  one = sharding.make_mesh(
+    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
+  )
+  losses, params, _ = train(config, stage, batches, one)
+  found = {'losses': [losses[0], losses[-1]]}
+  for axes in meshes:
+    mesh = make_mesh(axes)
+    others, values, held = train(config, stage, batches, mesh)
+    found[str(axes)] = {
+      'bytes': held,
+      'params': largest_difference(values, params),
+      'metrics': max(
+        abs(other[k] - one[k]) / max(abs(one[k]), 1e-3)
+        for other, one in zip(others, losses, strict=True)
+        for k in one
+      ),
+    }
+  return found
+
+
+def make_mesh(axes):
+  return sharding.make_mesh(
+    dict(zip(('data', 'fsdp', 'tensor'), axes, strict=True))
+  )
 
 
 def encode(config, frames, mesh):
@@ -145,40 +165,47 @@ def plan(config, mesh):
 
 
 def main(data_dir, cache, also=None):
-  config = config_of(data_dir, tokenizer=also == 'all')
+  config = config_of(data_dir, 'jowa')
   data = TrainingData(DataConfig(data_dir, helpers.GAMES), 2, 8, seed=0)
-  batches = list(data.batches(0, 3, put=lambda batch: batch))
+  steps = 20 if also == 'all' else 3
+  batches = list(data.batches(0, steps, put=lambda batch: batch))
+  found = {'devices': len(jax.devices()), 'steps': steps}
   with helpers.quick_compilation(cache):
-    one = sharding.make_mesh({'data': 1}, jax.devices()[:1])
-    losses, params = train(config, batches, one, {})
-    found = {'devices': len(jax.devices()), 'steps': len(losses)}
-    messages = []
-    handler = logging.Handler()
-    handler.emit = lambda record: messages.append(record.getMessage())
-    logging.getLogger().addHandler(handler)
-    logging.getLogger().setLevel(logging.INFO)
-    for name, axes, rules in (
-      ('data', {'data': -1}, {}),
-      ('model', {'data': -1, 'model': 2}, RULES),
-    ):
-      mesh = sharding.make_mesh(axes)
-      state = helpers.begin(config, 'stage2', mesh, rules)[2]
-      found[name] = {
-        'mesh': dict(mesh.shape),
-        'specs': specs(state.variables.params),
-        'moments': specs(state.opt_state),
-      }
-      if name == 'data' or also == 'all':
-        found[name] |= compare(config, batches, mesh, rules, losses, params)
-    frames = np.concatenate([batch.observations for batch in batches])
-    frames = np.tile(frames.reshape(-1, 84, 84), (50, 1, 1))[:2048]
-    found['encoding'] = encode(config, frames, mesh)
-    found['plan'] = plan(config, mesh)
-  found['log'] = messages
+    if also == 'all':
+      for method, stage in STAGES:
+        found[f'{method} {stage}'] = compare(
+          config_of(data_dir, method), stage, batches, MESHES
+        )
+    else:
+      found['jowa stage2'] = compare(config, 'stage2', batches, MESHES[:2])
+      found |= layouts(config, batches)
   found['batch_error'] = error(
     lambda: Run({**config, 'run': {**config['run'], 'batch_size': 4}}, 'none')
   )
   print(json.dumps(found))
+
+
+def layouts(config, batches):
+  """Where parameters and moments live, and what acts on all devices."""
+  messages = []
+  handler = logging.Handler()
+  handler.emit = lambda record: messages.append(record.getMessage())
+  logging.getLogger().addHandler(handler)
+  logging.getLogger().setLevel(logging.INFO)
+  state = helpers.begin(
+    config, 'stage2', make_mesh((1, 2, 4)), config['mesh']['rules']
+  )[2]
+  mesh = sharding.make_mesh({'data': -1})
+  frames = np.concatenate([batch.observations for batch in batches])
+  frames = np.tile(frames.reshape(-1, 84, 84), (50, 1, 1))[:2048]
+  return {
+    'params': specs(state.variables.params),
+    'targets': specs(state.variables.targets),
+    'moments': specs(state.opt_state),
+    'encoding': encode(config, frames, mesh),
+    'plan': plan(config, mesh),
+    'log': messages,
+  }
 
 
 if __name__ == '__main__':

@@ -89,7 +89,7 @@ def tiny_config(data_dir, method='jowa', steps=(3, 4), **changes) -> dict:
   return config
 
 
-def comparable_config(data_dir, **changes) -> dict:
+def comparable_config(data_dir, method='jowa', **changes) -> dict:
   """Returns a `tiny_config` whose runs agree whatever divides the work.
 
   No dropout, no codes drawn anew. Adam's first steps have the size of the
@@ -98,6 +98,7 @@ def comparable_config(data_dir, **changes) -> dict:
   """
   config = tiny_config(
     data_dir,
+    method,
     backbone__dropout=0.0,
     backbone__attention_dropout=0.0,
     heads__dropout=0.0,
@@ -147,6 +148,13 @@ def begin(config, stage_name, mesh=None, rules=None):
     method, stage, 0, variables, shardings, mesh
   )
   return method, stage, start, places, mesh
+
+
+def bytes_per_device(tree) -> tuple[int, int]:
+  """Returns the bytes of arrays on the first device, and over all of them."""
+  arrays = jax.tree.leaves(tree)
+  shards = [array.addressable_shards[0].data for array in arrays]
+  return sum(x.nbytes for x in shards), sum(x.nbytes for x in arrays)
 
 
 def flat(tree) -> dict[str, np.ndarray]:

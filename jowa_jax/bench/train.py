@@ -1,0 +1,226 @@
+"""How long a training step takes, how much it computes and what it holds."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jowa_jax import hardware
+from jowa_jax.bench import models
+from jowa_jax.methods.base import Method
+from jowa_jax.methods.jowa import make_jowa
+from jowa_jax.methods.jowa_losses import JowaLosses
+from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.train import flops, sharding, state, step
+from jowa_jax.train.optimizer import OptimizerConfig
+from jowa_jax.train.state import Stage
+from jowa_jax.types import Segment
+
+# The stages of JOWA (Table 13).
+STAGES = {
+  'stage1': Stage(
+    'stage1',
+    1,
+    {
+      'tokenizer': OptimizerConfig(learning_rate=1e-4),
+      'world': OptimizerConfig(learning_rate=1e-4, weight_decay=0.01),
+    },
+  ),
+  'stage2': Stage(
+    'stage2',
+    1,
+    {'world_action': OptimizerConfig(learning_rate=5e-5, weight_decay=0.01)},
+  ),
+}
+
+
+def jowa(
+  size: str, dtype: str, **changes: Any
+) -> tuple[Method, WorldActionConfig]:
+  """Returns JOWA of a published size.
+
+  Args:
+    size: a name in `SIZES`.
+    dtype: of the computation.
+    **changes: of the backbone's config.
+  """
+  tokenizer, model = models.configs(size, dtype, **changes)
+  method = make_jowa(tokenizer, model, JowaLosses(), TokenizerTraining())
+  return method, model
+
+
+def batch(
+  model: WorldActionConfig, batch_size: int, tokens: bool, seed: int = 0
+) -> Segment:
+  """Returns segments of noise.
+
+  Args:
+    model: sizes.
+    batch_size: segments.
+    tokens: whether the frames are encoded already.
+    seed: of the noise.
+  """
+  rng = np.random.default_rng(seed)
+  cfg = model.backbone
+  shape = (batch_size, cfg.max_blocks)
+  frames = encoded = None
+  if tokens:
+    size = (*shape, cfg.tokens_per_frame)
+    encoded = rng.integers(0, cfg.vocab_size, size).astype(np.uint16)
+  else:
+    frames = rng.integers(0, 256, (*shape, 84, 84), np.uint8)
+  return Segment(
+    observations=frames,
+    tokens=encoded,
+    actions=rng.integers(0, cfg.num_actions, shape).astype(np.int32),
+    rewards=rng.integers(-1, 2, shape).astype(np.float32),
+    ends=np.zeros(shape, bool),
+    mask=np.ones(shape, bool),
+    return_to_go=np.zeros(shape, np.float32),
+    task=np.zeros(batch_size, np.int32),
+    episode_id=np.zeros(batch_size, np.int32),
+    t=np.zeros(batch_size, np.int32),
+  )
+
+
+def model_flops(model: WorldActionConfig, stage: str, batch_size: int) -> float:
+  """Returns the operations of a step, by formula."""
+  joint = stage == 'stage2'
+  return flops.step_flops(
+    model.backbone,
+    batch_size,
+    model.backbone.max_blocks,
+    world=True,
+    heads=model.heads if joint else None,
+    outputs=model.backbone.num_actions * model.returns.num_atoms,
+    targets=joint,
+  )
+
+
+def run(
+  sizes: Sequence[str],
+  batch_sizes: Sequence[int],
+  stage: str = 'stage2',
+  dtypes: Sequence[str] = ('float32',),
+  tokens: bool = False,
+  seconds: float = 5.0,
+  **changes: Any,
+) -> list[dict[str, Any]]:
+  """Returns a record for every size, batch size and dtype.
+
+  Args:
+    sizes: names in `SIZES`.
+    batch_sizes: segments of a step, over all devices.
+    stage: 'stage1' or 'stage2'.
+    dtypes: of the computation.
+    tokens: whether frames are encoded already; of stage 2.
+    seconds: how long each is measured, at least.
+    **changes: of the backbone's config.
+
+  Raises:
+    ValueError: a size, a stage or a number is none.
+  """
+  if stage not in STAGES or (tokens and stage == 'stage1'):
+    raise ValueError(
+      f'stage={stage!r} must be in {list(STAGES)}, and stage1 trains the '
+      'tokenizer on frames, not on tokens'
+    )
+  devices = len(jax.devices())
+  for count in batch_sizes:
+    if count < 1 or count % devices:
+      raise ValueError(
+        f'batch_size={count} must be positive and divide over the {devices} '
+        'devices'
+      )
+  if seconds <= 0:
+    raise ValueError(f'seconds={seconds} must be above 0')
+  return [
+    _measure(size, count, stage, dtype, tokens, seconds, changes)
+    for size in sizes
+    for dtype in dtypes
+    for count in batch_sizes
+  ]
+
+
+def _measure(size, batch_size, stage_name, dtype, tokens, seconds, changes):
+  method, model = jowa(size, dtype, **changes)
+  mesh = sharding.make_mesh({'data': -1})
+  variables = models.random_variables_of(method)
+  place = jax.tree.map(lambda _: sharding.replicated(mesh), variables)
+  variables = jax.device_put(variables, place)
+  stage = STAGES[stage_name]
+  train_state, places = state.begin_stage(
+    method, stage, 0, variables, place, mesh
+  )
+  rows = jax.device_put(
+    batch(model, batch_size, tokens), sharding.batch_sharding(mesh)
+  )
+  begun = time.perf_counter()
+  compiled = (
+    step.compile_step(method, stage, 0, 0, mesh, places)
+    .lower(train_state, rows)
+    .compile()
+  )
+  compile_seconds = time.perf_counter() - begun
+  del variables
+
+  def take():
+    nonlocal train_state
+    train_state, metrics = compiled(train_state, rows)
+    return metrics
+
+  step_seconds = models.seconds_per_call(take, seconds)
+  needed = model_flops(model, stage_name, batch_size)
+  peak = hardware.peak()
+  counted = flops.cost(compiled)
+  devices = len(jax.devices())
+  segment_tokens = model.backbone.max_tokens
+  mfu = None
+  if peak and dtype == 'bfloat16':
+    mfu = needed / step_seconds / (peak.flops * devices)
+  return {
+    'size': size,
+    'stage': stage_name,
+    'batch_size': batch_size,
+    'dtype': dtype,
+    'frames': 'tokens' if tokens else 'pixels',
+    'device': jax.devices()[0].device_kind,
+    'devices': devices,
+    'step_seconds': step_seconds,
+    'tokens_per_second': batch_size * segment_tokens / step_seconds,
+    'mfu': mfu,
+    'model_flops': needed,
+    'compiled_flops': counted['flops'] * devices,
+    'flops_per_second': needed / step_seconds,
+    'peak_bytes': hardware.memory_in_use() or models.peak_bytes(compiled),
+    'compile_seconds': compile_seconds,
+    **changes,
+  }
+
+
+_COLUMNS = (
+  ('size', '{}', 6),
+  ('stage', '{}', 7),
+  ('batch_size', '{}', 6),
+  ('dtype', '{}', 9),
+  ('frames', '{}', 7),
+  ('step_seconds', '{:.4f}', 9),
+  ('tokens_per_second', '{:.0f}', 9),
+  ('mfu', '{:.3f}', 6),
+  ('model_flops', '{:.2e}', 9),
+  ('compiled_flops', '{:.2e}', 9),
+  ('peak_bytes', '{:.2e}', 9),
+  ('compile_seconds', '{:.1f}', 8),
+)
+_HEADS = (
+  'size stage batch dtype frames seconds tokens/s mfu flops compiled bytes '
+  'compile'
+).split()
+
+
+def describe(records: Sequence[dict[str, Any]]) -> str:
+  """Returns a table; flops are by formula, and as the compiler counts."""
+  return models.table(_HEADS, _COLUMNS, records)

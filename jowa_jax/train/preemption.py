@@ -1,0 +1,52 @@
+"""Stopping when asked to, so that nothing is lost."""
+
+import signal
+import threading
+
+import jax
+from jax.experimental import multihost_utils
+
+# What a scheduler reads as "run me again": sysexits.h, EX_TEMPFAIL.
+EXIT_CODE = 75
+
+
+class Preempted(SystemExit):
+  """The run was asked to stop, and its state is saved; exits, unless caught."""
+
+  def __init__(self, message: str):
+    super().__init__(EXIT_CODE)
+    self.message = message
+
+  def __str__(self) -> str:
+    return self.message
+
+
+class Preemption:
+  """Notices SIGTERM, which a scheduler sends before it takes a machine away.
+
+  A context manager. Several processes agree on a step to stop after: JAX's
+  runtime, which has its own handler, carries the signal from one to all.
+  """
+
+  def __init__(self):
+    self._asked = False
+    self._before = None
+
+  def __enter__(self) -> 'Preemption':
+    here = threading.current_thread() is threading.main_thread()
+    if jax.process_count() == 1 and here:
+      self._before = signal.signal(signal.SIGTERM, self._ask)
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._before is not None:
+      signal.signal(signal.SIGTERM, self._before)
+
+  def _ask(self, *_) -> None:
+    self._asked = True
+
+  def after(self, step: int) -> bool:
+    """Returns whether to stop after a step; all processes must ask at each."""
+    if jax.process_count() > 1:
+      return multihost_utils.reached_preemption_sync_point(step)
+    return self._asked
