@@ -112,6 +112,9 @@ def base(size: str, method: str) -> ConfigDict:
       best_mode='min',
       evaluate_every=0,  # on held-out segments; 0 never
       evaluate_batches=4,
+      play_every=0,  # greedy episodes; 0 never
+      play_episodes=2,  # of each game
+      play_max_frames=18_000,  # of an episode
     )
   )
   config.mesh = ConfigDict(

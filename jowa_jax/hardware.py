@@ -1,6 +1,6 @@
-"""What devices can do at most, by vendors' data sheets."""
+"""What devices can do, and what programs ask of them."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -12,7 +12,7 @@ class Peak(NamedTuple):
   bandwidth: float  # bytes of its memory a second
 
 
-# By the start of the name that JAX gives a device.
+# By the start of the name that JAX gives a device; vendors' data sheets.
 PEAKS = {
   'NVIDIA H200': Peak(989e12, 4.8e12),
   'NVIDIA H100': Peak(989e12, 3.35e12),
@@ -34,3 +34,16 @@ def memory_in_use(device: jax.Device | None = None) -> int | None:
   """Returns the most bytes of memory that were in use; None if unknown."""
   stats = (device or jax.local_devices()[0]).memory_stats()
   return stats.get('peak_bytes_in_use') if stats else None
+
+
+def cost(compiled: jax.stages.Compiled) -> dict[str, Any]:
+  """Returns what the compiler counts of a program, on one device.
+
+  `flops` are operations, `bytes` those read and written. Loops are counted
+  once, however often they run.
+  """
+  analysis = compiled.cost_analysis() or {}
+  return {
+    'flops': float(analysis.get('flops', 0.0)),
+    'bytes': float(analysis.get('bytes accessed', 0.0)),
+  }

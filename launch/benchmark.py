@@ -2,19 +2,27 @@
 
 python -m launch.benchmark --suite=data [--json=data.json]
 python -m launch.benchmark --suite=plan --size=150m [--json=plan.json]
+python -m launch.benchmark --suite=train --size=40m,150m --batch_size=4
+python -m launch.benchmark --suite=scale --mesh=data=8,fsdp=32 --batch_size=512
 
 `plan` times decisions with random weights; with --checkpoint it also plays
-real games, for how many passes the trained model's dreams take.
+real games, for how many passes the trained model's dreams take. `train` times
+steps on noise. `scale` compiles a step for virtual devices, up to hundreds of
+them, and predicts from --peak_flops and --link_bandwidth.
 """
 
 import json
+import math
+import os
 
 from absl import flags
 
 from jowa_jax import files
 from launch import common
 
-_SUITE = flags.DEFINE_enum('suite', None, ['data', 'plan'], 'What is measured.')
+_SUITE = flags.DEFINE_enum(
+  'suite', None, ['data', 'plan', 'train', 'scale'], 'What is measured.'
+)
 _JSON = flags.DEFINE_string('json', None, 'A JSON file for the figures.')
 _SECONDS = flags.DEFINE_float('seconds', None, 'Of each rate, at least.')
 
@@ -23,8 +31,8 @@ _LOG_ROWS = flags.DEFINE_integer(
   'log_rows', 20_000, 'data: of the raw log; real ones have 1,000,000.'
 )
 
-_SIZE = flags.DEFINE_enum(
-  'size', '150m', ['40m', '70m', '150m', 'smoke'], 'plan: of the model.'
+_SIZE = flags.DEFINE_list(
+  'size', '150m', 'plan, train, scale: of the model, or of several.'
 )
 _ENVIRONMENTS = flags.DEFINE_list('environments', '1,16', 'plan: how many.')
 _WIDTH = flags.DEFINE_integer('width', None, 'plan: beams kept; else several.')
@@ -45,6 +53,33 @@ _GAMES = flags.DEFINE_string('games', None, 'plan: those of the checkpoint.')
 _DECISIONS = flags.DEFINE_integer('decisions', 500, 'plan: of every game.')
 
 
+_BATCH_SIZE = flags.DEFINE_list(
+  'batch_size', '4', 'train, scale: segments over all devices, or several.'
+)
+_STAGE = flags.DEFINE_enum(
+  'stage', 'stage2', ['stage1', 'stage2'], 'train, scale: of training.'
+)
+_DTYPE = flags.DEFINE_list(
+  'dtype', None, 'train, scale: of the computation, or several.'
+)
+_TOKENS = flags.DEFINE_bool(
+  'tokens', False, 'train, scale: frames are encoded already (stage2).'
+)
+_FUSED = flags.DEFINE_bool(
+  'fused_attention', False, 'train, scale: without dropout of attention.'
+)
+_REMAT = flags.DEFINE_bool('remat', False, 'train, scale: of the layers.')
+_MESH = flags.DEFINE_list(
+  'mesh', 'data=8,fsdp=1,tensor=1', 'scale: devices by axis.'
+)
+_PEAK_FLOPS = flags.DEFINE_float(
+  'peak_flops', 4e14, 'scale: operations a second that a device reaches.'
+)
+_LINK_BANDWIDTH = flags.DEFINE_float(
+  'link_bandwidth', 2e11, 'scale: bytes a second between devices.'
+)
+
+
 def _data() -> dict[str, dict]:
   from jowa_jax.bench import data
 
@@ -60,21 +95,21 @@ def _plan() -> list[dict]:
 
   if bool(_CHECKPOINT.value) != bool(_GAMES.value):
     raise ValueError('--checkpoint goes with --games')
-  if not all(count.isdigit() for count in _ENVIRONMENTS.value):
-    raise ValueError(f'--environments={_ENVIRONMENTS.value} are not numbers')
   schedule = [1.0] * _PASSES.value
   if _SCHEDULE.value is not None:
     schedule = [float(share) for share in _SCHEDULE.value]
   width = 2 if _WIDTH.value is None else _WIDTH.value
   horizon = 2 if _HORIZON.value is None else _HORIZON.value
   default = _WIDTH.value is None and _HORIZON.value is None
-  results = plan.run(
-    _SIZE.value,
-    [int(count) for count in _ENVIRONMENTS.value],
-    plan.SETTINGS if default else [(width, horizon)],
-    schedule,
-    3.0 if _SECONDS.value is None else _SECONDS.value,
-  )
+  results = []
+  for size in _SIZE.value:
+    results += plan.run(
+      size,
+      _numbers(_ENVIRONMENTS),
+      plan.SETTINGS if default else [(width, horizon)],
+      schedule,
+      3.0 if _SECONDS.value is None else _SECONDS.value,
+    )
   print(plan.describe(results))
   if _CHECKPOINT.value:
     trained = passes.run(
@@ -89,8 +124,72 @@ def _plan() -> list[dict]:
   return results
 
 
+def _backbone_changes() -> dict[str, object]:
+  changes = {}
+  if _FUSED.value:
+    changes |= dict(fused_attention=True, attention_dropout=0.0)
+  if _REMAT.value:
+    changes |= dict(remat=True)
+  return changes
+
+
+def _train() -> list[dict]:
+  from jowa_jax.bench import train
+
+  results = train.run(
+    _SIZE.value,
+    _numbers(_BATCH_SIZE),
+    _STAGE.value,
+    _DTYPE.value or ['float32'],
+    _TOKENS.value,
+    5.0 if _SECONDS.value is None else _SECONDS.value,
+    **_backbone_changes(),
+  )
+  print(train.describe(results))
+  return results
+
+
+def _scale() -> list[dict]:
+  axes = {'data': 1, 'fsdp': 1, 'tensor': 1}
+  for item in _MESH.value:
+    name, _, count = item.partition('=')
+    if name not in axes or not count.isdigit() or not int(count):
+      raise ValueError(f'--mesh={item}: an axis is one of {list(axes)}=devices')
+    axes[name] = int(count)
+  # Before JAX looks for devices.
+  virtual = f'--xla_force_host_platform_device_count={math.prod(axes.values())}'
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {virtual}'
+  os.environ['JAX_PLATFORMS'] = 'cpu'
+  from jowa_jax.bench import scale
+
+  results = [
+    scale.run(
+      size,
+      axes,
+      batch_size,
+      scale.Device(_PEAK_FLOPS.value, _LINK_BANDWIDTH.value),
+      _STAGE.value,
+      dtype,
+      _TOKENS.value,
+      **_backbone_changes(),
+    )
+    for size in _SIZE.value
+    for dtype in _DTYPE.value or ['bfloat16']
+    for batch_size in _numbers(_BATCH_SIZE)
+  ]
+  print(scale.describe(results))
+  return results
+
+
+def _numbers(flag: flags.FlagHolder) -> list[int]:
+  if not all(count.isdigit() for count in flag.value):
+    raise ValueError(f'--{flag.name}={flag.value} are not numbers')
+  return [int(count) for count in flag.value]
+
+
 def main() -> None:
-  results = {'data': _data, 'plan': _plan}[_SUITE.value]()
+  suites = {'data': _data, 'plan': _plan, 'train': _train, 'scale': _scale}
+  results = suites[_SUITE.value]()
   if _JSON.value:
     files.write_text(_JSON.value, json.dumps(results, indent=2) + '\n')
 

@@ -16,6 +16,7 @@ ORDER = (
   'games',
   'types',
   'sizes',
+  'hardware',
   'configuration',
   'models',
   'losses',

@@ -14,7 +14,7 @@ from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models.world_action import WorldActionConfig
-from jowa_jax.train import flops, sharding, state, step
+from jowa_jax.train import sharding, state, step
 from jowa_jax.train.optimizer import OptimizerConfig
 from jowa_jax.train.state import Stage
 from jowa_jax.types import Segment
@@ -83,20 +83,6 @@ def batch(
     task=np.zeros(batch_size, np.int32),
     episode_id=np.zeros(batch_size, np.int32),
     t=np.zeros(batch_size, np.int32),
-  )
-
-
-def model_flops(model: WorldActionConfig, stage: str, batch_size: int) -> float:
-  """Returns the operations of a step, by formula."""
-  joint = stage == 'stage2'
-  return flops.step_flops(
-    model.backbone,
-    batch_size,
-    model.backbone.max_blocks,
-    world=True,
-    heads=model.heads if joint else None,
-    outputs=model.backbone.num_actions * model.returns.num_atoms,
-    targets=joint,
   )
 
 
@@ -173,9 +159,9 @@ def _measure(size, batch_size, stage_name, dtype, tokens, seconds, changes):
     return metrics
 
   step_seconds = models.seconds_per_call(take, seconds)
-  needed = model_flops(model, stage_name, batch_size)
+  needed = batch_size * sum(method.parts[p].flops for p in stage.optimizers)
   peak = hardware.peak()
-  counted = flops.cost(compiled)
+  counted = hardware.cost(compiled)
   devices = len(jax.devices())
   segment_tokens = model.backbone.max_tokens
   mfu = None

@@ -5,7 +5,7 @@ import json
 import os
 import pathlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from jowa_jax import games as games_lib
 from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods.base import Policy, check_actions
+from jowa_jax.methods.factory import make_method
 from jowa_jax.train import sharding
 from jowa_jax.types import TimeStep
 
@@ -318,3 +319,49 @@ def _parse(record: Any) -> Rollout:
       raise TypeError(f'{name} is {value!r}, not of type {kind.__name__}')
   games_lib.check_game(record['game'])
   return Rollout(**record)
+
+
+def make_player(config: Mapping[str, Any]) -> Callable[[Any], dict[str, float]]:
+  """Returns what plays during training: variables -> mean scores.
+
+  They are named 'play/' and the game; 'play/human_normalized' is the mean of
+  the normalised scores, of games that have references.
+
+  Args:
+    config: of training; its method plays greedily, the games of its data.
+
+  Raises:
+    ValueError: a game or a number is none.
+  """
+  run = config['run']
+  games = games_lib.parse_games(config['data']['games'])
+  protocol = Protocol(
+    rollouts=run['play_episodes'], max_frames=run['play_max_frames']
+  )
+  policy = make_method(config).policy(epsilon=protocol.epsilon)
+
+  def play(variables: Any) -> dict[str, float]:
+    rollouts = evaluate(
+      policy,
+      variables,
+      games,
+      protocol,
+      run['seed'],
+      agent=config['method'],
+      progress=False,
+    )
+    scores = {
+      game: np.mean([r.score for r in rollouts if r.game == game])
+      for game in games
+    }
+    values = {f'play/{game}': float(score) for game, score in scores.items()}
+    human = [
+      games_lib.normalized_score(*item)
+      for item in scores.items()
+      if item[0] in games_lib.REFERENCE_SCORES
+    ]
+    if human:
+      values['play/human_normalized'] = float(np.mean(human))
+    return values
+
+  return play

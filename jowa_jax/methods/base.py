@@ -40,10 +40,13 @@ class Part(NamedTuple):
   Attributes:
     params: top-level names in `Variables.params` that the loss updates.
     loss: (variables, batch, key) -> (scalar, Aux).
+    flops: floating-point operations of a step for every segment, by formula,
+      see `models.flops`.
   """
 
   params: tuple[str, ...]
   loss: Callable[[Variables, Segment, chex.PRNGKey], tuple[chex.Array, Aux]]
+  flops: float
 
 
 class Encoder(NamedTuple):
@@ -64,11 +67,13 @@ class BatchSpec(NamedTuple):
 
   Attributes:
     length: steps in a segment.
+    tokens: that a segment is read as.
     statistics: shapes and dtypes of the data-set statistics, by name, that
       `Method.init` takes.
   """
 
   length: int
+  tokens: int
   statistics: Mapping[str, jax.ShapeDtypeStruct]
 
 

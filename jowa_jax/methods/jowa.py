@@ -27,7 +27,7 @@ from jowa_jax.methods.jowa_losses import (
 )
 from jowa_jax.methods.jowa_policy import make_policy
 from jowa_jax.methods.tokenizer import TokenizerTraining
-from jowa_jax.models import world_action
+from jowa_jax.models import flops, world_action
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import WorldActionConfig
@@ -112,17 +112,28 @@ def make_jowa(
       **prediction_metrics(logits, tokens, batch),
     }
 
+  cfg = model.backbone
+  world_flops = 3 * (flops.backbone(cfg) + flops.world_heads(cfg))
+  q_flops = flops.ensemble(
+    cfg, model.heads, cfg.num_actions * model.returns.num_atoms
+  )
   return Method(
     spec=BatchSpec(
       length=model.backbone.max_blocks,
+      tokens=model.backbone.max_tokens,
       statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,
     parts={
       'tokenizer': tokenizer_lib.part(tokenizer, training),
-      'world': Part(('backbone', 'world_heads'), loss(joint=False)),
+      'world': Part(
+        ('backbone', 'world_heads'), loss(joint=False), world_flops
+      ),
       'world_action': Part(
-        ('backbone', 'world_heads', 'q_heads'), loss(joint=True)
+        ('backbone', 'world_heads', 'q_heads'),
+        loss(joint=True),
+        # The target heads are read, not differentiated.
+        world_flops + 4 * q_flops,
       ),
     },
     after_update=after_update,

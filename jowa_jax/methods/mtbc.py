@@ -25,7 +25,7 @@ from jowa_jax.methods.base import (
 from jowa_jax.methods.jowa import check_sizes
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.methods.transformer_policy import transformer_policy
-from jowa_jax.models import world_action
+from jowa_jax.models import flops, world_action
 from jowa_jax.models.heads import EnsembleHeads, HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
@@ -154,12 +154,23 @@ def make_mtbc(
   return Method(
     spec=BatchSpec(
       length=model.backbone.max_blocks,
+      tokens=model.backbone.max_tokens,
       statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,
     parts={
       'tokenizer': tokenizer_lib.part(tokenizer, training),
-      'policy': Part(('backbone', 'policy_heads'), loss),
+      'policy': Part(
+        ('backbone', 'policy_heads'),
+        loss,
+        3
+        * (
+          flops.backbone(model.backbone)
+          + flops.ensemble(
+            model.backbone, model.heads, model.backbone.num_actions
+          )
+        ),
+      ),
     },
     after_update=after_update,
     encoder=Encoder(('tokenizer',), encode),

@@ -203,7 +203,7 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     }
     return sum(terms.values()), Aux(metrics, carry)
 
-  return Part(params=('tokenizer',), loss=loss)
+  return Part(params=('tokenizer',), loss=loss, flops=0.0)
 
 
 def _draw_frames(batch: Segment, count: int, key: chex.PRNGKey):

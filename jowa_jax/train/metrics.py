@@ -3,9 +3,23 @@
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
 
-from jowa_jax import files
+import jax
+
+from jowa_jax import files, hardware
+
+T = TypeVar('T')
+# What `Meter` measures: all that differs when a run is repeated.
+RATES = (
+  'steps_per_second',
+  'tokens_per_second',
+  'input_wait_share',
+  'mfu',
+  'device_memory_bytes',
+)
 
 
 def check_finite(
@@ -23,6 +37,59 @@ def check_finite(
         f'{name} is {value} at step {step}; {kept}. Lower the learning rate '
         'of the stage or tighten its clip.'
       )
+
+
+class Meter:
+  """How fast a stage is, since the last time it was read."""
+
+  def __init__(self, batch_size: int, tokens: int, flops: float):
+    """Starts.
+
+    Args:
+      batch_size: segments of a step.
+      tokens: of a segment.
+      flops: of a step, by formula.
+    """
+    self._tokens, self._flops = batch_size * tokens, flops
+    self._waited, self._begun = 0.0, time.monotonic()
+
+  def count(self, batches: Iterable[T]) -> Iterator[T]:
+    """Gives batches, one for every step, and times how long they take."""
+    batches = iter(batches)
+    while True:
+      begun = time.monotonic()
+      try:
+        batch = next(batches)
+      except StopIteration:
+        return
+      self._waited += time.monotonic() - begun
+      yield batch
+
+  def read(self, steps: int) -> dict[str, float]:
+    """Returns rates over `steps` steps, which have ended, and begins anew.
+
+    `input_wait_share` is the share of the time in which the next batch was
+    waited for. `mfu` is the share of the devices' peak that the operations by
+    formula make use of, where the peak is known.
+    """
+    seconds = time.monotonic() - self._begun
+    rates = {
+      'steps_per_second': steps / seconds,
+      'tokens_per_second': steps * self._tokens / seconds,
+      'input_wait_share': self._waited / seconds,
+    }
+    if peak := hardware.peak():
+      rates['mfu'] = (
+        steps * self._flops / seconds / (peak.flops * jax.device_count())
+      )
+    if in_use := hardware.memory_in_use():
+      rates['device_memory_bytes'] = float(in_use)
+    self.skip()
+    return rates
+
+  def skip(self) -> None:
+    """Begins anew: what was done since the last step was not training."""
+    self._waited, self._begun = 0.0, time.monotonic()
 
 
 class MetricWriter:

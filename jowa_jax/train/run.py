@@ -8,13 +8,11 @@ import contextlib
 import json
 import logging
 import pathlib
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import tqdm
-from jax.experimental import multihost_utils
 
 from jowa_jax import files
 from jowa_jax.checkpoint.manager import (
@@ -27,10 +25,10 @@ from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import make_method, sections
 from jowa_jax.train import sharding
-from jowa_jax.train.encoding import frozen_encoder
-from jowa_jax.train.held_out import HeldOut
-from jowa_jax.train.metrics import MetricWriter, check_finite
-from jowa_jax.train.preemption import Preempted, Preemption
+from jowa_jax.train.loop import Player, Session, run_stage
+from jowa_jax.train.metrics import MetricWriter
+from jowa_jax.train.preemption import Preemption
+from jowa_jax.train.profiling import Profiler
 from jowa_jax.train.resume import restore_latest
 from jowa_jax.train.settings import (
   InitFrom,
@@ -40,13 +38,9 @@ from jowa_jax.train.settings import (
   parse_stages,
 )
 from jowa_jax.train.state import (
-  Stage,
-  TrainState,
-  begin_stage,
   check_stage,
   init_variables,
 )
-from jowa_jax.train.step import compile_step
 
 CHECKPOINTS = 'checkpoints'
 CONFIG = 'config.json'
@@ -106,7 +100,10 @@ class Run:
     self,
     progress: bool = True,
     on_step: Callable[[int], None] = lambda step: None,
+    *,
     accept_changes: bool = False,
+    play: Player | None = None,
+    profile_steps: tuple[int, int] | None = None,
   ) -> Variables:
     """Trains to the end, from the latest checkpoint if there is one.
 
@@ -118,6 +115,8 @@ class Run:
       on_step: called with the number of steps taken, after each.
       accept_changes: go on with another config or other data than the
         directory was begun with.
+      play: for `run.play_every`, such as `eval.rollout.make_player` makes.
+      profile_steps: first and last step to trace, into `profile/`.
 
     Returns:
       The trained variables.
@@ -129,16 +128,64 @@ class Run:
         continue or start from does not fit, or none can be read.
       FloatingPointError: a metric is not finite.
       Preempted: SIGTERM came; the state is saved.
+      ValueError: `play` is missing, or `profile_steps` are none.
     """
+    if self._run.play_every and play is None:
+      raise ValueError(
+        f'run.play_every={self._run.play_every} needs `play`, see '
+        'jowa_jax.eval.rollout.make_player'
+      )
+    profiler = Profiler(self.workdir / 'profile', profile_steps)
     self._accept_changes = accept_changes
     self._check_directory()
     # Before anything is written: a wrong path must not claim the directory.
     data = self.load_data()
-    checkpoints = Checkpoints(self.workdir / CHECKPOINTS, self._run.keep)
-    try:
-      return self._train(data, checkpoints, progress, on_step)
-    finally:
-      checkpoints.close()
+    with (
+      contextlib.closing(
+        Checkpoints(self.workdir / CHECKPOINTS, self._run.keep)
+      ) as checkpoints,
+      contextlib.closing(profiler),
+      Preemption() as preemption,
+    ):
+      done, variables, shardings, opt_state = self._begin(data, checkpoints)
+      with (
+        self._open_metrics(done) as writer,
+        tqdm.tqdm(
+          total=self.total_steps,
+          initial=done,
+          unit='step',
+          disable=not (progress and self._writes),
+          dynamic_ncols=True,
+        ) as bar,
+      ):
+        session = Session(
+          method=self.method,
+          config=self.config,
+          run=self._run,
+          workdir=self.workdir,
+          mesh=self._mesh,
+          total_steps=self.total_steps,
+          last_stage=self.stages[-1].name,
+          data=data,
+          encodes=bool(self._data.token_cache),
+          checkpoints=checkpoints,
+          writer=writer,
+          bar=bar,
+          preemption=preemption,
+          profiler=profiler,
+          play=play,
+          on_step=on_step,
+        )
+        begin = 0
+        for stage in self.stages:
+          if done < begin + stage.steps:
+            variables = run_stage(
+              session, stage, begin, done, variables, shardings, opt_state
+            )
+            done, opt_state = begin + stage.steps, None
+          begin += stage.steps
+      checkpoints.wait()
+    return variables
 
   def is_finished(self) -> bool:
     """Returns whether the last checkpoint is that of the last step."""
@@ -178,13 +225,18 @@ class Run:
     """Raises the error, or warns if changes are accepted."""
     lines = '\n  '.join(changed[:10])
     if not self._accept_changes:
-      raise error(f'{what}; {remedy} or accept the changes:\n  {lines}')
+      raise error(f'{what}; {remedy} or accept what changed:\n  {lines}')
     logging.warning('%s; going on with the changes:\n  %s', what, lines)
 
   def _write_config(self):
     files.write_text(self.workdir / CONFIG, json.dumps(self.config, indent=2))
 
-  def _train(self, data, checkpoints, progress, on_step):
+  def _begin(self, data: TrainingData, checkpoints: Checkpoints):
+    """Returns what a run starts from, or goes on from.
+
+    That is: steps taken, variables, their shardings, and the state of the
+    optimizers if a stage goes on.
+    """
     variables, shardings = init_variables(
       self.method,
       self._run.seed,
@@ -214,28 +266,7 @@ class Run:
     # From here on the directory is this run's.
     if self._writes:
       self._write_config()
-    begin = 0
-    with (
-      Preemption() as preemption,
-      self._open_metrics(done) as writer,
-      tqdm.tqdm(
-        total=self.total_steps,
-        initial=done,
-        unit='step',
-        disable=not (progress and self._writes),
-        dynamic_ncols=True,
-      ) as bar,
-    ):
-      session = _Session(data, checkpoints, writer, bar, on_step, preemption)
-      for stage in self.stages:
-        if done < begin + stage.steps:
-          variables = self._run_stage(
-            stage, begin, done, variables, shardings, opt_state, session
-          )
-          done, opt_state = begin + stage.steps, None
-        begin += stage.steps
-    checkpoints.wait()
-    return variables
+    return done, variables, shardings, opt_state
 
   @property
   def _writes(self) -> bool:
@@ -259,135 +290,3 @@ class Run:
         'restore the data, give another directory',
         changed,
       )
-
-  def _run_stage(
-    self,
-    stage: Stage,
-    begin: int,
-    done: int,
-    variables: Variables,
-    shardings: Variables,
-    opt_state: Any,
-    session: '_Session',
-  ) -> Variables:
-    """Takes the steps of a stage that begins after `begin`, from `done` on."""
-    session.bar.set_description(f'{self.config["method"]} {stage.name}')
-    state, state_shardings = begin_stage(
-      self.method, stage, done, variables, shardings, self._mesh
-    )
-    if opt_state is not None:
-      state = state.replace(opt_state=opt_state)
-    step_fn = compile_step(
-      self.method,
-      stage,
-      begin,
-      self._run.seed,
-      self._mesh,
-      state_shardings,
-      self._run.accumulate,
-    )
-    end = begin + stage.steps
-    data = session.data
-    if self._data.token_cache and self._encoder_is_frozen(stage):
-      data = self._encode(variables, data, not session.bar.disable)
-    held_out = None
-    if self._run.evaluate_every:
-      held_out = HeldOut(
-        self.method, self._mesh, data, self._run.evaluate_batches
-      )
-    part, num_parts = sharding.batch_share(self._mesh, self._run.batch_size)
-    batches = data.batches(
-      done,
-      end,
-      put=lambda rows: sharding.put_batch(rows, self._mesh),
-      process=part,
-      num_processes=num_parts,
-    )
-    clock, logged = time.monotonic(), done
-    for step, batch in enumerate(batches, start=done + 1):
-      state, metrics = step_fn(state, batch)
-      session.bar.update()
-      last = step == end
-      logs = last or step % self._run.log_every == 0
-      stops = session.preemption.after(step)
-      saves = last or stops or step % self._run.save_every == 0
-      if logs or saves:
-        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-        check_finite(step, values, session.checkpoints.latest_step())
-      if logs:
-        seconds = time.monotonic() - clock
-        values['steps_per_second'] = (step - logged) / seconds
-        if self._evaluates(step, last):
-          values |= held_out.evaluate(state.variables)
-        if session.writer:
-          session.writer.write(step, stage.name, values)
-        session.bar.set_postfix(
-          {k: f'{values[f"loss/{k}"]:.3f}' for k in stage.optimizers}
-        )
-        clock, logged = time.monotonic(), step
-      if saves:
-        self._save(step, stage, state, values, session)
-      session.on_step(step)
-      if stops and step < self.total_steps:
-        session.checkpoints.wait()
-        message = (
-          f'Asked to stop: {self.workdir} is saved after step {step} of '
-          f'{self.total_steps}; run the same command again to go on'
-        )
-        logging.warning(message)
-        raise Preempted(message)
-    return state.variables
-
-  def _encoder_is_frozen(self, stage: Stage) -> bool:
-    trained = {
-      name
-      for part in stage.optimizers
-      for name in self.method.parts[part].params
-    }
-    return trained.isdisjoint(self.method.encoder.params)
-
-  def _encode(self, variables: Variables, data: TrainingData, progress: bool):
-    """Returns the data with the frames encoded by the frozen tokenizer."""
-    encode, tokenizer, batch_size = frozen_encoder(self.method, variables)
-    data.encode(
-      encode,
-      tokenizer,
-      batch_size,
-      progress,
-      process=jax.process_index(),
-      num_processes=jax.process_count(),
-    )
-    multihost_utils.sync_global_devices('tokens are encoded')
-    return data.with_tokens(tokenizer)
-
-  def _save(self, step, stage, state: TrainState, values, session):
-    name, best = self._run.best_metric, None
-    if name in values:
-      best = {name: values[name]}
-    elif name and stage == self.stages[-1] and step % self._run.save_every == 0:
-      raise ConfigError(
-        f'run.best_metric={name!r} is not measured in {stage.name}; there are '
-        f'{", ".join(sorted(values))}'
-      )
-    meta = {
-      'step': step,
-      'stage': stage.name,
-      'config': self.config,
-      'data': session.data.identity,
-    }
-    session.checkpoints.save(step, state.variables, state.opt_state, meta, best)
-
-  def _evaluates(self, step: int, last: bool) -> bool:
-    every = self._run.evaluate_every
-    return bool(every) and (last or step % every == 0)
-
-
-class _Session(NamedTuple):
-  """What every stage of one call of `train` shares."""
-
-  data: TrainingData
-  checkpoints: Checkpoints
-  writer: MetricWriter | None  # of the process that writes
-  bar: tqdm.tqdm
-  on_step: Callable[[int], None]
-  preemption: Preemption

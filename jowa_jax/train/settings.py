@@ -30,6 +30,9 @@ class RunConfig:
     best_mode: 'min' or 'max'.
     evaluate_every: steps between evaluations on held-out segments; 0 never.
     evaluate_batches: how many batches of them.
+    play_every: steps between evaluations by greedy play; 0 never.
+    play_episodes: of each game.
+    play_max_frames: after which an episode is cut off.
   """
 
   seed: int = 0
@@ -43,6 +46,9 @@ class RunConfig:
   best_mode: str = 'min'
   evaluate_every: int = 0
   evaluate_batches: int = 4
+  play_every: int = 0
+  play_episodes: int = 2
+  play_max_frames: int = 18_000
 
   @property
   def keep(self) -> Keep:
@@ -60,21 +66,24 @@ class RunConfig:
     ):
       if getattr(self, name) < 1:
         raise ValueError(f'{name}={getattr(self, name)} is not positive')
-    if self.evaluate_every < 0 or self.evaluate_every % self.log_every:
-      raise ValueError(
-        f'evaluate_every={self.evaluate_every} is not a multiple of log_every='
-        f'{self.log_every}'
-      )
+    for name in ('evaluate_every', 'play_every'):
+      if getattr(self, name) < 0 or getattr(self, name) % self.log_every:
+        raise ValueError(
+          f'{name}={getattr(self, name)} is not a multiple of log_every='
+          f'{self.log_every}'
+        )
     self.keep  # noqa: B018, checks its fields
     measured = self.log_every
     if self.best_metric.startswith('held_out/'):
       measured = self.evaluate_every
+    elif self.best_metric.startswith('play/'):
+      measured = self.play_every
     if self.best_metric and (not measured or self.save_every % measured):
       raise ValueError(
         f'best_metric={self.best_metric!r} must be measured where checkpoints '
         f'are saved: make save_every={self.save_every} a multiple of '
-        f'evaluate_every={self.evaluate_every} (of log_every='
-        f'{self.log_every}, if it is measured in training)'
+        f'evaluate_every={self.evaluate_every}, play_every={self.play_every} '
+        f'or log_every={self.log_every}, whichever measures it'
       )
 
 

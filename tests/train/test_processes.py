@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from jowa_jax.train.metrics import RATES
 from jowa_jax.train.run import Run
 from tests.train import helpers, two_processes
 from tests.train.conftest import read_metrics
@@ -72,7 +73,7 @@ def test_two_processes_train_as_one(together, atari_data_dir, tmp_path):
   assert any(name.startswith('held_out/') for name in ours[-1])
   for mine, other in zip(ours, theirs, strict=True):
     assert mine.keys() == other.keys()
-    for name in mine.keys() - {'stage', 'steps_per_second'}:
+    for name in mine.keys() - {'stage', *RATES}:
       np.testing.assert_allclose(
         mine[name], other[name], rtol=1e-4, atol=1e-4, err_msg=name
       )

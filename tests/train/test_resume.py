@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jowa_jax.checkpoint.manager import Checkpoints, DamagedCheckpointError
+from jowa_jax.train.metrics import RATES
 from jowa_jax.train.run import Run
 from tests.train import helpers
 from tests.train.conftest import read_metrics
@@ -37,7 +38,12 @@ def test_uninterrupted_run(finished):
     for part in parts:
       assert np.isfinite(record[f'loss/{part}'])
       assert record[f'gradient_norm/{part}'] > 0
+      assert record[f'update_norm/{part}'] > 0
     assert record['steps_per_second'] > 0
+    # Two blocks of four tokens and an action, four segments.
+    ratio = record['tokens_per_second'] / record['steps_per_second']
+    assert ratio == pytest.approx(4 * 2 * 5)
+    assert 0 <= record['input_wait_share'] <= 1
   saved = json.loads((finished.workdir / 'config.json').read_text())
   assert saved == json.loads(json.dumps(finished.config))
   assert list((finished.workdir / 'tensorboard').glob('events.*'))
@@ -75,7 +81,7 @@ def test_interrupted_run_is_the_same_run(finished, tmp_path):
 
 
 def _timeless(record):
-  return {k: v for k, v in record.items() if k != 'steps_per_second'}
+  return {k: v for k, v in record.items() if k not in RATES}
 
 
 def test_finished_run_gives_its_variables_and_takes_no_step(finished):

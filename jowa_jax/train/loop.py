@@ -1,0 +1,264 @@
+"""The steps of a stage, and what happens between them."""
+
+import logging
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import tqdm
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from jowa_jax import hardware
+from jowa_jax.checkpoint.manager import Checkpoints
+from jowa_jax.configuration import ConfigError
+from jowa_jax.data.training import TrainingData
+from jowa_jax.methods.base import Method, Variables
+from jowa_jax.train import sharding
+from jowa_jax.train.encoding import frozen_encoder
+from jowa_jax.train.held_out import HeldOut
+from jowa_jax.train.metrics import Meter, MetricWriter, check_finite
+from jowa_jax.train.preemption import Preempted, Preemption
+from jowa_jax.train.profiling import Profiler
+from jowa_jax.train.settings import RunConfig
+from jowa_jax.train.state import Stage, TrainState, begin_stage
+from jowa_jax.train.step import StepFn, compile_step
+from jowa_jax.types import Segment
+
+# Variables -> scores by name, by playing.
+Player = Callable[[Variables], dict[str, float]]
+
+
+class Session(NamedTuple):
+  """What all stages of one call of `Run.train` share."""
+
+  method: Method
+  config: Mapping[str, Any]  # all of it, for checkpoints
+  run: RunConfig
+  workdir: pathlib.Path
+  mesh: Mesh
+  total_steps: int
+  last_stage: str
+  data: TrainingData
+  encodes: bool  # frames, for stages of a frozen tokenizer
+  checkpoints: Checkpoints
+  writer: MetricWriter | None  # of the process that writes
+  bar: tqdm.tqdm
+  preemption: Preemption
+  profiler: Profiler
+  play: Player | None
+  on_step: Callable[[int], None]
+
+
+def run_stage(
+  session: Session,
+  stage: Stage,
+  begin: int,
+  done: int,
+  variables: Variables,
+  shardings: Variables,
+  opt_state: dict[str, Any] | None,
+) -> Variables:
+  """Takes the steps of a stage that begins after `begin`, from `done` on.
+
+  Args:
+    session: of the run.
+    stage: which parts are trained, and how.
+    begin: steps taken before the stage.
+    done: steps taken before now.
+    variables: as they are now; donated.
+    shardings: theirs.
+    opt_state: of the optimizers, if the stage has begun.
+
+  Returns:
+    The variables after the stage.
+
+  Raises:
+    ConfigError: the best metric is none of those measured.
+    FloatingPointError: a metric is not finite.
+    Preempted: SIGTERM came; the state is saved.
+  """
+  run, method = session.run, session.method
+  session.bar.set_description(f'{session.config["method"]} {stage.name}')
+  data = session.data
+  if session.encodes and _encoder_is_frozen(method, stage):
+    data = _encode(session, variables)
+  held_out = None
+  if run.evaluate_every:
+    held_out = HeldOut(method, session.mesh, data, run.evaluate_batches)
+  state, state_shardings = begin_stage(
+    method, stage, done, variables, shardings, session.mesh
+  )
+  if opt_state is not None:
+    state = state.replace(opt_state=opt_state)
+  del variables, opt_state
+  take = compile_step(
+    method,
+    stage,
+    begin,
+    run.seed,
+    session.mesh,
+    state_shardings,
+    run.accumulate,
+  )
+  flops = run.batch_size * sum(
+    method.parts[part].flops for part in stage.optimizers
+  )
+  meter = Meter(run.batch_size, method.spec.tokens, flops)
+  end, compiled, logged = begin + stage.steps, None, done
+  batches = meter.count(_batches(session, data, done, end))
+  for step, batch in enumerate(batches, start=done + 1):
+    if compiled is None:
+      compiled = _compile(take, state, batch, stage, flops)
+      meter.skip()
+    session.profiler.before(step)
+    state, metrics = compiled(state, batch)
+    session.profiler.after(step, metrics)
+    session.bar.update()
+    last = step == end
+    logs = last or step % run.log_every == 0
+    stops = session.preemption.after(step)
+    saves = last or stops or step % run.save_every == 0
+    values = {}
+    if logs or saves:
+      values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+      check_finite(step, values, session.checkpoints.latest_step())
+    if logs:
+      values |= meter.read(step - logged)
+      values |= _evaluate(session, state.variables, step, last, held_out)
+      _log(session, stage, step, values)
+      logged = step
+      meter.skip()
+    if saves:
+      _save(session, stage, step, state, values)
+    session.on_step(step)
+    if stops and step < session.total_steps:
+      _stop(session, step)
+  return state.variables
+
+
+def _encoder_is_frozen(method: Method, stage: Stage) -> bool:
+  trained = {
+    name for part in stage.optimizers for name in method.parts[part].params
+  }
+  return trained.isdisjoint(method.encoder.params)
+
+
+def _encode(session: Session, variables: Variables) -> TrainingData:
+  """Returns the data with the frames encoded by the frozen tokenizer."""
+  encode, tokenizer, batch_size = frozen_encoder(session.method, variables)
+  session.data.encode(
+    encode,
+    tokenizer,
+    batch_size,
+    not session.bar.disable,
+    process=jax.process_index(),
+    num_processes=jax.process_count(),
+  )
+  multihost_utils.sync_global_devices('tokens are encoded')
+  return session.data.with_tokens(tokenizer)
+
+
+def _batches(
+  session: Session, data: TrainingData, done: int, end: int
+) -> Iterator[Segment]:
+  part, parts = sharding.batch_share(session.mesh, session.run.batch_size)
+  return data.batches(
+    done,
+    end,
+    put=lambda rows: sharding.put_batch(rows, session.mesh),
+    process=part,
+    num_processes=parts,
+  )
+
+
+def _compile(
+  take: StepFn, state: TrainState, batch: Segment, stage: Stage, flops: float
+) -> StepFn:
+  """Compiles the step ahead of time, and logs what it costs."""
+  compiled = take.lower(state, batch).compile()
+  memory = compiled.memory_analysis()
+  logging.info(
+    '%s: %.3g operations a step by formula, %.3g as compiled on each of %d '
+    'devices, which hold %.3g bytes of state and %.3g of what is computed',
+    stage.name,
+    flops,
+    hardware.cost(compiled)['flops'],
+    jax.device_count(),
+    memory.argument_size_in_bytes,
+    memory.temp_size_in_bytes,
+  )
+  return compiled
+
+
+def _evaluate(
+  session: Session,
+  variables: Variables,
+  step: int,
+  last: bool,
+  held_out: HeldOut | None,
+) -> dict[str, float]:
+  """Returns what is measured beside training after a step."""
+
+  def due(every: int) -> bool:
+    return bool(every) and (last or step % every == 0)
+
+  values = {}
+  if held_out and due(session.run.evaluate_every):
+    values |= held_out.evaluate(variables)
+  if session.play and due(session.run.play_every):
+    if jax.process_count() > 1:
+      # Every process plays the same: all wait for it anyway.
+      variables = multihost_utils.process_allgather(variables, tiled=True)
+    values |= session.play(variables)
+  return values
+
+
+def _log(
+  session: Session, stage: Stage, step: int, values: Mapping[str, float]
+) -> None:
+  if session.writer:
+    session.writer.write(step, stage.name, values)
+  losses = {k: f'{values[f"loss/{k}"]:.3f}' for k in stage.optimizers}
+  session.bar.set_postfix(
+    {**losses, 'tokens/s': f'{values["tokens_per_second"]:.0f}'}
+  )
+
+
+def _save(
+  session: Session,
+  stage: Stage,
+  step: int,
+  state: TrainState,
+  values: Mapping[str, float],
+) -> None:
+  name, best = session.run.best_metric, None
+  if name in values:
+    best = {name: values[name]}
+  elif (
+    name
+    and stage.name == session.last_stage
+    and step % session.run.save_every == 0
+  ):
+    raise ConfigError(
+      f'run.best_metric={name!r} is not measured in {stage.name}; there are '
+      f'{", ".join(sorted(values))}'
+    )
+  meta = {
+    'step': step,
+    'stage': stage.name,
+    'config': session.config,
+    'data': session.data.identity,
+  }
+  session.checkpoints.save(step, state.variables, state.opt_state, meta, best)
+
+
+def _stop(session: Session, step: int) -> None:
+  session.checkpoints.wait()
+  message = (
+    f'Asked to stop: {session.workdir} is saved after step {step} of '
+    f'{session.total_steps}; run the same command again to go on'
+  )
+  logging.warning(message)
+  raise Preempted(message)
