@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jowa_jax.models.dropout import Dropout
 from jowa_jax.models.transformer import BackboneConfig, Dense
 
 NUM_REWARD_CLASSES = 3  # sign of the reward, plus one
@@ -110,7 +111,7 @@ class EnsembleHeads(nn.Module):
     width, num_heads = self.sizes.width, self.sizes.num_heads
     x = jnp.broadcast_to(hidden.astype(self.dtype), (num_heads, *hidden.shape))
     x = self._linear('dense_0', x, width)
-    x = nn.Dropout(self.sizes.dropout)(x, deterministic)
+    x = Dropout(self.sizes.dropout)(x, deterministic)
     x = jax.nn.mish(self._norm('norm_0', x))
     x = self._linear('dense_1', x, width)
     x = jax.nn.mish(self._norm('norm_1', x))

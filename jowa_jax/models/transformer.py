@@ -5,14 +5,18 @@ tokens followed by one action token.
 """
 
 import dataclasses
+import functools
+import math
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from jowa_jax.models import kv_cache
+from jowa_jax.models.dropout import Dropout
 from jowa_jax.models.kv_cache import KVCache, Part, Revision
 
 
@@ -97,6 +101,35 @@ def layer_norm(name: str, dtype: str) -> nn.LayerNorm:
   return nn.LayerNorm(1e-5, dtype=dtype, use_fast_variance=False, name=name)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def contract(x, kernel, count):
+  """Returns `jnp.tensordot(x, kernel, count)`.
+
+  Its own rule gives the kernel's gradient as a product of both operands as
+  they lie in memory. JAX's rule gives the transpose of it, for which XLA
+  writes a transposed copy of every input on CPUs, a quarter of a step.
+  """
+  return jnp.tensordot(x, kernel, count)
+
+
+def _contract_fwd(x, kernel, count):
+  return contract(x, kernel, count), (x, kernel)
+
+
+def _contract_bwd(count, saved, dy):
+  x, kernel = saved
+  back = tuple(range(count, kernel.ndim))
+  dx = jnp.tensordot(dy, kernel, (tuple(range(x.ndim - count, dy.ndim)), back))
+  # Matrices: XLA would transpose what is contracted over several axes.
+  inputs = math.prod(kernel.shape[:count])
+  rows, dy = x.reshape(-1, inputs), dy.reshape(-1, kernel.size // inputs)
+  dkernel = lax.dot_general(rows, dy, (((0,), (0,)), ((), ())))
+  return dx, dkernel.reshape(kernel.shape)
+
+
+contract.defvjp(_contract_fwd, _contract_bwd)
+
+
 class Dense(nn.Module):
   """A linear layer over the last axes, with named axes.
 
@@ -117,7 +150,7 @@ class Dense(nn.Module):
     bias = self.param('bias', _zeros(*self.axes[self.inputs :]), self.features)
     dtype = self.config.dtype
     x, kernel, bias = (a.astype(dtype) for a in (x, kernel, bias))
-    return jnp.tensordot(x, kernel, axes=self.inputs) + bias
+    return contract(x, kernel, self.inputs) + bias
 
 
 def _grouped(x, rows):
@@ -217,7 +250,7 @@ class Attention(nn.Module):
     parts.append((k, v, mask))
     logits = [_read(q, keys, valid) for keys, _, valid in parts]
     weights = nn.softmax(jnp.concatenate(logits, axis=-1)).astype(cfg.dtype)
-    weights = nn.Dropout(cfg.attention_dropout)(weights, deterministic)
+    weights = Dropout(cfg.attention_dropout)(weights, deterministic)
     ends = np.cumsum([part.shape[-1] for part in logits])[:-1]
     y = sum(
       _mix(w, values)
@@ -239,16 +272,16 @@ class Layer(nn.Module):
   @nn.compact
   def __call__(self, x, mask, past, again, deterministic):
     cfg = self.config
-    drop = nn.Dropout(cfg.dropout, deterministic=deterministic)
+    drop = Dropout(cfg.dropout)
     y, new = Attention(cfg, name='attn')(
       layer_norm('ln1', cfg.dtype)(x), mask, past, again, deterministic
     )
-    x = x + drop(y)
+    x = x + drop(y, deterministic)
     y = layer_norm('ln2', cfg.dtype)(x)
     y = Dense(cfg, (4 * cfg.width,), ('embed', 'mlp'), name='mlp_0')(y)
     y = jax.nn.gelu(y, approximate=False)
     y = Dense(cfg, (cfg.width,), ('mlp', 'embed'), name='mlp_2')(y)
-    return x + drop(y), new
+    return x + drop(y, deterministic), new
 
 
 class Backbone(nn.Module):
@@ -303,7 +336,7 @@ class Backbone(nn.Module):
     elif start is not None:
       positions = positions - start[:, None]
     x = self._embed(ids, tasks, positions)
-    x = nn.Dropout(cfg.dropout)(x.astype(cfg.dtype), deterministic)
+    x = Dropout(cfg.dropout)(x.astype(cfg.dtype), deterministic)
     again = None
     if revision is not None:
       x = kv_cache.pick(x, revision.places)[None]

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from jowa_jax.models import kv_cache, world_action
 from jowa_jax.models.kv_cache import KVCache
-from jowa_jax.models.transformer import Backbone, BackboneConfig
+from jowa_jax.models.transformer import Backbone, BackboneConfig, contract
 from tests.models import random_params
 
 CONFIG = BackboneConfig(
@@ -219,3 +219,60 @@ def test_the_paper_s_init_is_the_default():
 def test_width_must_divide_over_the_heads():
   with pytest.raises(ValueError, match='width=10.*num_heads=4'):
     BackboneConfig(num_layers=1, width=10, num_heads=4)
+
+
+def gradients(config, params, ids):
+  @jax.jit
+  def fn(params):
+    hidden, part = run(config, params, ids, TASKS)
+    return jnp.sum(jnp.sin(hidden) * 3), (hidden, part)
+
+  return jax.grad(fn, has_aux=True)(params)
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [dict(fused_attention=True, attention_dropout=0.0), dict(remat=True)],
+)
+def test_other_ways_to_compute_give_the_same(params, ids, changes):
+  ours = gradients(dataclasses.replace(CONFIG, **changes), params, ids)
+  theirs = gradients(CONFIG, params, ids)
+  assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    # Sums of a hundred terms, as large as a hundred.
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+def test_remat_computes_layers_again(params, ids):
+  def program(config):
+    fn = jax.grad(lambda p: jnp.sum(run(config, p, ids, TASKS)[0] ** 2))
+    return str(jax.make_jaxpr(fn)(params))
+
+  assert 'remat' in program(dataclasses.replace(CONFIG, remat=True))
+  assert 'remat' not in program(CONFIG)
+
+
+def test_fused_attention_knows_no_dropout():
+  with pytest.raises(ValueError, match='attention_dropout=0.1 to 0'):
+    dataclasses.replace(CONFIG, fused_attention=True)
+
+
+@pytest.mark.parametrize(
+  ('x', 'kernel', 'count'),
+  [
+    ((2, 3, 4), (4, 5), 1),
+    ((2, 3, 4), (4, 2, 5), 1),
+    ((7, 4, 2), (4, 2, 3), 2),
+  ],
+)
+def test_contract_is_tensordot_and_so_are_its_gradients(x, kernel, count):
+  rng = np.random.default_rng(0)
+  x, kernel = (jnp.asarray(rng.normal(size=s)) for s in (x, kernel))
+
+  def loss(fn):
+    return lambda *a: jnp.sum(jnp.sin(fn(*a, count)))
+
+  ours = jax.value_and_grad(loss(contract), (0, 1))(x, kernel)
+  theirs = jax.value_and_grad(loss(jnp.tensordot), (0, 1))(x, kernel)
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)

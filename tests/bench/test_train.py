@@ -1,0 +1,138 @@
+"""The benchmarks of training run and measure all they say; not how fast."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from configs import common
+from jowa_jax.bench import models, scale, train
+from jowa_jax.models import flops
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def benchmark(path, *arguments):
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.benchmark', '--size=smoke', f'--json={path}']
+    + list(arguments),
+    cwd=ROOT,
+    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return json.loads(path.read_text()), done.stdout
+
+
+def test_steps_are_timed(tmp_path):
+  (record,), text = benchmark(
+    tmp_path / 'train.json',
+    '--suite=train',
+    '--batch_size=2',
+    '--seconds=0.01',
+    '--tokens',
+    '--fused_attention',
+    '--remat',
+  )
+  assert record['step_seconds'] > 0 and record['peak_bytes'] > 0
+  assert record['tokens_per_second'] == pytest.approx(
+    2 * 296 / record['step_seconds']
+  )
+  assert record['mfu'] is None  # the peak of a CPU is not known
+  # The compiler counts a little more than the formula, and once more by remat.
+  assert 1 < record['compiled_flops'] / record['model_flops'] < 2.5
+  assert 'smoke' in text and record['compile_seconds'] > 0
+
+
+def test_meshes_are_compiled_ahead(tmp_path):
+  mesh = '--mesh=data=2,fsdp=2,tensor=2'
+  (record,), text = benchmark(
+    tmp_path / 'scale.json', '--suite=scale', mesh, '--batch_size=8', '--tokens'
+  )
+  assert record['mesh'] == {'data': 2, 'fsdp': 2, 'tensor': 2}
+  assert record['moment_bytes'] > 0 and record['activation_bytes'] > 0
+  assert record['collective_bytes']['all-reduce'] > 0
+  assert record['collective_bytes']['all-gather'] > 0
+  low, high = record['step_seconds']
+  assert 0 < low <= high
+  assert 'smoke on' in text
+
+
+@pytest.mark.parametrize(
+  ('line', 'kind', 'expected'),
+  [
+    ('%a = f32[4,8]{1,0} all-gather(%b), dimensions={0}', 'all-gather', 128),
+    ('%a = bf16[10] all-reduce(%b), to_apply=%add', 'all-reduce', 40),
+    (
+      '%a = (f32[2], s32[3]) all-reduce(%b, %c), to_apply=%add',
+      'all-reduce',
+      40,
+    ),
+    (
+      '%a = f32[2] reduce-scatter(%b), replica_groups={{0,1,2,3}}',
+      'reduce-scatter',
+      32,
+    ),
+    (
+      '%a = f32[2] reduce-scatter(%b), replica_groups=[2,4]<=[8]',
+      'reduce-scatter',
+      32,
+    ),
+    (
+      '%a = (f32[2], f32[8]) all-gather-start(%b), dimensions={0}',
+      'all-gather',
+      32,
+    ),
+  ],
+)
+def test_bytes_of_collectives(line, kind, expected):
+  moved = scale.collective_bytes(
+    f'HloModule x\n  {line}\n  %d = f32[2] add(%a)'
+  )
+  assert moved.pop(kind) == expected and not any(moved.values())
+
+
+def test_rules_are_those_of_the_configs():
+  config = common.base('40m', 'jowa')
+  assert config.mesh.rules.to_dict() == scale.RULES
+
+
+def test_formula_of_the_published_model():
+  """Facts: about 8e13 operations for a batch of 512 of JOWA-150M."""
+  method, model = train.jowa('150m', 'bfloat16')
+  needed = 512 * method.parts['world_action'].flops
+  assert needed == pytest.approx(8e13, rel=0.1)
+  # Six operations for every weight and token, and the attention.
+  tokens = model.backbone.max_tokens
+  weights = 6 * 12 * 12 * 768**2 * tokens
+  assert 3 * flops.backbone(model.backbone) == pytest.approx(weights, rel=0.1)
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'message'),
+  [
+    (dict(batch_sizes=[0]), 'batch_size=0'),
+    (dict(stage='stage3'), "stage='stage3'"),
+    (dict(stage='stage1', tokens=True), 'on frames, not on tokens'),
+    (dict(seconds=0.0), 'seconds=0'),
+    (dict(sizes=['2m']), "'2m'"),
+  ],
+)
+def test_bad_requests_are_errors(arguments, message):
+  with pytest.raises(ValueError, match=message):
+    train.run(**{'sizes': ['smoke'], 'batch_sizes': [1], **arguments})
+
+
+def test_a_mesh_needs_its_devices():
+  with pytest.raises(ValueError, match='has 4 devices, here are'):
+    scale.run('smoke', {'data': 4}, 4, scale.Device(1.0, 1.0))
+
+
+def test_sizes_of_a_billion():
+  _, model = models.configs('1b', 'bfloat16')
+  cfg = model.backbone
+  assert 12 * cfg.num_layers * cfg.width**2 == pytest.approx(1e9, rel=0.1)
