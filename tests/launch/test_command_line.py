@@ -114,6 +114,41 @@ CASES = {
     ),
     ['--num_simulations', '--planner=mcts'],
   ),
+  'half a coordinator': (
+    'train',
+    (
+      '--config=configs/jowa.py:smoke',
+      '--workdir={tmp}/run',
+      '--num_processes=2',
+    ),
+    ['--coordinator_address', '--process_id', 'together'],
+  ),
+  'a coordinator that is not wanted': (
+    'train',
+    (
+      '--config=configs/jowa.py:smoke',
+      '--workdir={tmp}/run',
+      '--distributed=never',
+      '--coordinator_address=localhost:1',
+      '--num_processes=2',
+      '--process_id=0',
+    ),
+    ['--distributed=never'],
+  ),
+  'steps to trace that are none': (
+    'train',
+    (
+      '--config=configs/jowa.py:smoke',
+      '--workdir={tmp}/run',
+      '--profile_steps=5',
+    ),
+    ['--profile_steps=5', 'first:last'],
+  ),
+  'a mesh that is none': (
+    'benchmark',
+    ('--suite=scale', '--mesh=data=2,model=2'),
+    ['--mesh=model=2', 'fsdp'],
+  ),
   'a benchmark of no game': (
     'benchmark',
     ('--suite=plan', '--size=smoke', '--checkpoint=x'),

@@ -1,16 +1,19 @@
-"""Two processes train as one does, each from its part of the data."""
+"""Processes train as one does, each from its part of the data."""
 
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 from jowa_jax.train.metrics import RATES
+from jowa_jax.train.preemption import EXIT_CODE
 from jowa_jax.train.run import Run
 from tests.train import helpers, two_processes
 from tests.train.conftest import read_metrics
@@ -32,14 +35,17 @@ def _start(process, *arguments):
   )
 
 
+def free_port() -> int:
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    return free.getsockname()[1]
+
+
 @pytest.fixture(scope='module')
 def together(atari_data_dir, tmp_path_factory, compilation_cache):
   """The directory of a run by two processes, and what each of them read."""
   workdir = tmp_path_factory.mktemp('together') / 'run'
-  with socket.socket() as free:
-    free.bind(('127.0.0.1', 0))
-    port = free.getsockname()[1]
-  arguments = (port, atari_data_dir, workdir, compilation_cache)
+  arguments = (free_port(), atari_data_dir, workdir, compilation_cache)
   processes = [_start(process, *arguments) for process in range(2)]
   found = []
   try:
@@ -73,6 +79,110 @@ def test_two_processes_train_as_one(together, atari_data_dir, tmp_path):
   assert any(name.startswith('held_out/') for name in ours[-1])
   for mine, other in zip(ours, theirs, strict=True):
     assert mine.keys() == other.keys()
+    for name in mine.keys() - {'stage', *RATES}:
+      np.testing.assert_allclose(
+        mine[name], other[name], rtol=1e-4, atol=1e-4, err_msg=name
+      )
+
+
+# What makes runs comparable whatever divides the work, see
+# `helpers.comparable_config`.
+COMPARABLE = {
+  'run.batch_size': 4,
+  'run.log_every': 1,
+  'run.save_every': 4,
+  'backbone.dropout': 0.0,
+  'backbone.attention_dropout': 0.0,
+  'heads.dropout': 0.0,
+  'stages.stage1.tokenizer.eps': 1e-3,
+  'stages.stage1.world.eps': 1e-3,
+  'stages.stage2.world_action.eps': 1e-3,
+}
+
+
+class Launched:
+  """`launch.train`, of one or more processes."""
+
+  def __init__(self, data_dir, workdir, axes, count):
+    fields = {**COMPARABLE, 'data.directory': data_dir}
+    fields |= {f'mesh.axes.{name}': size for name, size in axes.items()}
+    port = free_port()
+    self.workdir, self.processes = workdir, []
+    for process in range(count):
+      flags = [f'--config.{name}={value}' for name, value in fields.items()]
+      flags += [f'--config.data.games={("Assault", "Carnival")}']
+      if count > 1:
+        flags += [
+          f'--coordinator_address=127.0.0.1:{port}',
+          f'--num_processes={count}',
+          f'--process_id={process}',
+        ]
+      command = [sys.executable, '-m', 'launch.train']
+      command += ['--config=configs/jowa.py:smoke', f'--workdir={workdir}']
+      self.processes.append(
+        subprocess.Popen(
+          [*command, *flags],
+          env={
+            **os.environ,
+            'JAX_PLATFORMS': 'cpu',
+            'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+            'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+          },
+          cwd=ROOT,
+          stdout=subprocess.DEVNULL,
+          stderr=(workdir.parent / f'errors_{process}').open('w'),
+        )
+      )
+
+  def errors(self, process):
+    return (self.workdir.parent / f'errors_{process}').read_text()
+
+  def wait_for_step(self, step):
+    path, deadline = self.workdir / 'metrics.jsonl', time.monotonic() + 900
+    while not path.exists() or len(path.read_text().splitlines()) < step:
+      assert time.monotonic() < deadline
+      assert self.processes[0].poll() is None, self.errors(0)[-3000:]
+      time.sleep(0.05)
+
+  def wait(self, seconds):
+    """Returns the exit codes."""
+    deadline = time.monotonic() + seconds
+    try:
+      return [
+        process.wait(max(0.1, deadline - time.monotonic()))
+        for process in self.processes
+      ]
+    finally:
+      for process in self.processes:
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'axes', [dict(data=2, fsdp=1), dict(data=1, fsdp=2), dict(data=2, fsdp=2)]
+)
+def test_a_lost_process_ends_the_others_and_all_go_on(
+  axes, atari_data_dir, tmp_path
+):
+  count = axes['data'] * axes['fsdp']
+  alone = Launched(atari_data_dir, tmp_path / 'alone', dict(data=1), 1)
+  assert alone.wait(900) == [0], alone.errors(0)[-3000:]
+  workdir = tmp_path / 'run'
+  first = Launched(atari_data_dir, workdir, axes, count)
+  first.wait_for_step(13)
+  first.processes[1].kill()
+  codes = first.wait(60)
+  for process in {*range(count)} - {1}:
+    # By itself, or ended by JAX's runtime, which misses the coordinator.
+    assert codes[process] in (EXIT_CODE, -signal.SIGABRT), codes
+  assert codes[0] == EXIT_CODE
+  assert 'A process of the run failed or was lost' in first.errors(0)
+  second = Launched(atari_data_dir, workdir, axes, count)
+  assert set(second.wait(900)) == {0}, second.errors(0)[-3000:]
+  assert 'Resuming' in second.errors(0)
+  ours, theirs = read_metrics(workdir), read_metrics(tmp_path / 'alone')
+  assert [record['step'] for record in ours] == list(range(1, 21))
+  for mine, other in zip(ours, theirs, strict=True):
     for name in mine.keys() - {'stage', *RATES}:
       np.testing.assert_allclose(
         mine[name], other[name], rtol=1e-4, atol=1e-4, err_msg=name
