@@ -7,7 +7,15 @@ import pytest
 from jowa_jax.collect.collect import collect
 
 # Where compiling takes most of the time, and optimising most of that.
-QUICKLY_COMPILED = ('methods', 'parity', 'plan', 'train')
+QUICKLY_COMPILED = (
+  'eval',
+  'methods',
+  'models',
+  'parity',
+  'plan',
+  'tests',
+  'train',
+)
 
 
 @pytest.fixture(scope='session')
