@@ -35,11 +35,7 @@ def test_every_row_is_there(tmp_path):
   assert done.returncode == 0, done.stderr
   records = json.loads(path.read_text())
   rows = [(r['environments'], r['width'], r['decoder']) for r in records]
-  assert rows == [
-    (envs, width, decoder)
-    for envs in (2,)
-    for width, decoder in ((2, 'parallel'), (2, 'sequential'))
-  ]
+  assert rows == [(2, 2, 'parallel'), (2, 2, 'sequential')]
   for record in records:
     for name, kind in _FIELDS.items():
       assert isinstance(record[name], kind), name

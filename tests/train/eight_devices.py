@@ -8,11 +8,15 @@ mesh, for longer.
 
 import json
 import logging
+import math
 import sys
+import tempfile
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.configuration import build
 from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.models import vqvae
@@ -90,19 +94,55 @@ def compare(config, stage, batches, meshes):
     found[str(axes)] = {
       'bytes': held,
       'params': largest_difference(values, params),
-      'metrics': max(
-        abs(other[k] - one[k]) / max(abs(one[k]), 1e-3)
-        for other, one in zip(others, losses, strict=True)
-        for k in one
-      ),
+      'metrics': {
+        name: max(
+          abs(other[name] - one[name]) / max(abs(one[name]), 1e-3)
+          for other, one in zip(others, losses, strict=True)
+        )
+        for name in losses[0]
+      },
     }
   return found
 
 
 def make_mesh(axes):
+  devices = jax.devices()[: math.prod(axes)]
   return sharding.make_mesh(
-    dict(zip(('data', 'fsdp', 'tensor'), axes, strict=True))
+    dict(zip(('data', 'fsdp', 'tensor'), axes, strict=True)), devices
   )
+
+
+def restore_elsewhere(config, directory):
+  """Saves on eight devices; returns on which meshes the same comes back."""
+
+  def begin(axes):
+    return helpers.begin(
+      config, 'stage2', make_mesh(axes), config['mesh']['rules']
+    )[2:4]
+
+  checkpoints = Checkpoints(directory)
+  saved, _ = begin((8, 1, 1))
+  checkpoints.save(1, saved.variables, saved.opt_state, {})
+  checkpoints.wait()
+  found = {}
+  for axes in ((1, 1, 1), (4, 1, 1), (2, 2, 2)):
+    blank, places = begin(axes)
+    blank = jax.tree.map(jnp.zeros_like, blank)
+    variables = checkpoints.restore_variables(blank.variables, places.variables)
+    opt_state = checkpoints.restore_opt_state(blank.opt_state, places.opt_state)
+    pairs = zip(
+      jax.tree.leaves((variables, opt_state)),
+      jax.tree.leaves((saved.variables, saved.opt_state)),
+      jax.tree.leaves((places.variables, places.opt_state)),
+      strict=True,
+    )
+    found[str(axes)] = all(
+      bool((np.asarray(ours) == np.asarray(theirs)).all())
+      and ours.sharding == place
+      for ours, theirs, place in pairs
+    )
+  checkpoints.close()
+  return found
 
 
 def encode(config, frames, mesh):
@@ -178,14 +218,15 @@ def main(data_dir, cache, also=None):
         )
     else:
       found['jowa stage2'] = compare(config, 'stage2', batches, MESHES[:2])
-      found |= layouts(config, batches)
+      with tempfile.TemporaryDirectory() as directory:
+        found |= layouts(config, batches, directory)
   found['batch_error'] = error(
     lambda: Run({**config, 'run': {**config['run'], 'batch_size': 4}}, 'none')
   )
   print(json.dumps(found))
 
 
-def layouts(config, batches):
+def layouts(config, batches, directory):
   """Where parameters and moments live, and what acts on all devices."""
   messages = []
   handler = logging.Handler()
@@ -204,6 +245,7 @@ def layouts(config, batches):
     'moments': specs(state.opt_state),
     'encoding': encode(config, frames, mesh),
     'plan': plan(config, mesh),
+    'restored': restore_elsewhere(config, directory),
     'log': messages,
   }
 

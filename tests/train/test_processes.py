@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -187,6 +188,24 @@ def test_a_lost_process_ends_the_others_and_all_go_on(
       np.testing.assert_allclose(
         mine[name], other[name], rtol=1e-4, atol=1e-4, err_msg=name
       )
+
+
+@pytest.mark.slow
+def test_one_that_is_asked_to_stop_stops_all(atari_data_dir, tmp_path):
+  arguments = (atari_data_dir, tmp_path / 'run', dict(data=2), 2)
+  first = Launched(*arguments)
+  first.wait_for_step(11)
+  first.processes[1].send_signal(signal.SIGTERM)
+  assert first.wait(60) == [EXIT_CODE] * 2, first.errors(0)[-3000:]
+  saved = [
+    re.search(r'is saved after step (\d+) of 20', first.errors(process))[1]
+    for process in range(2)
+  ]
+  assert saved[0] == saved[1]
+  assert (tmp_path / 'run' / 'checkpoints' / saved[0]).is_dir()
+  second = Launched(*arguments)
+  assert second.wait(900) == [0, 0], second.errors(0)[-3000:]
+  assert f'at step {saved[0]}' in second.errors(0)
 
 
 def test_one_process_goes_on_with_what_two_saved(together, atari_data_dir):

@@ -50,7 +50,7 @@ def eight_devices(atari_data_dir, compilation_cache):
 
 def test_eight_devices_train_as_one_does(eight_devices):
   assert eight_devices['steps'] == 3
-  check_meshes(eight_devices['jowa stage2'], 2)
+  check_meshes(eight_devices['jowa stage2'], 2, '')
 
 
 @pytest.mark.slow
@@ -60,17 +60,25 @@ def test_all_stages_train_on_all_meshes_as_on_one_device(
   found = _run_script(atari_data_dir, compilation_cache, 'all')
   assert found['steps'] == 20
   for method, stage in eight_devices_script.STAGES:
-    check_meshes(found[f'{method} {stage}'], 4)
+    # Losses: a frame between two codes may take the other one, and counts of
+    # codes then differ.
+    check_meshes(found[f'{method} {stage}'], 4, 'loss/')
 
 
-def check_meshes(found, count):
+def check_meshes(found, count, prefix):
   first, last = found.pop('losses')
   # Twenty steps, or three, change what there is to compare.
   assert any(first[name] != last[name] for name in first)
   assert len(found) == count
   for mesh, differences in found.items():
     assert differences['params'] < 1e-4, mesh
-    assert differences['metrics'] < 1e-4, mesh
+    compared = {
+      name: value
+      for name, value in differences['metrics'].items()
+      if name.startswith(prefix)
+    }
+    assert compared and max(compared.values()) < 1e-4, (mesh, compared)
+    print(mesh, max(differences['metrics'].items(), key=lambda item: item[1]))
 
 
 def test_eight_devices_encode_tokens_as_one_does(eight_devices):
@@ -106,13 +114,25 @@ def test_rules_shard_parameters_and_what_belongs_to_them(eight_devices):
   assert last == "(None, ('fsdp', 'tensor'), None)"
 
 
+def test_what_eight_devices_saved_comes_back_on_others(eight_devices):
+  assert eight_devices['restored'] == {
+    '(1, 1, 1)': True,
+    '(4, 1, 1)': True,
+    '(2, 2, 2)': True,
+  }
+
+
 def test_dimension_that_does_not_divide_is_replicated_and_logged(
   eight_devices,
 ):
   bias = "['q_heads']['dense_2_bias']"
   assert eight_devices['params'][bias] == "(None, 'fsdp')"
-  lines = [line for line in eight_devices['log'] if '(ensemble, atoms)' in line]
-  assert len(lines) == 1 and 'over the mesh axis tensor' in lines[0]
+  (line,) = (
+    line
+    for line in eight_devices['log']
+    if '(ensemble, atoms)' in line and 'mesh axis tensor' in line
+  )
+  assert 'Replicating arrays' in line and '(1, 918)' in line
 
 
 def test_batch_that_does_not_divide_is_refused(eight_devices):
