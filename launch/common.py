@@ -18,7 +18,7 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   Errors of usage, config, data, checkpoints and numerics exit with code 2 and
   a message that says what is wrong; a run that was asked to stop, or that lost
   one of its processes, exits with code 75 (`preemption.EXIT_CODE`: run it
-  again); everything else keeps its traceback.
+  again); everything else keeps its traceback and exits with code 1.
 
   Args:
     main: called without arguments, or with the list of unknown flags.
@@ -38,25 +38,20 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
     logging.get_absl_handler().addFilter(_ours)
     try:
       main(*([unknown] if pass_unknown_flags else []))
-    except (ValueError, FloatingPointError, OSError) as error:
-      if logging.level_debug():
-        raise
-      _fail(str(error))
     except KeyboardInterrupt:
       print('\nInterrupted.', file=sys.stderr)
       _exit(130)
-    except Exception:
+    except Exception as error:
+      if _others_wait():
+        _leave_if_lost(error)
+      if isinstance(error, ValueError | FloatingPointError | OSError):
+        if logging.level_debug():
+          raise
+        _fail(str(error))
       if not _others_wait():
         raise
-      from jowa_jax.train.preemption import EXIT_CODE
-
       traceback.print_exc()
-      print(
-        '\nA process of the run failed or was lost. Start all of them again: '
-        'the run goes on from its last checkpoint.',
-        file=sys.stderr,
-      )
-      _exit(EXIT_CODE)
+      _exit(1)
 
   app.run(
     guarded,
@@ -99,6 +94,20 @@ def _parse_flags(argv: Sequence[str], known_only: bool) -> list[str]:
 def _fail(message: str) -> None:
   print(f'{os.path.basename(sys.argv[0])}: error: {message}', file=sys.stderr)
   _exit(2)
+
+
+def _leave_if_lost(error: Exception) -> None:
+  """Exits with code 75 if the error is that another process was lost."""
+  from jowa_jax.train.preemption import EXIT_CODE, lost_another
+
+  if lost_another(error):
+    traceback.print_exception(error)
+    print(
+      '\nAnother process of the run was lost. Start all of them again: the run '
+      'goes on from its last checkpoint.',
+      file=sys.stderr,
+    )
+    _exit(EXIT_CODE)
 
 
 def _others_wait() -> bool:

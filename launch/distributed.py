@@ -3,6 +3,7 @@
 import contextlib
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator, Mapping
 
 from absl import flags, logging
@@ -79,11 +80,16 @@ def processes() -> Iterator[None]:
   if join:
     import jax
 
+    from jowa_jax.train.preemption import EXIT_CODE, lost_another
+
     # What CPUs talk by; others ignore it.
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     try:
       jax.distributed.initialize(*told, heartbeat_timeout_seconds=_HEARTBEAT)
     except (RuntimeError, ValueError) as error:
+      if lost_another(error):
+        logging.error('The others did not come: %s', error)
+        sys.exit(EXIT_CODE)
       raise ValueError(
         f'The processes of the run did not find each other ({error}); give '
         '--coordinator_address, --num_processes and --process_id, or '

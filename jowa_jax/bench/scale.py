@@ -1,6 +1,9 @@
 """What a mesh of many devices would hold, compute and send in a step.
 
 The step is compiled ahead of time for virtual devices; nothing is allocated.
+They are CPUs, whose compiler computes and sends in float32 what a GPU or a TPU
+would in bfloat16, and all-reduces gradients that those would reduce-scatter: of
+activations and collectives, expect less there.
 """
 
 import dataclasses
@@ -10,15 +13,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-from flax import linen as nn
-from jax.sharding import Mesh
 
 from jowa_jax import hardware
 from jowa_jax.bench import models
 from jowa_jax.bench.train import STAGES, batch, jowa
 from jowa_jax.train import sharding, step
-from jowa_jax.train.optimizer import make_optimizer
-from jowa_jax.train.state import TrainState
+from jowa_jax.train.state import (
+  TrainState,
+  abstract_optimizers,
+  abstract_variables,
+)
 
 # As configs/common.py has them; that needs ml_collections.
 RULES = {
@@ -92,7 +96,22 @@ def run(
       f'{sharding.batch_parts(mesh)} devices of data and fsdp'
     )
   method, model = jowa(size, dtype, **changes)
-  state, places = abstract_state(method, STAGES[stage], mesh, RULES)
+  variables, variable_places = abstract_variables(
+    method, method.spec.statistics, mesh, RULES
+  )
+  opt_state, opt_places = abstract_optimizers(
+    method, STAGES[stage], variables, variable_places, mesh
+  )
+  state = TrainState(
+    step=jax.ShapeDtypeStruct((), 'int32'),
+    variables=variables,
+    opt_state=opt_state,
+  )
+  places = TrainState(
+    step=sharding.replicated(mesh),
+    variables=variable_places,
+    opt_state=opt_places,
+  )
   rows = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype),
     batch(model, 1, tokens and stage == 'stage2'),
@@ -128,35 +147,6 @@ def run(
   }
 
 
-def abstract_state(method, stage, mesh: Mesh, rules: sharding.Rules):
-  """Returns a stage's state as shapes alone, and its shardings."""
-  statistics = dict(method.spec.statistics)
-  boxed = jax.eval_shape(
-    method.init, jax.eval_shape(lambda: jax.random.key(0)), statistics
-  )
-  variables = nn.meta.unbox(boxed)
-  places = sharding.tree_shardings(boxed, mesh, rules)
-  opt_state, opt_places = {}, {}
-  for name, config in stage.optimizers.items():
-    tx, groups = make_optimizer(config), method.parts[name].params
-    params = {group: variables.params[group] for group in groups}
-    opt_state[name] = jax.eval_shape(tx.init, params)
-    opt_places[name] = sharding.optimizer_shardings(
-      tx,
-      opt_state[name],
-      {group: places.params[group] for group in groups},
-      mesh,
-    )
-  state = TrainState(
-    step=jax.ShapeDtypeStruct((), 'int32'),
-    variables=variables,
-    opt_state=opt_state,
-  )
-  return state, TrainState(
-    step=sharding.replicated(mesh), variables=places, opt_state=opt_places
-  )
-
-
 def _bytes_here(tree: Any, places: Any) -> int:
   return sum(
     math.prod(place.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -177,7 +167,7 @@ def collective_bytes(program: str) -> dict[str, int]:
   """
   moved = dict.fromkeys(_COLLECTIVES, 0)
   for line in program.splitlines():
-    found = re.search(rf'= (.*?) ({"|".join(_COLLECTIVES)})(-start)?\(', line)
+    found = re.search(rf'= (.*?) ({"|".join(_COLLECTIVES)})\(', line)
     if not found:
       continue
     kind = found[2]
@@ -186,8 +176,7 @@ def collective_bytes(program: str) -> dict[str, int]:
       _BYTES.get(dtype, 4) * math.prod(int(n) for n in dims.split(',') if n)
       for dtype, dims in shapes
     ]
-    # What starts lists its inputs, then its outputs.
-    total = sum(sizes) if not found[3] else sum(sizes[len(sizes) // 2 :])
+    total = sum(sizes)
     if kind == 'all-reduce':
       total *= 2
     if kind == 'reduce-scatter':

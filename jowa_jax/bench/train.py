@@ -181,7 +181,7 @@ def _measure(size, batch_size, stage_name, dtype, tokens, seconds, changes):
     'model_flops': needed,
     'compiled_flops': counted['flops'] * devices,
     'flops_per_second': needed / step_seconds,
-    'peak_bytes': hardware.memory_in_use() or models.peak_bytes(compiled),
+    'peak_bytes': models.peak_bytes(compiled),
     'compile_seconds': compile_seconds,
     **changes,
   }

@@ -223,9 +223,26 @@ class Checkpoints:
   def restore_opt_state(
     self, template: Any, shardings: Any, step: int | None = None
   ) -> Any:
-    """Restores the optimizer state of the stage the checkpoint was made in."""
-    restore = ocp.args.StandardRestore(_abstract(template, shardings))
-    return self._restore(self._find(step), OPT_STATE, restore)
+    """Restores the optimizer state of the stage the checkpoint was made in.
+
+    Raises:
+      CheckpointError: there is none, or it is of another optimizer.
+    """
+    step, wanted = self._find(step), _abstract(template, shardings)
+    with self._naming_damage(step):
+      metadata = self._manager.item_metadata(step)[OPT_STATE]
+      if metadata is None:
+        raise FileNotFoundError(f'it has no {OPT_STATE}')
+    # By shapes alone: Orbax names what optax keeps in its own way.
+    shapes = (sorted(_shapes(tree).values()) for tree in (metadata, wanted))
+    if len(set(map(tuple, shapes))) > 1:
+      raise CheckpointError(
+        f'Checkpoint {step} in {self._directory} holds the state of another '
+        "optimizer, or of another stage: restore the config's stages, or take "
+        'the checkpoint as init_from of a new run'
+      )
+    restore = ocp.args.StandardRestore(wanted)
+    return self._restore(step, OPT_STATE, restore)
 
   def _restore(self, step: int, item: str, args: Any) -> Any:
     with self._naming_damage(step):
@@ -239,9 +256,12 @@ class Checkpoints:
     """Turns what Orbax raises on unreadable files into one clear error."""
     try:
       yield
-    except PermissionError:
+    except CheckpointError:
       raise
     except (ValueError, KeyError, OSError) as error:
+      missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+      if isinstance(error, OSError) and not missing:
+        raise  # It may be read another time.
       raise DamagedCheckpointError(
         f'The checkpoint of step {step} in {self._directory} is damaged, '
         'incomplete or of another version: move its directory away to go on '

@@ -68,12 +68,14 @@ class BatchSpec(NamedTuple):
   Attributes:
     length: steps in a segment.
     tokens: that a segment is read as.
+    dtype: of the computation.
     statistics: shapes and dtypes of the data-set statistics, by name, that
       `Method.init` takes.
   """
 
   length: int
   tokens: int
+  dtype: str
   statistics: Mapping[str, jax.ShapeDtypeStruct]
 
 

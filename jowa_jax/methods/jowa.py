@@ -121,6 +121,7 @@ def make_jowa(
     spec=BatchSpec(
       length=model.backbone.max_blocks,
       tokens=model.backbone.max_tokens,
+      dtype=model.backbone.dtype,
       statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,

@@ -155,6 +155,7 @@ def make_mtbc(
     spec=BatchSpec(
       length=model.backbone.max_blocks,
       tokens=model.backbone.max_tokens,
+      dtype=model.backbone.dtype,
       statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,

@@ -6,6 +6,7 @@ from jax.sharding import Mesh
 from jowa_jax.data.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.train import sharding
+from jowa_jax.types import Segment
 
 
 class HeldOut:
@@ -14,12 +15,23 @@ class HeldOut:
   def __init__(
     self, method: Method, mesh: Mesh, data: TrainingData, count: int
   ):
-    """Reads and places `count` batches; they never change."""
-    place = sharding.replicated(mesh)
+    """Reads and places `count` batches; they never change.
+
+    Every process reads them whole and keeps the rows of its devices. A batch
+    that the mesh does not divide, of fewer segments than others, is replicated.
+    """
     self._batches = [
-      jax.device_put(batch, place) for batch in data.held_out_batches(count)
+      self._place(batch, mesh) for batch in data.held_out_batches(count)
     ]
-    self._evaluate = jax.jit(method.evaluate)
+    self._evaluate = jax.jit(
+      method.evaluate, out_shardings=sharding.replicated(mesh)
+    )
+
+  @staticmethod
+  def _place(batch: Segment, mesh: Mesh) -> Segment:
+    divides = len(batch.task) % sharding.batch_parts(mesh) == 0
+    place = (sharding.batch_sharding if divides else sharding.replicated)(mesh)
+    return jax.device_put(batch, place)
 
   def evaluate(self, variables: Variables) -> dict[str, float]:
     """Returns mean metrics of the batches, as 'held_out/' and their name."""

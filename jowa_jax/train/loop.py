@@ -88,10 +88,8 @@ def run_stage(
   if run.evaluate_every:
     held_out = HeldOut(method, session.mesh, data, run.evaluate_batches)
   state, state_shardings = begin_stage(
-    method, stage, done, variables, shardings, session.mesh
+    method, stage, done, variables, shardings, session.mesh, opt_state
   )
-  if opt_state is not None:
-    state = state.replace(opt_state=opt_state)
   del variables, opt_state
   take = compile_step(
     method,
@@ -105,7 +103,7 @@ def run_stage(
   flops = run.batch_size * sum(
     method.parts[part].flops for part in stage.optimizers
   )
-  meter = Meter(run.batch_size, method.spec.tokens, flops)
+  meter = Meter(run.batch_size, method.spec.tokens, flops, method.spec.dtype)
   end, compiled, logged = begin + stage.steps, None, done
   batches = meter.count(_batches(session, data, done, end))
   for step, batch in enumerate(batches, start=done + 1):
@@ -126,12 +124,13 @@ def run_stage(
       check_finite(step, values, session.checkpoints.latest_step())
     if logs:
       values |= meter.read(step - logged)
-      values |= _evaluate(session, state.variables, step, last, held_out)
+      if not stops:
+        values |= _evaluate(session, state.variables, step, last, held_out)
       _log(session, stage, step, values)
       logged = step
       meter.skip()
     if saves:
-      _save(session, stage, step, state, values)
+      _save(session, stage, step, state, values, stops)
     session.on_step(step)
     if stops and step < session.total_steps:
       _stop(session, step)
@@ -232,19 +231,10 @@ def _save(
   step: int,
   state: TrainState,
   values: Mapping[str, float],
+  stops: bool,
 ) -> None:
-  name, best = session.run.best_metric, None
-  if name in values:
-    best = {name: values[name]}
-  elif (
-    name
-    and stage.name == session.last_stage
-    and step % session.run.save_every == 0
-  ):
-    raise ConfigError(
-      f'run.best_metric={name!r} is not measured in {stage.name}; there are '
-      f'{", ".join(sorted(values))}'
-    )
+  name = session.run.best_metric
+  best = {name: values[name]} if name in values else None
   meta = {
     'step': step,
     'stage': stage.name,
@@ -252,6 +242,18 @@ def _save(
     'data': session.data.identity,
   }
   session.checkpoints.save(step, state.variables, state.opt_state, meta, best)
+  if (
+    name
+    and best is None
+    and stage.name == session.last_stage
+    and step % session.run.save_every == 0
+    and not stops
+  ):
+    session.checkpoints.wait()
+    raise ConfigError(
+      f'run.best_metric={name!r} is not measured in {stage.name}; there are '
+      f'{", ".join(sorted(values))}'
+    )
 
 
 def _stop(session: Session, step: int) -> None:

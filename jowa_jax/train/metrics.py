@@ -42,15 +42,17 @@ def check_finite(
 class Meter:
   """How fast a stage is, since the last time it was read."""
 
-  def __init__(self, batch_size: int, tokens: int, flops: float):
+  def __init__(self, batch_size: int, tokens: int, flops: float, dtype: str):
     """Starts.
 
     Args:
       batch_size: segments of a step.
       tokens: of a segment.
-      flops: of a step, by formula.
+      flops: of a step, by formula; 0 if there is none.
+      dtype: of the computation.
     """
     self._tokens, self._flops = batch_size * tokens, flops
+    self._half = dtype == 'bfloat16'
     self._waited, self._begun = 0.0, time.monotonic()
 
   def count(self, batches: Iterable[T]) -> Iterator[T]:
@@ -69,8 +71,9 @@ class Meter:
     """Returns rates over `steps` steps, which have ended, and begins anew.
 
     `input_wait_share` is the share of the time in which the next batch was
-    waited for. `mfu` is the share of the devices' peak that the operations by
-    formula make use of, where the peak is known.
+    waited for. `mfu` is the share of the devices' peak in bfloat16 that the
+    operations by formula make use of, where it is known and they are in
+    bfloat16. `device_memory_bytes` is the most since the process began.
     """
     seconds = time.monotonic() - self._begun
     rates = {
@@ -78,7 +81,8 @@ class Meter:
       'tokens_per_second': steps * self._tokens / seconds,
       'input_wait_share': self._waited / seconds,
     }
-    if peak := hardware.peak():
+    peak = hardware.peak()
+    if peak and self._flops and self._half:
       rates['mfu'] = (
         steps * self._flops / seconds / (peak.flops * jax.device_count())
       )

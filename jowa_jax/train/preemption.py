@@ -50,3 +50,24 @@ class Preemption:
     if jax.process_count() > 1:
       return multihost_utils.reached_preemption_sync_point(step)
     return self._asked
+
+
+# What JAX's runtime says when another process does not answer.
+_LOST = (
+  'ABORTED',
+  'CANCELLED',
+  'DEADLINE_EXCEEDED',
+  'Gloo',
+  'UNAVAILABLE',
+  'heartbeat',
+)
+
+
+def lost_another(error: Exception) -> bool:
+  """Returns whether an error is that another process of the run was lost."""
+  if isinstance(error, ValueError):
+    # What CPUs talk by fails with an error of unknown kind, which becomes one.
+    return 'Gloo' in str(error)
+  return isinstance(error, jax.errors.JaxRuntimeError) and any(
+    sign in str(error) for sign in _LOST
+  )

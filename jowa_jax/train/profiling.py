@@ -1,5 +1,6 @@
 """A trace of some steps, for TensorBoard or Perfetto."""
 
+import logging
 import pathlib
 
 import jax
@@ -26,7 +27,10 @@ class Profiler:
     self._runs = False
 
   def before(self, step: int) -> None:
-    if self._steps and step == self._steps[0]:
+    if not self._steps or self._runs:
+      return
+    # Later than the first, if a run goes on within the steps to trace.
+    if self._steps[0] <= step <= self._steps[1]:
       jax.profiler.start_trace(self._directory)
       self._runs = True
 
@@ -37,7 +41,9 @@ class Profiler:
       self.close()
 
   def close(self) -> None:
-    """Ends a trace that has begun."""
+    """Ends a trace that has begun, and says if there was none."""
     if self._runs:
       jax.profiler.stop_trace()
-      self._runs = False
+      self._runs, self._steps = False, None
+    elif self._steps:
+      logging.warning('No step of profile_steps=%s was taken', self._steps)

@@ -4,11 +4,14 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jowa_jax.checkpoint.manager import Checkpoints, DamagedCheckpointError
 from jowa_jax.methods.base import Method, Variables
-from jowa_jax.train.state import Stage, init_optimizers
+from jowa_jax.train.state import Stage, abstract_optimizers
 
 
 def restore_latest(
@@ -29,7 +32,7 @@ def restore_latest(
     check: raises an error if a checkpoint's `meta` is of something else.
     method: what is trained.
     stages: of the run.
-    variables: like those to restore.
+    variables: shapes of those to restore.
     shardings: where they go.
     mesh: the devices.
 
@@ -42,17 +45,21 @@ def restore_latest(
   """
   damaged = {}
   for step in checkpoints.steps():
+    error = opt_state = None
     try:
       check(checkpoints.meta(step))
       found = checkpoints.restore_variables(variables, shardings, step)
-      opt_state = None
       if stage := _stage_within(stages, step):
-        opt_state, places = init_optimizers(
-          method, stage, found, shardings, mesh
+        opt_state, places = abstract_optimizers(
+          method, stage, variables, shardings, mesh
         )
         opt_state = checkpoints.restore_opt_state(opt_state, places, step)
-    except DamagedCheckpointError as error:
-      damaged[step] = error
+    except DamagedCheckpointError as raised:
+      error = raised
+    if _any_process(error is not None):
+      damaged[step] = error or DamagedCheckpointError(
+        f'The checkpoint of step {step} could not be read by another process'
+      )
       continue
     # Only now: while none can be read, nothing is touched.
     for late, error in damaged.items():
@@ -60,6 +67,13 @@ def restore_latest(
       logging.warning('%s. It was moved to %s', error, aside)
     return step, found, opt_state
   raise next(iter(damaged.values()))
+
+
+def _any_process(fails: bool) -> bool:
+  """Returns whether any process fails: all go on from the same checkpoint."""
+  if jax.process_count() == 1:
+    return fails
+  return bool(multihost_utils.process_allgather(np.asarray(fails)).any())
 
 
 def _stage_within(stages: Sequence[Stage], step: int) -> Stage | None:

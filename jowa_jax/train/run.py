@@ -38,6 +38,7 @@ from jowa_jax.train.settings import (
   parse_stages,
 )
 from jowa_jax.train.state import (
+  abstract_variables,
   check_stage,
   init_variables,
 )
@@ -237,12 +238,8 @@ class Run:
     That is: steps taken, variables, their shardings, and the state of the
     optimizers if a stage goes on.
     """
-    variables, shardings = init_variables(
-      self.method,
-      self._run.seed,
-      data.statistics,
-      self._mesh,
-      self._rules,
+    abstract, shardings = abstract_variables(
+      self.method, data.statistics, self._mesh, self._rules
     )
     done, opt_state = 0, None
     if checkpoints.steps():
@@ -251,18 +248,22 @@ class Run:
         lambda meta: self._check_data(meta, data),
         self.method,
         self.stages,
-        variables,
+        abstract,
         shardings,
         self._mesh,
       )
       logging.info('Resuming %s at step %d', self.workdir, done)
-    elif self._init_from.checkpoints:
-      variables = warm_start(
-        variables,
-        shardings,
-        checkpoints=self._init_from.checkpoints,
-        params=self._init_from.params,
+    else:
+      variables = init_variables(
+        self.method, self._run.seed, data.statistics, shardings
       )
+      if self._init_from.checkpoints:
+        variables = warm_start(
+          variables,
+          shardings,
+          checkpoints=self._init_from.checkpoints,
+          params=self._init_from.params,
+        )
     # From here on the directory is this run's.
     if self._writes:
       self._write_config()

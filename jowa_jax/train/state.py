@@ -50,43 +50,60 @@ def check_stage(method: Method, stage: Stage) -> None:
     )
 
 
+def abstract_variables(
+  method: Method,
+  statistics: Mapping[str, chex.Array | jax.ShapeDtypeStruct],
+  mesh: Mesh,
+  rules: sharding.Rules,
+) -> tuple[Variables, Variables]:
+  """Returns the shapes of a method's variables, and their shardings."""
+  boxed = jax.eval_shape(
+    method.init, jax.eval_shape(lambda: jax.random.key(0)), dict(statistics)
+  )
+  return nn.meta.unbox(boxed), sharding.tree_shardings(boxed, mesh, rules)
+
+
 def init_variables(
   method: Method,
   seed: int,
   statistics: Mapping[str, chex.Array],
-  mesh: Mesh,
-  rules: sharding.Rules,
-) -> tuple[Variables, Variables]:
-  """Returns fresh variables, placed on the mesh, and their shardings."""
+  shardings: Variables,
+) -> Variables:
+  """Returns fresh variables, placed."""
 
   def init(key):
-    return method.init(key, statistics)
+    return nn.meta.unbox(method.init(key, statistics))
 
-  boxed = jax.eval_shape(init, jax.random.key(seed))
-  shardings = sharding.tree_shardings(boxed, mesh, rules)
-  make = jax.jit(lambda key: nn.meta.unbox(init(key)), out_shardings=shardings)
-  return make(jax.random.key(seed)), shardings
+  return jax.jit(init, out_shardings=shardings)(jax.random.key(seed))
 
 
-def init_optimizers(
+def abstract_optimizers(
   method: Method,
   stage: Stage,
   variables: Variables,
   shardings: Variables,
   mesh: Mesh,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Returns fresh optimizer states of a stage's parts, and their shardings."""
+  """Returns the shapes of a stage's optimizer states, and their shardings.
+
+  Args:
+    method: what is trained.
+    stage: which parts, and how.
+    variables: (abstract) arrays.
+    shardings: theirs.
+    mesh: the devices.
+  """
   states, state_shardings = {}, {}
   for name, config in stage.optimizers.items():
     tx, groups = make_optimizer(config), method.parts[name].params
     params = {group: variables.params[group] for group in groups}
+    states[name] = jax.eval_shape(tx.init, params)
     state_shardings[name] = sharding.optimizer_shardings(
       tx,
-      jax.eval_shape(tx.init, params),
+      states[name],
       {group: shardings.params[group] for group in groups},
       mesh,
     )
-    states[name] = jax.jit(tx.init, out_shardings=state_shardings[name])(params)
   return states, state_shardings
 
 
@@ -97,18 +114,31 @@ def begin_stage(
   variables: Variables,
   shardings: Variables,
   mesh: Mesh,
+  opt_state: dict[str, Any] | None = None,
 ) -> tuple[TrainState, TrainState]:
-  """Returns the state a stage starts from, and its shardings."""
+  """Returns the state a stage starts from, and its shardings.
+
+  Args:
+    method: what is trained.
+    stage: which parts, and how.
+    step: steps taken.
+    variables: as they are now.
+    shardings: theirs.
+    mesh: the devices.
+    opt_state: of a stage that goes on; None for fresh optimizers.
+  """
   check_stage(method, stage)
-  opt_state, opt_shardings = init_optimizers(
-    method, stage, variables, shardings, mesh
-  )
+  _, places = abstract_optimizers(method, stage, variables, shardings, mesh)
+  if opt_state is None:
+    opt_state = {}
+    for name, config in stage.optimizers.items():
+      params = {g: variables.params[g] for g in method.parts[name].params}
+      init = jax.jit(make_optimizer(config).init, out_shardings=places[name])
+      opt_state[name] = init(params)
   place = sharding.replicated(mesh)
   state = TrainState(
     step=jax.device_put(np.int32(step), place),
     variables=variables,
     opt_state=opt_state,
   )
-  return state, TrainState(
-    step=place, variables=shardings, opt_state=opt_shardings
-  )
+  return state, TrainState(step=place, variables=shardings, opt_state=places)

@@ -82,11 +82,6 @@ def test_meshes_are_compiled_ahead(tmp_path):
       'reduce-scatter',
       32,
     ),
-    (
-      '%a = (f32[2], f32[8]) all-gather-start(%b), dimensions={0}',
-      'all-gather',
-      32,
-    ),
   ],
 )
 def test_bytes_of_collectives(line, kind, expected):

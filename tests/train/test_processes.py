@@ -177,7 +177,7 @@ def test_a_lost_process_ends_the_others_and_all_go_on(
     # By itself, or ended by JAX's runtime, which misses the coordinator.
     assert codes[process] in (EXIT_CODE, -signal.SIGABRT), codes
   assert codes[0] == EXIT_CODE
-  assert 'A process of the run failed or was lost' in first.errors(0)
+  assert 'Another process of the run was lost' in first.errors(0)
   second = Launched(atari_data_dir, workdir, axes, count)
   assert set(second.wait(900)) == {0}, second.errors(0)[-3000:]
   assert 'Resuming' in second.errors(0)

@@ -6,7 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from jowa_jax.checkpoint.manager import Checkpoints, DamagedCheckpointError
+from jowa_jax.checkpoint.manager import (
+  CheckpointError,
+  Checkpoints,
+  DamagedCheckpointError,
+)
 from jowa_jax.train.metrics import RATES
 from jowa_jax.train.run import Run
 from tests.train import helpers
@@ -182,3 +186,18 @@ def test_other_config_is_accepted_when_told(finished, tmp_path, caplog):
   assert taken == [8]
   assert 'stages.stage2.steps: was 4, now 5' in caplog.text
   assert json.loads((workdir / 'config.json').read_text()) == config
+
+
+def test_state_of_another_optimizer_is_not_taken_for_damage(finished, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished.workdir, workdir)
+  shutil.rmtree(workdir / 'checkpoints' / '7')
+  config = json.loads(json.dumps(finished.config))
+  # A schedule has a counter of its own.
+  config['stages']['stage2']['world_action']['warmup_steps'] = 2
+  with pytest.raises(CheckpointError, match='of another optimizer') as raised:
+    Run(config, workdir).train(progress=False, accept_changes=True)
+  assert not isinstance(raised.value, DamagedCheckpointError)
+  kept = {path.name for path in (workdir / 'checkpoints').iterdir()}
+  assert kept == {'4', '6'}
+  assert not (workdir / 'damaged_checkpoints').exists()

@@ -108,7 +108,7 @@ def test_unmeasured_best_metric_is_named(
 def test_meter_counts_waiting(monkeypatch):
   now = [0.0]
   monkeypatch.setattr('time.monotonic', lambda: now[0])
-  meter = Meter(batch_size=4, tokens=10, flops=1.0)
+  meter = Meter(batch_size=4, tokens=10, flops=1.0, dtype='float32')
 
   def slow():
     for item in range(3):
