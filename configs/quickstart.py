@@ -88,12 +88,12 @@ def _mtbc(smoke: bool) -> ConfigDict:
 
 def _evaluate(smoke: bool) -> ConfigDict:
   """Who plays, in which order, and by which rules."""
-  # The paper's rules but for fewer rollouts, and episodes cut off after 1,000
+  # The paper's rules but for fewer rollouts, and episodes cut off after 750
   # decisions: an agent that survives without scoring would take hours.
   protocol = dict(
     rollouts=1 if smoke else 4,
     epsilon=0.001,
-    max_frames=160 if smoke else 4_000,
+    max_frames=160 if smoke else 3_000,
   )
   short = dict(context_length=2 if smoke else 4)
   beam = dict(planner='beam', width=2, horizon=1 if smoke else 2, **short)
