@@ -18,6 +18,15 @@ QUICKLY_COMPILED = (
 )
 
 
+# The longest files, which begin first: at the end, no worker is left alone with
+# one of them.
+LONGEST = ('test_quickstart.py', 'test_sharding.py', 'test_processes.py')
+
+
+def pytest_collection_modifyitems(items):
+  items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope='session')
 def compilation_cache(request):
   """Kept between runs of the tests; `--cache-clear` empties it."""

@@ -217,7 +217,7 @@ def main(data_dir, cache, also=None):
           config_of(data_dir, method), stage, batches, MESHES
         )
     else:
-      found['jowa stage2'] = compare(config, 'stage2', batches, MESHES[:2])
+      found['jowa stage2'] = compare(config, 'stage2', batches, MESHES[1:2])
       with tempfile.TemporaryDirectory() as directory:
         found |= layouts(config, batches, directory)
   found['batch_error'] = error(
