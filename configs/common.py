@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict, config_dict
 
-from jowa_jax.sizes import SIZES
+from jowa_jax.sizes import RULES, SIZES
 
 
 def optimizer(
@@ -124,16 +124,7 @@ def base(size: str, method: str) -> ConfigDict:
       axes=ConfigDict(dict(data=-1, fsdp=1, tensor=1)),
       # Mesh axes by a parameter's logical axis, first choice first; what they
       # do not divide is replicated.
-      rules=ConfigDict(
-        dict(
-          embed=('fsdp', 'tensor'),
-          heads=('tensor', 'fsdp'),
-          mlp=('tensor', 'fsdp'),
-          vocab=('tensor', 'fsdp'),
-          atoms=('tensor', 'fsdp'),
-          channels=('fsdp', 'tensor'),
-        )
-      ),
+      rules=ConfigDict(RULES),
     )
   )
   config.init_from = ConfigDict(

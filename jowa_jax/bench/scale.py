@@ -17,6 +17,7 @@ import jax
 from jowa_jax import hardware
 from jowa_jax.bench import models
 from jowa_jax.bench.train import STAGES, batch, jowa
+from jowa_jax.sizes import RULES
 from jowa_jax.train import sharding, step
 from jowa_jax.train.state import (
   TrainState,
@@ -24,15 +25,6 @@ from jowa_jax.train.state import (
   abstract_variables,
 )
 
-# As configs/common.py has them; that needs ml_collections.
-RULES = {
-  'embed': ('fsdp', 'tensor'),
-  'heads': ('tensor', 'fsdp'),
-  'mlp': ('tensor', 'fsdp'),
-  'vocab': ('tensor', 'fsdp'),
-  'atoms': ('tensor', 'fsdp'),
-  'channels': ('fsdp', 'tensor'),
-}
 _COLLECTIVES = (
   'all-gather',
   'all-reduce',

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from configs import common
 from jowa_jax.bench import models, scale, train
 from jowa_jax.models import flops
 
@@ -89,11 +88,6 @@ def test_bytes_of_collectives(line, kind, expected):
     f'HloModule x\n  {line}\n  %d = f32[2] add(%a)'
   )
   assert moved.pop(kind) == expected and not any(moved.values())
-
-
-def test_rules_are_those_of_the_configs():
-  config = common.base('40m', 'jowa')
-  assert config.mesh.rules.to_dict() == scale.RULES
 
 
 def test_formula_of_the_published_model():
