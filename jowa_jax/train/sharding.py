@@ -13,10 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from flax import linen as nn
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from jowa_jax.types import Params
 
@@ -28,7 +27,7 @@ BATCH_AXES = ('data', 'fsdp')
 def make_mesh(
   axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """Returns a mesh over all devices.
+  """Returns a mesh over all devices, neighbours beside each other on a TPU.
 
   Args:
     axes: size of each mesh axis by name, in order; one may be -1, for what
@@ -48,7 +47,12 @@ def make_mesh(
     raise ValueError(
       f'mesh.axes {dict(axes)} do not multiply to {len(devices)} devices'
     )
-  return Mesh(np.array(devices).reshape(tuple(sizes.values())), tuple(sizes))
+  return jax.make_mesh(
+    tuple(sizes.values()),
+    tuple(sizes),
+    (AxisType.Auto,) * len(sizes),
+    devices=devices,
+  )
 
 
 def acting_mesh(environments: int) -> Mesh:

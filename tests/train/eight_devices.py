@@ -1,16 +1,15 @@
 """Run by test_sharding in a process with eight virtual devices.
 
-Usage: eight_devices.py <data directory> <compilation cache> [all]
+Usage: eight_devices.py <data> <compilation cache> <directory> [all]
 
-Prints one line of JSON. `all` trains every stage of every method on every
-mesh, for longer.
+Prints one line of JSON, and leaves a checkpoint in the directory. `all` trains
+every stage of every method on every mesh, for longer.
 """
 
 import json
 import logging
 import math
 import sys
-import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +112,7 @@ def make_mesh(axes):
 
 
 def restore_elsewhere(config, directory):
-  """Saves on eight devices; returns on which meshes the same comes back."""
+  """Saves in eighths; returns on which meshes the same comes back."""
 
   def begin(axes):
     return helpers.begin(
@@ -121,8 +120,10 @@ def restore_elsewhere(config, directory):
     )[2:4]
 
   checkpoints = Checkpoints(directory)
-  saved, _ = begin((8, 1, 1))
-  checkpoints.save(1, saved.variables, saved.opt_state, {})
+  saved, _ = begin((1, 4, 2))
+  checkpoints.save(
+    1, saved.variables, saved.opt_state, {'step': 1, 'config': config}
+  )
   checkpoints.wait()
   found = {}
   for axes in ((1, 1, 1), (4, 1, 1), (2, 2, 2)):
@@ -204,7 +205,7 @@ def plan(config, mesh):
   }
 
 
-def main(data_dir, cache, also=None):
+def main(data_dir, cache, directory, also=None):
   config = config_of(data_dir, 'jowa')
   data = TrainingData(DataConfig(data_dir, helpers.GAMES), 2, 8, seed=0)
   steps = 20 if also == 'all' else 3
@@ -218,8 +219,7 @@ def main(data_dir, cache, also=None):
         )
     else:
       found['jowa stage2'] = compare(config, 'stage2', batches, MESHES[1:2])
-      with tempfile.TemporaryDirectory() as directory:
-        found |= layouts(config, batches, directory)
+      found |= layouts(config, batches, directory)
   found['batch_error'] = error(
     lambda: Run({**config, 'run': {**config['run'], 'batch_size': 4}}, 'none')
   )

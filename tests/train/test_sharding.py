@@ -8,10 +8,14 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 from flax import linen as nn
 from jax.sharding import AbstractMesh
 
+from jowa_jax.agent import load
+from jowa_jax.eval.protocol import Protocol
+from jowa_jax.eval.rollout import evaluate
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train import sharding
 from tests.train import eight_devices as eight_devices_script
@@ -20,7 +24,7 @@ from tests.train import helpers
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def _run_script(data_dir, cache, *arguments):
+def _run_script(data_dir, cache, directory, *arguments):
   env = {
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
@@ -29,7 +33,7 @@ def _run_script(data_dir, cache, *arguments):
   }
   script = pathlib.Path(__file__).with_name('eight_devices.py')
   done = subprocess.run(
-    [sys.executable, str(script), str(data_dir), cache, *arguments],
+    [sys.executable, script, data_dir, cache, directory, *arguments],
     env=env,
     cwd=ROOT,
     capture_output=True,
@@ -43,9 +47,15 @@ def _run_script(data_dir, cache, *arguments):
 
 
 @pytest.fixture(scope='module')
-def eight_devices(atari_data_dir, compilation_cache):
+def saved_dir(tmp_path_factory):
+  """Where `eight_devices.py` leaves a checkpoint."""
+  return tmp_path_factory.mktemp('eight') / 'checkpoints'
+
+
+@pytest.fixture(scope='module')
+def eight_devices(atari_data_dir, compilation_cache, saved_dir):
   """What `eight_devices.py` found."""
-  return _run_script(atari_data_dir, compilation_cache)
+  return _run_script(atari_data_dir, compilation_cache, saved_dir)
 
 
 def test_eight_devices_train_as_one_does(eight_devices):
@@ -55,9 +65,9 @@ def test_eight_devices_train_as_one_does(eight_devices):
 
 @pytest.mark.slow
 def test_all_stages_train_on_all_meshes_as_on_one_device(
-  atari_data_dir, compilation_cache
+  atari_data_dir, compilation_cache, tmp_path
 ):
-  found = _run_script(atari_data_dir, compilation_cache, 'all')
+  found = _run_script(atari_data_dir, compilation_cache, tmp_path, 'all')
   assert found['steps'] == 20
   for method, stage in eight_devices_script.STAGES:
     # Losses: a frame between two codes may take the other one, and counts of
@@ -120,6 +130,29 @@ def test_what_eight_devices_saved_comes_back_on_others(eight_devices):
     '(4, 1, 1)': True,
     '(2, 2, 2)': True,
   }
+
+
+def test_one_device_plays_with_what_eight_saved(
+  eight_devices, saved_dir, atari_data_dir
+):
+  assert eight_devices['restored']
+  agent = load(saved_dir)
+  config = eight_devices_script.config_of(atari_data_dir, 'jowa')
+  saved = helpers.flat(helpers.begin(config, 'stage2')[2].variables)
+  loaded = helpers.flat(agent.variables)
+  assert saved.keys() == loaded.keys()
+  for name, value in saved.items():
+    np.testing.assert_array_equal(loaded[name], value, err_msg=name)
+  rollouts = evaluate(
+    agent.policy(epsilon=0.0, planner='beam', width=2, horizon=1),
+    agent.variables,
+    helpers.GAMES,
+    Protocol(rollouts=1, max_frames=40),
+    seed=0,
+    agent='jowa',
+    progress=False,
+  )
+  assert [rollout.decisions for rollout in rollouts] == [10, 10]
 
 
 def test_dimension_that_does_not_divide_is_replicated_and_logged(
