@@ -106,7 +106,9 @@ class Agent:
         first=jnp.asarray(first, bool),
         rewards=None if rewards is None else jnp.asarray(rewards, jnp.float32),
       ),
-      jax.random.fold_in(self._key, self._decisions),
+      jax.random.split(
+        jax.random.fold_in(self._key, self._decisions), self._environments
+      ),
     )
     self._decisions += 1
     return check_actions(actions, self._tasks)

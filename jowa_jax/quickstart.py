@@ -23,14 +23,11 @@ from jowa_jax.collect.collect import collect_from_config
 from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.training import TrainingData
-from jowa_jax.eval import quality
+from jowa_jax.eval import evaluation, quality
+from jowa_jax.eval.players import load_player
 from jowa_jax.eval.protocol import Protocol
-from jowa_jax.eval.rollout import (
-  Rollout,
-  evaluate,
-  random_policy,
-  write_rollouts,
-)
+from jowa_jax.eval.records import Rollout, write_rollouts
+from jowa_jax.eval.rollout import random_policy
 from jowa_jax.report import write_report
 from jowa_jax.train.run import CHECKPOINTS, Run
 
@@ -191,29 +188,24 @@ def quickstart(
   games = games_lib.parse_games(config['games'])
   for name, player in players.items():
     path = folder / f'{name}.jsonl'
-    with clock.phase(f'Evaluate {player.title}', path.exists()) as to_do:
+    wanted = len(games) * protocol.rollouts
+    done = path.exists() and path.read_text().count('\n') >= wanted
+    with clock.phase(f'Evaluate {player.title}', done) as to_do:
       if to_do:
-        policy, variables = _policy(player, agents, protocol)
-        rollouts = evaluate(
-          policy,
-          variables,
+        checkpoint = (
+          None if player.method == RANDOM else workdir / player.method
+        )
+        evaluation.run(
+          load_player(name, checkpoint),
           games,
           protocol,
           config['seed'],
-          agent=name,
+          path,
+          options=dict.fromkeys(games, player.options),
           progress=progress,
         )
-        write_rollouts(path, rollouts)
   _write_json(workdir / 'versions.json', _versions())
   return write_report(workdir)
-
-
-def _policy(player: _Player, agents: Mapping[str, Agent], protocol: Protocol):
-  if player.method == RANDOM:
-    return random_policy(), None
-  agent = agents[player.method]
-  policy = agent.policy(epsilon=protocol.epsilon, **player.options)
-  return policy, agent.variables
 
 
 def _check_directory(path: pathlib.Path, config: dict[str, Any]) -> None:

@@ -1,93 +1,76 @@
 """Plays whole episodes with a trained agent and writes their scores.
 
 python -m launch.evaluate --checkpoint=runs/jowa --games=Assault,Carnival \
-  --planner=beam --width=2 --horizon=2 --output=runs/eval/jowa_beam.jsonl
+  --planner=beam --output=runs/eval/jowa_beam.jsonl
 
-Without a checkpoint, uniform random play is evaluated.
+The rules, and beam widths by game, are those of --config, the paper's by
+default. Without a checkpoint, uniform random play is evaluated. An evaluation
+that was interrupted goes on with the same command.
 """
 
 import pathlib
 
+import numpy as np
 from absl import flags
+from ml_collections import config_flags
 
-import jowa_jax
 from jowa_jax import games as games_lib
+from jowa_jax.configuration import build
+from jowa_jax.eval import evaluation
+from jowa_jax.eval.players import game_options, load_player
 from jowa_jax.eval.protocol import Protocol
-from jowa_jax.eval.rollout import evaluate, random_policy, write_rollouts
-from jowa_jax.methods.jowa_policy import PLANNERS, planners_with
 from launch import common
+from launch.planner_flags import planner_options
 
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
+)
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
-_GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
+_GAMES = flags.DEFINE_string(
+  'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'
+)
 _OUTPUT = flags.DEFINE_string('output', None, 'JSON lines; named as the agent.')
-_ROLLOUTS = flags.DEFINE_integer('rollouts', 16, 'Episodes per game.')
-_EPSILON = flags.DEFINE_float('epsilon', 0.001, 'Share of random actions.')
-_STICKY = flags.DEFINE_float('sticky_actions', 0.0, 'Repeat probability.')
-_MAX_FRAMES = flags.DEFINE_integer('max_frames', 108_000, 'Per episode.')
+_ROLLOUTS = flags.DEFINE_integer(
+  'rollouts', None, "Episodes per game; the config's by default."
+)
 _SEED = flags.DEFINE_integer('seed', 0, 'Of environments and exploration.')
+_SHARD = flags.DEFINE_string(
+  'shard', '1/1', 'i/n: plays part i of n, into a file of its own.'
+)
 _SLOTS = flags.DEFINE_integer('slots', None, 'Environments per game at once.')
-_CONTEXT = flags.DEFINE_integer('context_length', None, 'Blocks of context.')
-_PLANNER = flags.DEFINE_enum('planner', None, list(PLANNERS), 'Of JOWA.')
-_WIDTH = flags.DEFINE_integer('width', None, 'Beams kept (beam).')
-_HORIZON = flags.DEFINE_integer(
-  'horizon', None, 'Steps dreamed ahead (beam); depth limit (mcts).'
+_ENVIRONMENTS = flags.DEFINE_integer(
+  'max_environments', evaluation.MAX_ENVIRONMENTS, 'At once, of all games.'
 )
-_SIMULATIONS = flags.DEFINE_integer(
-  'num_simulations', None, 'Nodes of a tree (mcts).'
-)
-_TEMPERATURE = flags.DEFINE_float('temperature', None, 'Of priors (mcts).')
-_CHOOSE_BY = flags.DEFINE_enum(
-  'choose_by', None, ['value', 'visits'], 'Which child is played (mcts).'
-)
-_OF_PLANNERS = (_WIDTH, _HORIZON, _SIMULATIONS, _TEMPERATURE, _CHOOSE_BY)
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
 def main() -> None:
   games = games_lib.parse_games(_GAMES.value)
-  protocol = Protocol(
-    rollouts=_ROLLOUTS.value,
-    epsilon=_EPSILON.value,
-    sticky_actions=_STICKY.value,
-    max_frames=_MAX_FRAMES.value,
-  )
-  options = {
-    flag.name: flag.value
-    for flag in (_PLANNER, _CONTEXT, *_OF_PLANNERS)
-    if flag.value is not None
-  }
-  for flag in _OF_PLANNERS:
-    able = planners_with(flag.name)
-    if flag.value is not None and _PLANNER.value not in able:
-      raise ValueError(f'--{flag.name} needs --planner={" or ".join(able)}')
-  if _CHECKPOINT.value is None:
-    if options:
-      raise ValueError(f'--{next(iter(options))} needs a --checkpoint')
-    policy, variables = random_policy(), None
-  else:
-    agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
-    try:
-      policy = agent.policy(epsilon=protocol.epsilon, **options)
-    except TypeError as error:
-      method = agent.config['method']
-      raise ValueError(f'{method} has no such option: {error}') from error
-    variables = agent.variables
+  rules = _CONFIG.value.protocol.to_dict()
+  if _ROLLOUTS.value is not None:
+    rules['rollouts'] = _ROLLOUTS.value
+  protocol = build(Protocol, rules, 'protocol')
+  shard = evaluation.Shard.parse(_SHARD.value)
   output = pathlib.Path(_OUTPUT.value)
-  rollouts = evaluate(
-    policy,
-    variables,
+  options = planner_options(_CHECKPOINT.value)
+  player = load_player(output.stem, _CHECKPOINT.value, _STEP.value)
+  by_game = _CONFIG.value.games.to_dict() if _CHECKPOINT.value else {}
+  rollouts = evaluation.run(
+    player,
     games,
     protocol,
     _SEED.value,
-    agent=output.stem,
+    output,
+    options=game_options(games, options, by_game),
+    shard=shard,
     slots_per_game=_SLOTS.value,
+    max_environments=_ENVIRONMENTS.value,
     progress=_PROGRESS.value,
   )
-  write_rollouts(output, rollouts)
   for game in games:
     scores = [r.score for r in rollouts if r.game == game]
-    print(f'{game}: mean score {sum(scores) / len(scores):.1f} of {scores}')
+    print(f'{game}: mean score {np.mean(scores):.1f} of {scores}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Quick compilation, and real play that is collected once for all tests."""
 
 import pathlib
+import types
 
 import pytest
 
@@ -60,3 +61,23 @@ def full_episodes_dir(tmp_path_factory) -> pathlib.Path:
   output = tmp_path_factory.mktemp('full')
   collect(output, 'Carnival', (1.0,), 1000, num_processes=1, progress=False)
   return output
+
+
+@pytest.fixture(scope='session')
+def finished(atari_data_dir, tmp_path_factory, compilation_cache):
+  """A run of three and four steps that nothing interrupted."""
+  from jowa_jax.train.run import Run
+  from tests.train import helpers
+
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  config = helpers.tiny_config(atari_data_dir)
+  steps = []
+  with helpers.quick_compilation(compilation_cache):
+    variables = Run(config, workdir).train(progress=False, on_step=steps.append)
+  return types.SimpleNamespace(
+    config=config,
+    workdir=workdir,
+    variables=helpers.flat(variables),
+    steps=steps,
+    records=helpers.read_metrics(workdir),
+  )

@@ -83,10 +83,10 @@ def run(
   for game in games:
     envs = AtariEnvs([game], environments)
     state, step = policies['parallel'].init(envs.tasks), envs.reset(0)
-    key, seen = jax.random.key(0), []
+    keys, seen = jax.random.split(jax.random.key(0), environments), []
     seconds = {decoder: [] for decoder in DECODERS}
     compiled = {
-      decoder: policy.act.lower(agent.variables, state, step, key).compile()
+      decoder: policy.act.lower(agent.variables, state, step, keys).compile()
       for decoder, policy in policies.items()
     }
     rounds = -(-decisions // environments)
@@ -96,7 +96,7 @@ def run(
         begun = jax.block_until_ready(jax.tree.map(jnp.copy, state))
         start = time.perf_counter()
         actions, states[decoder], info = jax.block_until_ready(
-          act(agent.variables, begun, step, jax.random.fold_in(key, i))
+          act(agent.variables, begun, step, _keys(keys, i))
         )
         seconds[decoder].append(time.perf_counter() - start)
         plans[decoder] = jax.device_get(info['plan'])
@@ -126,6 +126,11 @@ def run(
         }
       )
   return records
+
+
+@jax.jit
+def _keys(keys, decision):
+  return jax.vmap(jax.random.fold_in, (0, None))(keys, decision)
 
 
 def _compare(plans, tokens, first) -> dict[str, np.ndarray]:

@@ -217,7 +217,7 @@ class _Stages:
         params,
         self._tasks,
         decoder=decoder,
-        shares=jowa_policy.default_shares(decoder),
+        shares=jowa_policy.default_shares(decoder, self._case.environments),
         schedule=self._case.schedule if decoder == 'parallel' else (),
       )
       return beam_search(
@@ -283,14 +283,14 @@ class _Stages:
     )(**options)
     first = jnp.zeros((case.environments,), bool)
     step = TimeStep(frames=self._frames, first=first)
-    key = jax.random.key(0)
-    arguments = (self._variables, policy.init(self._tasks), step, key)
+    keys = jax.random.split(jax.random.key(0), case.environments)
+    arguments = (self._variables, policy.init(self._tasks), step, keys)
     compiled = policy.act.lower(*arguments).compile()
     state = policy.init(self._tasks)
 
     def fn():
       nonlocal state
-      actions, state, _ = compiled(self._variables, state, step, key)
+      actions, state, _ = compiled(self._variables, state, step, keys)
       return actions
 
     return seconds_per_call(fn, case.seconds), peak_bytes(compiled)

@@ -1,42 +1,23 @@
-"""Plays complete episodes with a policy and keeps their scores."""
+"""Plays complete episodes with a policy, many at once."""
 
-import dataclasses
-import json
-import os
-import pathlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
+from jowa_jax.eval.records import Rollout
 from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train import sharding
 from jowa_jax.types import TimeStep
-
-
-@dataclasses.dataclass(frozen=True)
-class Rollout:
-  """One complete episode."""
-
-  agent: str
-  game: str
-  rollout: int  # number of the rollout within its game
-  seed: int  # the emulator's seed
-  score: float  # sum of the game's own rewards
-  clipped_score: float  # sum of the rewards clipped to [-1, 1]
-  decisions: int
-  frames: int  # emulator frames
-  seconds: float  # wall time from the evaluation's start to this episode's end
-  terminated: bool  # game over; false if it ran out of frames
 
 
 def random_policy() -> Policy:
@@ -47,13 +28,40 @@ def random_policy() -> Policy:
     return jnp.asarray(legal[np.asarray(tasks)])
 
   @jax.jit
-  def act(variables, state, time_step, key):
+  def act(variables, state, time_step, keys):
     del variables, time_step
     logits = jnp.where(state, 0.0, -jnp.inf)
-    actions = jax.random.categorical(key, logits, axis=-1)
+    actions = jax.vmap(jax.random.categorical)(keys, logits)
     return actions.astype(jnp.int32), state, {}
 
   return Policy(init=init, act=act)
+
+
+@jax.jit
+def decision_keys(
+  seed: chex.Array,
+  tasks: chex.Array,
+  rollouts: chex.Array,
+  decisions: chex.Array,
+) -> chex.PRNGKey:
+  """Returns what environments draw from at a decision, [E] keys.
+
+  They depend on nothing else, so that a rollout can be repeated alone.
+
+  Args:
+    seed: [] of the evaluation.
+    tasks: [E] game of each environment.
+    rollouts: [E] number of the rollout within its game.
+    decisions: [E] decisions taken in it.
+  """
+
+  def one(*numbers):
+    key = jax.random.key(seed)
+    for number in numbers:
+      key = jax.random.fold_in(key, number)
+    return key
+
+  return jax.vmap(one)(tasks, rollouts, decisions)
 
 
 def evaluate(
@@ -64,21 +72,25 @@ def evaluate(
   seed: int,
   *,
   agent: str,
+  numbers: Sequence[int] | None = None,
+  done: Collection[tuple[str, int]] = (),
   slots_per_game: int | None = None,
+  setups: Mapping[str, Mapping[str, Any]] | None = None,
+  on_rollout: Callable[[Rollout], None] = lambda rollout: None,
   progress: bool = True,
   num_threads: int = 0,
 ) -> list[Rollout]:
-  """Plays `protocol.rollouts` complete episodes of every game.
+  """Plays complete episodes of every game.
 
   All games and slots share one `policy.act` call per decision, of a fixed
-  batch shape, divided over the devices of this process. A slot that ends
-  takes its game's next rollout; when none is left it idles in the batch and no
-  longer counts. `protocol.epsilon` is the policy's business: it is applied
-  inside `act`.
+  batch shape, divided over the devices of this process. Rollout i of the list
+  is played in slot i % slots of its game; a slot that has played all of its
+  rollouts idles in the batch. `protocol.epsilon` is the policy's business: it
+  is applied inside `act`.
 
-  A rollout's emulator seed depends on (seed, game, rollout) alone, the
-  policy's random numbers on (seed, decision, slot): the same call gives the
-  same scores, another `slots_per_game` need not.
+  The emulator's and the policy's random numbers depend on (seed, game,
+  rollout) and the decision alone, and so does the place in the batch: whatever
+  is `done` already, the others come out the same.
 
   Args:
     policy: what plays.
@@ -87,41 +99,54 @@ def evaluate(
     protocol: the rules.
     seed: non-negative integer.
     agent: the name to write into the records.
-    slots_per_game: environments of each game, `protocol.rollouts` by default;
-      fewer make the batch smaller.
+    numbers: the rollouts of every game, distinct; all of the protocol's by
+      default.
+    done: rollouts (game, number) to leave out.
+    slots_per_game: environments of each game, one for each of `numbers` by
+      default; fewer make the batch smaller.
+    setups: of each game, to write into the records.
+    on_rollout: called with every rollout as it ends.
     progress: whether to draw a progress bar.
     num_threads: emulator threads of each game, 0 for one per core.
 
   Returns:
-    `len(games) * protocol.rollouts` records, by game then rollout.
+    What was played, by game then rollout.
 
   Raises:
-    ValueError: a bad game, seed or `slots_per_game`.
+    ValueError: a bad game, seed, rollout or `slots_per_game`.
     FloatingPointError: the policy's values are not finite.
   """
-  slots = protocol.rollouts if slots_per_game is None else slots_per_game
-  if not 1 <= slots <= protocol.rollouts:
+  numbers = list(range(protocol.rollouts) if numbers is None else numbers)
+  if not numbers or len(set(numbers)) < len(numbers) or min(numbers) < 0:
+    raise ValueError(f'rollouts {numbers} must be distinct and at least 0')
+  slots = len(numbers) if slots_per_game is None else slots_per_game
+  if not 1 <= slots <= len(numbers):
     raise ValueError(
-      f'slots_per_game is {slots}: set it to 1..{protocol.rollouts}, '
+      f'slots_per_game is {slots}: set it to 1..{len(numbers)}, '
       'the number of rollouts'
     )
   envs = AtariEnvs(games, slots, protocol, num_threads)
-  tally = _Tally(envs, agent, protocol.rollouts)
+  queues = [
+    [n for n in numbers[slot::slots] if (game, n) not in done]
+    for game in envs.games
+    for slot in range(slots)
+  ]
+  tally = _Tally(envs, agent, queues, setups or {})
   # Environments are divided over the devices.
   mesh = sharding.acting_mesh(envs.num_envs)
   place = sharding.batch_sharding(mesh)
   variables = jax.device_put(variables, sharding.replicated(mesh))
   state = jax.device_put(policy.init(envs.tasks), place)
-  key = jax.random.key(seed)
-  time_step = envs.reset(seed)
-  step = 0
+  _, rollouts = tally.take_next()
+  time_step = envs.reset(seed, rollouts)
   with _Progress(agent, tally.total, progress) as bar:
     while tally.active.any():
+      keys = decision_keys(seed, envs.tasks, envs.rollouts, tally.decisions)
       actions, state, _ = policy.act(
         variables,
         state,
         jax.device_put(time_step, place),
-        jax.random.fold_in(key, step),
+        jax.device_put(keys, place),
       )
       actions = check_actions(actions, envs.tasks)
       following, rewards, terminated, truncated = envs.step(
@@ -129,6 +154,7 @@ def evaluate(
       )
       bar.count(tally.running)
       for rollout in tally.add(rewards, terminated, truncated):
+        on_rollout(rollout)
         bar.finish(rollout)
       waiting, rollouts = tally.take_next()
       if waiting.any():
@@ -139,7 +165,6 @@ def evaluate(
           rewards=np.where(begun.first, 0, following.rewards),
         )
       time_step = following
-      step += 1
   order = {game: i for i, game in enumerate(envs.games)}
   return sorted(tally.finished, key=lambda r: (order[r.game], r.rollout))
 
@@ -147,30 +172,36 @@ def evaluate(
 class _Tally:
   """Sums of the running episodes, the finished ones and those to come."""
 
-  def __init__(self, envs: AtariEnvs, agent: str, rollouts: int):
+  def __init__(
+    self,
+    envs: AtariEnvs,
+    agent: str,
+    queues: Sequence[list[int]],
+    setups: Mapping[str, Mapping[str, Any]],
+  ):
     self._envs = envs
     self._agent = agent
-    self._rollouts = rollouts
-    self._next = dict.fromkeys(envs.games, envs.envs_per_game)
+    self._queues = queues
+    self._setups = setups
     self._start = time.monotonic()
-    self.total = rollouts * len(envs.games)
-    self.active = np.ones(envs.num_envs, bool)
+    self.total = sum(map(len, queues))
+    self.active = np.zeros(envs.num_envs, bool)
     self.finished: list[Rollout] = []
     # Sums of unclipped scores are exact in float64.
     self._score = np.zeros(envs.num_envs)
     self._clipped = np.zeros(envs.num_envs)
-    self._decisions = np.zeros(envs.num_envs, np.int64)
+    self.decisions = np.zeros(envs.num_envs, np.int32)
 
   @property
   def running(self) -> np.ndarray:
     """Decisions so far of each running episode."""
-    return self._decisions[self.active]
+    return self.decisions[self.active]
 
   def add(self, rewards, terminated, truncated) -> list[Rollout]:
     """Counts one step of the active slots; returns the episodes it ended."""
     self._score += rewards
     self._clipped += np.clip(rewards, -1, 1)
-    self._decisions += 1
+    self.decisions += 1
     ended = np.flatnonzero(self.active & (terminated | truncated))
     rollouts = [self._finish(env, bool(terminated[env])) for env in ended]
     self.active[ended] = False
@@ -178,31 +209,31 @@ class _Tally:
     return rollouts
 
   def take_next(self) -> tuple[np.ndarray, np.ndarray]:
-    """Gives idle slots their game's next rollouts: (mask [E], rollouts [E])."""
+    """Gives idle slots their next rollouts: (mask [E], rollouts [E])."""
     waiting = np.zeros_like(self.active)
     rollouts = np.zeros(len(waiting), np.int64)
     for env in np.flatnonzero(~self.active):
-      game = self._envs.game_of(env)
-      if self._next[game] < self._rollouts:
-        waiting[env], rollouts[env] = True, self._next[game]
-        self._next[game] += 1
-    for total in (self._score, self._clipped, self._decisions):
+      if self._queues[env]:
+        waiting[env], rollouts[env] = True, self._queues[env].pop(0)
+    for total in (self._score, self._clipped, self.decisions):
       total[waiting] = 0
     self.active |= waiting
     return waiting, rollouts
 
   def _finish(self, env: int, terminated: bool) -> Rollout:
+    game = self._envs.game_of(env)
     return Rollout(
       agent=self._agent,
-      game=self._envs.game_of(env),
+      game=game,
       rollout=int(self._envs.rollouts[env]),
       seed=self._envs.seed_of(env),
       score=float(self._score[env]),
       clipped_score=float(self._clipped[env]),
-      decisions=int(self._decisions[env]),
+      decisions=int(self.decisions[env]),
       frames=int(self._envs.episode_frames[env]),
       seconds=round(time.monotonic() - self._start, 3),
       terminated=terminated,
+      setup=dict(self._setups.get(game, {})),
     )
 
 
@@ -276,49 +307,6 @@ def expected_decisions(
     typical = np.mean(expected)
   waiting = episodes - len(finished) - len(running)
   return round(sum(finished) + expected.sum() + waiting * typical)
-
-
-def write_rollouts(path: str | os.PathLike, rollouts: Iterable[Rollout]):
-  """Writes one JSON object per line, replacing `path` when complete."""
-  lines = [json.dumps(dataclasses.asdict(rollout)) for rollout in rollouts]
-  files.write_text(path, ''.join(line + '\n' for line in lines))
-
-
-def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
-  """Reads what `write_rollouts` wrote.
-
-  Raises:
-    FileNotFoundError: there is no such file.
-    ValueError: a line is not a rollout; file and line are named.
-  """
-  rollouts = []
-  lines = pathlib.Path(path).read_text().splitlines()
-  for number, line in enumerate(lines, 1):
-    try:
-      rollouts.append(_parse(json.loads(line)))
-    except (ValueError, TypeError) as error:
-      raise ValueError(
-        f'{path}, line {number} is not a rollout: {error}. '
-        'Delete the file and evaluate again'
-      ) from error
-  return rollouts
-
-
-def _parse(record: Any) -> Rollout:
-  if not isinstance(record, dict):
-    raise TypeError(f'expected a JSON object, found {record!r}')
-  types = {field.name: field.type for field in dataclasses.fields(Rollout)}
-  if missing := types.keys() - record.keys():
-    raise TypeError(f'lacks {sorted(missing)}')
-  if unknown := record.keys() - types.keys():
-    raise TypeError(f'has unknown fields {sorted(unknown)}')
-  for name, kind in types.items():
-    value = record[name]
-    fits = type(value) is kind or (kind is float and type(value) is int)
-    if not fits:
-      raise TypeError(f'{name} is {value!r}, not of type {kind.__name__}')
-  games_lib.check_game(record['game'])
-  return Rollout(**record)
 
 
 def make_player(config: Mapping[str, Any]) -> Callable[[Any], dict[str, float]]:

@@ -26,13 +26,14 @@ PLANNERS = {
 SHARES = (0.5, 0.25)
 
 
-def default_shares(decoder: str) -> tuple[float, ...]:
+def default_shares(decoder: str, environments: int) -> tuple[float, ...]:
   """Returns the shares of `decode.parallel` to decode with.
 
-  Several devices divide the environments, and packing would mix those.
+  The beams of one environment are packed. Several environments are not: what
+  is decided in one would depend, by rounding, on how much changes in the
+  others, and devices that divide them would have to exchange rows.
   """
-  alone = len(jax.local_devices()) == 1
-  return SHARES if alone and decoder == 'parallel' else ()
+  return SHARES if environments == 1 and decoder == 'parallel' else ()
 
 
 def planners_with(option: str) -> list[str]:
@@ -90,19 +91,22 @@ def make_policy(
         f'context_length={room}, or lower the horizon'
       )
 
-    def decide(variables, context: Context, legal, key):
+    def decide(variables, context: Context, legal):
       params = world_action.in_compute_dtype(model, variables.params)
       memory, q = dream.remember(model, params, context)
       if planner == 'none':
         fault = faulty(q, legal)
         action = jnp.argmax(jnp.where(legal, q, -jnp.inf), axis=-1)
         return jnp.where(fault, -1, action), {'q': q}
+      shares = options['shares']
+      if shares is None:
+        shares = default_shares(options['decoder'], len(context.tasks))
       simulator = dream.world_model(
         model,
         params,
         context.tasks,
         decoder=options['decoder'],
-        shares=options['shares'],
+        shares=shares,
         schedule=options['schedule'],
       )
       if planner == 'beam':
@@ -121,7 +125,9 @@ def make_policy(
           q,
           memory,
           legal,
-          key,
+          # It breaks ties alone: the same each time, so that a decision does
+          # not depend on what else is in the batch.
+          jax.random.key(0),
           num_simulations=options['num_simulations'],
           depth_limit=horizon,
           gamma=model.returns.gamma,
@@ -152,11 +158,9 @@ def _complete(planner: str, options: Mapping[str, Any]) -> dict[str, Any]:
   options = {**PLANNERS[planner], **options}
   if planner == 'none':
     return options
-  if options['shares'] is None:
-    options['shares'] = default_shares(options['decoder'])
   dream.check_options(
     options['decoder'],
-    shares=options['shares'],
+    shares=options['shares'] or (),
     schedule=options['schedule'],
   )
   if planner == 'beam':

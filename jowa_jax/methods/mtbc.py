@@ -129,8 +129,7 @@ def make_mtbc(
         'position table'
       )
 
-    def decide(variables, context: Context, legal, key):
-      del key
+    def decide(variables, context: Context, legal):
       hidden, _ = world_action.prefill(
         model.backbone,
         variables.params['backbone'],

@@ -32,24 +32,30 @@ def slide(context: Context, tokens: chex.Array, first: chex.Array) -> Context:
 
 
 def epsilon_greedy(
-  key: chex.PRNGKey, actions: chex.Array, legal: chex.Array, epsilon: float
+  keys: chex.PRNGKey, actions: chex.Array, legal: chex.Array, epsilon: float
 ) -> chex.Array:
   """Replaces a share epsilon of actions [E] by random legal ones.
 
-  Where there is no action (-1, see `plan.base.faulty`), there is none after.
+  Each environment draws from its own of the keys [E]. Where there is no action
+  (-1, see `plan.base.faulty`), there is none after.
   """
-  explore_key, action_key = jax.random.split(key)
-  explore = jax.random.bernoulli(explore_key, epsilon, actions.shape)
+
+  def draw(key: chex.PRNGKey, allowed: chex.Array):
+    explore_key, action_key = jax.random.split(key)
+    logits = jnp.where(allowed, 0.0, -jnp.inf)
+    return (
+      jax.random.bernoulli(explore_key, epsilon),
+      jax.random.categorical(action_key, logits),
+    )
+
+  explore, random = jax.vmap(draw)(keys, legal)
   explore &= actions >= 0
-  random = jax.random.categorical(action_key, jnp.where(legal, 0.0, -jnp.inf))
   return jnp.where(explore, random, actions).astype(jnp.int32)
 
 
 def transformer_policy(
   encode: Callable[[Any, chex.Array], chex.Array],
-  decide: Callable[
-    [Any, Context, chex.Array, chex.PRNGKey], tuple[chex.Array, dict]
-  ],
+  decide: Callable[[Any, Context, chex.Array], tuple[chex.Array, dict]],
   tokens_per_frame: int,
   context_length: int,
   epsilon: float,
@@ -58,7 +64,7 @@ def transformer_policy(
 
   Args:
     encode: (variables, frames [E, H, W] uint8) -> tokens [E, K].
-    decide: (variables, context, legal [E, A], key) -> (actions [E], info).
+    decide: (variables, context, legal [E, A]) -> (actions [E], info).
     tokens_per_frame: K.
     context_length: C, blocks of context with the current one.
     epsilon: share of random legal actions.
@@ -88,13 +94,12 @@ def transformer_policy(
   # The context is donated: a decision updates it in place.
   @functools.partial(jax.jit, donate_argnums=1)
   def act(
-    variables: Any, context: Context, timestep: TimeStep, key: chex.PRNGKey
+    variables: Any, context: Context, timestep: TimeStep, keys: chex.PRNGKey
   ):
     legal = jnp.asarray(legal_table)[context.tasks]
     context = slide(context, encode(variables, timestep.frames), timestep.first)
-    explore_key, decide_key = jax.random.split(key)
-    actions, info = decide(variables, context, legal, decide_key)
-    actions = epsilon_greedy(explore_key, actions, legal, epsilon)
+    actions, info = decide(variables, context, legal)
+    actions = epsilon_greedy(keys, actions, legal, epsilon)
     context = context.replace(actions=context.actions.at[:, -1].set(actions))
     return actions, context, info
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jowa_jax.eval.rollout import Rollout, read_rollouts
+from jowa_jax.eval.records import Rollout, read_rollouts
 
 # Preferred order of methods and agents; others follow by name.
 METHODS = ('jowa', 'mtbc')

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jowa_jax import games as games_lib
-from jowa_jax.eval.rollout import Rollout
+from jowa_jax.eval.records import Rollout
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,10 +1,14 @@
 """Stopping when asked to, so that nothing is lost."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 
 import jax
 from jax.experimental import multihost_utils
+
+from jowa_jax.checkpoint.manager import Checkpoints
 
 # What a scheduler reads as "run me again": sysexits.h, EX_TEMPFAIL.
 EXIT_CODE = 75
@@ -71,3 +75,20 @@ def lost_another(error: Exception) -> bool:
   return isinstance(error, jax.errors.JaxRuntimeError) and any(
     sign in str(error) for sign in _LOST
   )
+
+
+@contextlib.contextmanager
+def closing_unless_lost(checkpoints: Checkpoints) -> Iterator[Checkpoints]:
+  """Closes checkpoints, unless an error says that another process was lost.
+
+  Closing would wait until that process has written its part of the last one.
+  """
+  lost = False
+  try:
+    yield checkpoints
+  except Exception as error:
+    lost = lost_another(error)
+    raise
+  finally:
+    if not lost:
+      checkpoints.close()

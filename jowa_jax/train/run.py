@@ -27,7 +27,7 @@ from jowa_jax.methods.factory import make_method, sections
 from jowa_jax.train import sharding
 from jowa_jax.train.loop import Player, Session, run_stage
 from jowa_jax.train.metrics import MetricWriter
-from jowa_jax.train.preemption import Preemption
+from jowa_jax.train.preemption import Preemption, closing_unless_lost
 from jowa_jax.train.profiling import Profiler
 from jowa_jax.train.resume import restore_latest
 from jowa_jax.train.settings import (
@@ -142,7 +142,7 @@ class Run:
     # Before anything is written: a wrong path must not claim the directory.
     data = self.load_data()
     with (
-      contextlib.closing(
+      closing_unless_lost(
         Checkpoints(self.workdir / CHECKPOINTS, self._run.keep)
       ) as checkpoints,
       contextlib.closing(profiler),

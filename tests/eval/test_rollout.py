@@ -1,5 +1,4 @@
 import dataclasses
-import json
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +33,8 @@ def _scripted_policy(action, calls):
   def init(tasks):
     return jnp.zeros(len(tasks), jnp.int32)
 
-  def act(variables, state, time_step, key):
-    del variables, key
+  def act(variables, state, time_step, keys):
+    del variables, keys
     state = jnp.where(time_step.first, 0, state + 1)
     calls.append((time_step.frames, time_step.first, np.asarray(state)))
     actions = jnp.full(state.shape, action, jnp.int32)
@@ -52,7 +51,8 @@ def test_random_policy_plays_every_legal_action_and_no_other():
   policy = rollout_lib.random_policy()
   tasks = np.array([games.task_id('Atlantis'), games.task_id('Skiing')])
   state = policy.init(np.repeat(tasks, 200))
-  actions, _, _ = policy.act(None, state, None, jax.random.key(0))
+  keys = jax.random.split(jax.random.key(0), 400)
+  actions, _, _ = policy.act(None, state, None, keys)
   assert actions.dtype == jnp.int32
   assert set(np.asarray(actions[:200])) == {0, 1, 11, 12}
   assert set(np.asarray(actions[200:])) == {0, 3, 4}
@@ -88,15 +88,32 @@ def test_scores_match_a_plain_loop():
   time_step = envs.reset(5, np.array([1]))
   state = policy.init(envs.tasks)
   score = clipped = 0.0
-  # Rollout 1 follows the 60 decisions of rollout 0 in the same slot.
-  for step in range(60, 120):
-    key = jax.random.fold_in(jax.random.key(5), step)
-    actions, state, _ = policy.act(None, state, time_step, key)
+  key = jax.random.fold_in(jax.random.key(5), games.task_id('Carnival'))
+  key = jax.random.fold_in(key, 1)
+  for step in range(60):
+    keys = jax.random.fold_in(key, step)[None]
+    actions, state, _ = policy.act(None, state, time_step, keys)
     time_step, rewards, *_ = envs.step(np.asarray(actions))
     score += rewards[0]
     clipped += np.clip(rewards[0], -1, 1)
   assert (actual.score, actual.clipped_score) == (score, clipped)
   assert score > 0
+
+
+def test_what_is_done_changes_nothing_of_the_rest():
+  every = _without_seconds(_evaluate(slots_per_game=2))
+  done = {('Assault', 0), ('Assault', 1), ('Assault', 2), ('Carnival', 2)}
+  rest = _without_seconds(_evaluate(slots_per_game=2, done=done))
+  assert rest == [r for r in every if (r.game, r.rollout) not in done]
+  assert _evaluate(done={(r.game, r.rollout) for r in every}) == []
+
+
+def test_chosen_rollouts_are_those_of_all():
+  every = _without_seconds(_evaluate())
+  chosen = _without_seconds(_evaluate(numbers=[2, 0]))
+  assert chosen == [r for r in every if r.rollout != 1]
+  with pytest.raises(ValueError, match='distinct'):
+    _evaluate(numbers=[1, 1])
 
 
 def test_queueing_keeps_the_batch_shape_and_resets_the_context():
@@ -147,58 +164,6 @@ def test_slots_are_checked():
   for slots in (0, 4):
     with pytest.raises(ValueError, match=rf'slots_per_game is {slots}.*1\.\.3'):
       _evaluate(slots_per_game=slots)
-
-
-def test_file_round_trip(tmp_path):
-  rollouts = _evaluate(games=['Carnival'])
-  path = tmp_path / 'eval' / 'random.jsonl'
-  rollout_lib.write_rollouts(path, rollouts)
-  assert rollout_lib.read_rollouts(path) == rollouts
-  rollout_lib.write_rollouts(path, rollouts[:1])
-  assert rollout_lib.read_rollouts(path) == rollouts[:1]
-  assert [p.name for p in path.parent.iterdir()] == ['random.jsonl']
-
-
-@pytest.mark.parametrize(
-  ('change', 'message'),
-  [
-    ('{"agent": "a", "ga', 'Unterminated string'),
-    ('[]', 'JSON object'),
-    ({'score': '12'}, "score is '12', not of type float"),
-    ({'decisions': 2.5}, 'decisions is 2.5'),
-    ({'game': 'Chess'}, 'Unknown game'),
-    ({'extra': 1}, "unknown fields \\['extra'\\]"),
-    ({'game': None}, 'game is None'),
-  ],
-)
-def test_a_broken_line_is_named(tmp_path, change, message):
-  path = tmp_path / 'jowa.jsonl'
-  rollout = rollout_lib.Rollout(
-    agent='jowa',
-    game='Pong',
-    rollout=0,
-    seed=1,
-    score=-21.0,
-    clipped_score=-21.0,
-    decisions=760,
-    frames=3040,
-    seconds=1.5,
-    terminated=True,
-  )
-  rollout_lib.write_rollouts(path, [rollout])
-  if isinstance(change, dict):
-    change = json.dumps(dataclasses.asdict(rollout) | change)
-  path.write_text(path.read_text() + change + '\n')
-  with pytest.raises(ValueError, match=message) as error:
-    rollout_lib.read_rollouts(path)
-  assert f'{path}, line 2 is not a rollout' in str(error.value)
-
-
-def test_a_missing_field_is_named(tmp_path):
-  path = tmp_path / 'jowa.jsonl'
-  path.write_text('{"agent": "jowa"}\n')
-  with pytest.raises(ValueError, match="lacks .*'score'"):
-    rollout_lib.read_rollouts(path)
 
 
 def test_how_many_decisions_to_expect():

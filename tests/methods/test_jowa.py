@@ -195,7 +195,7 @@ def play(policy, variables, count, seed=0):
       variables,
       state,
       TimeStep(frames=frames[i], first=first),
-      jax.random.key(i),
+      jax.random.split(jax.random.key(i), 2),
     )
     actions.append(np.asarray(action))
     infos.append(jax.tree.map(np.asarray, info))

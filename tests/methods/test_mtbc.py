@@ -132,7 +132,12 @@ def test_policy_takes_the_likeliest_legal_action(method, variables):
   for i in range(6):
     frames = rng.integers(0, 256, (2, small.SIDE, small.SIDE), np.uint8)
     step = TimeStep(frames=frames, first=np.full(2, i == 0))
-    action, state, info = policy.act(variables, state, step, jax.random.key(i))
+    action, state, info = policy.act(
+      variables,
+      state,
+      step,
+      jax.random.split(jax.random.key(i), len(state.count)),
+    )
     outputs = np.asarray(info['logits'])
     np.testing.assert_array_equal(np.isfinite(outputs), legal)
     np.testing.assert_array_equal(action, outputs.argmax(-1))

@@ -23,8 +23,8 @@ def toy(context_length=3, epsilon=0.0, favourite=None):
     del variables
     return frames[:, 0, :2].astype(jnp.int32)
 
-  def decide(variables, context, legal, key):
-    del variables, key
+  def decide(variables, context, legal):
+    del variables
     if favourite is not None:
       actions = jnp.full(context.count.shape, favourite)
     else:
@@ -47,8 +47,8 @@ def play(policy, steps, seed=0):
   """Returns (actions, contexts) of the steps."""
   state, actions, contexts = policy.init(TASKS), [], []
   for i, step in enumerate(steps):
-    key = jax.random.fold_in(jax.random.key(seed), i)
-    action, state, info = policy.act(None, state, step, key)
+    keys = jax.random.split(jax.random.key(1000 * seed + i), 3)
+    action, state, info = policy.act(None, state, step, keys)
     actions.append(np.asarray(action))
     contexts.append(info['context'])
   return np.array(actions), contexts

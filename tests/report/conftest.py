@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from jowa_jax.eval import records
 from jowa_jax.eval import rollout as rollout_lib
 from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
@@ -66,7 +67,7 @@ def workdir(tmp_path, played):
     config = {'model': {'width': 64}, 'games': GAMES, 'learning_rate': 1e-3}
     (root / method / 'config.json').write_text(json.dumps(config))
   for agent in ('random', 'data', 'mtbc', 'jowa', 'jowa_beam'):
-    rollout_lib.write_rollouts(
+    records.write_rollouts(
       root / 'eval' / f'{agent}.jsonl',
       [dataclasses.replace(r, agent=agent) for r in rollouts],
     )

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from jowa_jax.eval.rollout import Rollout
+from jowa_jax.eval.records import Rollout
 from jowa_jax.report import scores
 
 # Means released for the 150M model with planning, by game.

@@ -189,7 +189,10 @@ def plan(config, mesh):
       frames = rng.integers(0, 256, (8, 84, 84)).astype(np.uint8)
       shown = TimeStep(frames=frames, first=np.full(8, time == 0))
       actions, context, info = policy.act(
-        variables, context, jax.device_put(shown, place), jax.random.key(0)
+        variables,
+        context,
+        jax.device_put(shown, place),
+        jax.random.split(jax.random.key(0), 8),
       )
     found.append((actions, context, info))
   one, all_devices = found

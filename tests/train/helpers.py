@@ -1,6 +1,7 @@
 """Small configs and states for the tests of training."""
 
 import contextlib
+import json
 
 import jax
 import numpy as np
@@ -161,3 +162,8 @@ def flat(tree) -> dict[str, np.ndarray]:
   """Returns the arrays of a tree by path."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {jax.tree_util.keystr(path): np.array(x) for path, x in leaves}
+
+
+def read_metrics(workdir):
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [json.loads(line) for line in lines]

@@ -12,7 +12,7 @@ import pytest
 from jowa_jax.train.preemption import EXIT_CODE
 from jowa_jax.train.run import Run
 from tests.train import helpers, killed
-from tests.train.conftest import read_metrics
+from tests.train.helpers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 

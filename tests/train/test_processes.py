@@ -17,7 +17,7 @@ from jowa_jax.train.metrics import RATES
 from jowa_jax.train.preemption import EXIT_CODE
 from jowa_jax.train.run import Run
 from tests.train import helpers, two_processes
-from tests.train.conftest import read_metrics
+from tests.train.helpers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -180,16 +180,14 @@ def test_a_lost_process_ends_the_others_and_all_go_on(
   first.processes[lost].kill()
   codes = first.wait(60)
   for process in {*range(count)} - {lost}:
-    # By itself, or ended by JAX's runtime, which misses the coordinator; the
-    # one or the other says why.
+    # By itself, or ended by JAX's runtime, whichever misses the other first;
+    # the one or the other says why.
     assert codes[process] in (EXIT_CODE, -signal.SIGABRT), codes
     said = first.errors(process)
     if codes[process] == EXIT_CODE:
       assert 'Another process of the run was lost' in said
     else:
       assert 'distributed service detected fatal errors' in said, said[-3000:]
-  if lost:
-    assert codes[0] == EXIT_CODE
   second = Launched(atari_data_dir, workdir, axes, count)
   assert set(second.wait(900)) == {0}, second.errors(0)[-3000:]
   assert 'Resuming' in second.errors(0)

@@ -14,7 +14,7 @@ from jowa_jax.checkpoint.manager import (
 from jowa_jax.train.metrics import RATES
 from jowa_jax.train.run import Run
 from tests.train import helpers
-from tests.train.conftest import read_metrics
+from tests.train.helpers import read_metrics
 
 
 class Interrupt(Exception):

@@ -14,7 +14,7 @@ from jowa_jax.train import sharding
 from jowa_jax.train.metrics import check_finite
 from jowa_jax.train.run import Run
 from tests.train import helpers
-from tests.train.conftest import read_metrics
+from tests.train.helpers import read_metrics
 
 
 def _without(config, dotted):

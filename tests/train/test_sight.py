@@ -12,7 +12,7 @@ from jowa_jax.train.metrics import Meter
 from jowa_jax.train.profiling import Profiler
 from jowa_jax.train.run import Run
 from tests.train import helpers
-from tests.train.conftest import read_metrics
+from tests.train.helpers import read_metrics
 
 
 @pytest.fixture(scope='module')

@@ -1,0 +1,199 @@
+"""An evaluation on disk: games in batches, resumed, and shared by machines.
+
+What is played is a list of rollouts. Each is written as it ends, and played
+again in no case: starting the same evaluation again plays what is missing, and
+comes to the same scores.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from jowa_jax.eval import records, rollout
+from jowa_jax.eval.protocol import Protocol
+from jowa_jax.eval.records import Rollout
+from jowa_jax.methods.base import Policy
+
+# Environments in a batch, where nothing else is asked for.
+MAX_ENVIRONMENTS = 64
+
+
+class Shard(NamedTuple):
+  """Which part of the rollouts of every game is played."""
+
+  index: int = 1  # from 1
+  count: int = 1
+
+  @classmethod
+  def parse(cls, text: str) -> 'Shard':
+    """Reads 'i/n'.
+
+    Raises:
+      ValueError: it is none, or i is not in 1..n.
+    """
+    found = re.fullmatch(r'(\d+)/(\d+)', text)
+    shard = cls(*map(int, found.groups())) if found else cls(0)
+    if not 1 <= shard.index <= shard.count:
+      raise ValueError(
+        f'--shard={text} must be i/n with i from 1 to n, such as 1/4'
+      )
+    return shard
+
+  def file(self, path: str | os.PathLike) -> pathlib.Path:
+    """Returns where the shard is written: beside the others'."""
+    path = pathlib.Path(path)
+    if self.count == 1:
+      return path
+    return path.with_name(
+      f'{path.stem}.{self.index}of{self.count}{path.suffix}'
+    )
+
+  def numbers(self, rollouts: int) -> list[int]:
+    """Returns the rollouts of the shard.
+
+    Raises:
+      ValueError: it has none.
+    """
+    numbers = list(range(self.index - 1, rollouts, self.count))
+    if not numbers:
+      raise ValueError(
+        f'{rollouts} rollouts leave none for shard {self.index} of '
+        f'{self.count}: use at most {rollouts} shards'
+      )
+    return numbers
+
+
+WHOLE = Shard()
+
+
+class Player(NamedTuple):
+  """Who plays."""
+
+  name: str  # in the records
+  policy: Callable[..., Policy]  # of options
+  variables: Any
+  source: Mapping[str, Any]  # where it comes from, for the records
+
+
+class Batch(NamedTuple):
+  """Games that are played together, by one program."""
+
+  games: tuple[str, ...]
+  options: dict[str, Any]  # of the policy
+
+
+def make_batches(
+  games: Sequence[str], options: Mapping[str, Mapping[str, Any]], limit: int
+) -> list[Batch]:
+  """Puts games together whose policy has the same options.
+
+  Args:
+    games: in which order they are played.
+    options: of each game's policy.
+    limit: most games of a batch.
+  """
+  alike: dict[tuple, list[str]] = {}
+  for game in games:
+    alike.setdefault(tuple(sorted(options[game].items())), []).append(game)
+  return [
+    Batch(tuple(same[i : i + limit]), dict(key))
+    for key, same in alike.items()
+    for i in range(0, len(same), limit)
+  ]
+
+
+def run(
+  player: Player,
+  games: Sequence[str],
+  protocol: Protocol,
+  seed: int,
+  output: str | os.PathLike,
+  *,
+  options: Mapping[str, Mapping[str, Any]] | None = None,
+  shard: Shard = WHOLE,
+  slots_per_game: int | None = None,
+  max_environments: int = MAX_ENVIRONMENTS,
+  progress: bool = True,
+) -> list[Rollout]:
+  """Plays what is missing of an evaluation.
+
+  Args:
+    player: who plays.
+    games: distinct names.
+    protocol: the rules.
+    seed: of emulators and exploration, non-negative.
+    output: JSON lines; a shard's name gets its number. What they hold already
+      is not played again.
+    options: of the policy in each game, beside epsilon.
+    shard: which rollouts to play.
+    slots_per_game: environments of a game at once; by default one for each of
+      its rollouts, as far as `max_environments` reaches.
+    max_environments: of a batch, of one or several games.
+    progress: whether to draw a progress bar.
+
+  Returns:
+    All rollouts of the games in the file, by game and number.
+
+  Raises:
+    RecordError: the file is broken, of another evaluation, or in use.
+    ValueError: a bad game, seed, option or number.
+    FloatingPointError: values are not finite.
+  """
+  if max_environments < 1:
+    raise ValueError(f'max_environments={max_environments} must be at least 1')
+  numbers = shard.numbers(protocol.rollouts)
+  slots = slots_per_game or min(len(numbers), max_environments)
+  wanted = {game: dict((options or {}).get(game, {})) for game in games}
+  batches = make_batches(games, wanted, max(1, max_environments // slots))
+  # Policies first: an option that is none must not wait for the games before.
+  policies = [
+    player.policy(epsilon=protocol.epsilon, **batch.options)
+    for batch in batches
+  ]
+  setups = {
+    game: _setup(player, protocol, seed, batch, slots)
+    for batch in batches
+    for game in batch.games
+  }
+  with records.appended(shard.file(output), setups) as (found, append):
+    done = {(r.game, r.rollout) for r in found}
+    for batch, policy in zip(batches, policies, strict=True):
+      if done.issuperset((game, n) for game in batch.games for n in numbers):
+        continue
+      found += rollout.evaluate(
+        policy,
+        player.variables,
+        batch.games,
+        protocol,
+        seed,
+        agent=player.name,
+        numbers=numbers,
+        done=done,
+        slots_per_game=slots,
+        setups=setups,
+        on_rollout=append,
+        progress=progress,
+      )
+  order = {game: i for i, game in enumerate(games)}
+  chosen = [r for r in found if r.game in order and r.rollout in numbers]
+  return sorted(chosen, key=lambda r: (order[r.game], r.rollout))
+
+
+def _setup(
+  player: Player, protocol: Protocol, seed: int, batch: Batch, slots: int
+) -> dict[str, Any]:
+  """Returns what a rollout's outcome depends on, but for game and number."""
+  rules = dataclasses.asdict(protocol)
+  # How many there are changes none of them.
+  del rules['rollouts']
+  return {
+    **player.source,
+    'options': batch.options,
+    'protocol': rules,
+    'seed': seed,
+    # By rounding: kernels differ from one size of a batch to another.
+    'environments': slots * len(batch.games),
+  }

@@ -1,0 +1,89 @@
+"""Who plays an evaluation, and with which options in which game."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jowa_jax import games as games_lib
+from jowa_jax.agent import load
+from jowa_jax.eval.evaluation import Player
+from jowa_jax.eval.rollout import random_policy
+from jowa_jax.methods.base import Policy
+from jowa_jax.methods.jowa_policy import PLANNERS
+
+
+def load_player(
+  name: str, checkpoint: str | None, step: int | None = None
+) -> Player:
+  """Returns a trained agent, or random play.
+
+  Args:
+    name: in the records.
+    checkpoint: a run's directory; None for random play.
+    step: which checkpoint; default the latest.
+
+  Raises:
+    CheckpointError: there is no such checkpoint.
+  """
+  if checkpoint is None:
+    return random_player(name)
+  agent = load(checkpoint, step)
+
+  def policy(**options: Any) -> Policy:
+    try:
+      return agent.policy(**options)
+    except TypeError as error:
+      method = agent.config['method']
+      raise ValueError(f'{method} has no such option: {error}') from error
+
+  return Player(
+    name=name,
+    policy=policy,
+    variables=agent.variables,
+    source={
+      'method': agent.config['method'],
+      'checkpoint': str(checkpoint),
+      'checkpoint_step': agent.step,
+    },
+  )
+
+
+def random_player(name: str) -> Player:
+  """Returns uniform play over a game's legal actions."""
+
+  def policy(epsilon: float) -> Policy:
+    del epsilon  # All of it is random.
+    return random_policy()
+
+  return Player(name, policy, None, {'method': 'random'})
+
+
+def game_options(
+  games: Sequence[str],
+  options: Mapping[str, Any],
+  by_game: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+  """Returns each game's options: those given, else the game's own.
+
+  Args:
+    games: names.
+    options: given for all of them; they name the planner.
+    by_game: what a planner is told in a game, as `configs/evaluate.py` has it.
+      Without a planner nothing of it is used but the context's length.
+
+  Raises:
+    ValueError: `by_game` names an unknown game or option.
+  """
+  planner = options.get('planner')
+  known = {'context_length'}.union(*PLANNERS.values())
+  for game, settings in by_game.items():
+    games_lib.check_game(game)
+    if unknown := sorted(settings.keys() - known):
+      raise ValueError(f'games.{game}.{unknown[0]} is no option of a planner')
+  able = {'context_length', *PLANNERS.get(planner, ())}
+  return {
+    game: {
+      **{k: v for k, v in by_game.get(game, {}).items() if k in able},
+      **options,
+    }
+    for game in games
+  }

@@ -1,0 +1,167 @@
+"""Rollouts on disk: one JSON object per line, appended as they end."""
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import logging
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from jowa_jax import files
+from jowa_jax import games as games_lib
+from jowa_jax.configuration import differences
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollout:
+  """One complete episode."""
+
+  agent: str
+  game: str
+  rollout: int  # number of the rollout within its game
+  seed: int  # the emulator's seed
+  score: float  # sum of the game's own rewards
+  clipped_score: float  # sum of the rewards clipped to [-1, 1]
+  decisions: int
+  frames: int  # emulator frames
+  seconds: float  # wall time from the evaluation's start to this episode's end
+  terminated: bool  # game over; false if it ran out of frames
+  # What else its outcome depends on: protocol, checkpoint, options, seed.
+  setup: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class RecordError(ValueError):
+  """A file of rollouts is broken, or is of another evaluation."""
+
+
+def write_rollouts(path: str | os.PathLike, rollouts: Iterable[Rollout]):
+  """Writes one JSON object per line, replacing `path` when complete."""
+  files.write_text(path, ''.join(map(_line, rollouts)))
+
+
+def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
+  """Reads a file of rollouts.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    RecordError: a line is not a rollout; file and line are named.
+  """
+  text = pathlib.Path(path).read_text()
+  return [_parse(line, path, n) for n, line in enumerate(text.splitlines(), 1)]
+
+
+def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
+  """Returns each rollout once, of whatever files they come from.
+
+  Raises:
+    RecordError: one rollout of an agent was recorded with different outcomes.
+  """
+  merged: dict[tuple, Rollout] = {}
+  for rollout in rollouts:
+    key = (rollout.agent, rollout.game, rollout.rollout)
+    other = merged.setdefault(key, rollout)
+    if not _same(other, rollout):
+      raise RecordError(
+        f'Rollout {rollout.rollout} of {rollout.agent} in {rollout.game} '
+        f'stands twice, with the scores {other.score} and {rollout.score}: the '
+        'files are of different evaluations. Give the agents different names, '
+        'or delete one of the files'
+      )
+  return list(merged.values())
+
+
+def _same(one: Rollout, other: Rollout) -> bool:
+  return dataclasses.replace(one, seconds=0) == dataclasses.replace(
+    other, seconds=0
+  )
+
+
+@contextlib.contextmanager
+def appended(
+  path: str | os.PathLike, setups: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[list[Rollout], Callable[[Rollout], None]]]:
+  """Opens a file of rollouts to go on with it.
+
+  Gives the rollouts that it holds, and what appends one, which is on disk when
+  the call returns. A line that a kill cut short is dropped, with a warning.
+
+  Args:
+    path: the file; it and its folder are made if need be.
+    setups: what the rollouts of each game depend on.
+
+  Raises:
+    RecordError: a line is broken, or a rollout of one of the games has another
+      setup, or another process writes to the file. It is left as it was.
+  """
+  path = pathlib.Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  with path.open('a+b') as file:
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+      raise RecordError(
+        f'Another evaluation is writing to {path}: give another --output'
+      ) from error
+    file.seek(0)
+    *lines, rest = file.read().decode().split('\n')
+    found = [_parse(line, path, n) for n, line in enumerate(lines, 1)]
+    for rollout in found:
+      _check_setup(rollout, setups.get(rollout.game), path)
+    if rest:
+      logging.warning(
+        '%s: dropping the last line, which was cut short: %.60s', path, rest
+      )
+      file.truncate(sum(len(line.encode()) + 1 for line in lines))
+
+    def append(rollout: Rollout) -> None:
+      file.write(_line(rollout).encode())
+      file.flush()
+      os.fsync(file.fileno())
+
+    yield found, append
+
+
+def _check_setup(rollout: Rollout, setup: Mapping[str, Any] | None, path):
+  if setup is None:
+    return
+  changed = differences(rollout.setup, json.loads(json.dumps(setup)))
+  if changed:
+    raise RecordError(
+      f'{path} holds rollouts of {rollout.game} of another evaluation; give '
+      'another --output, or restore what differs:\n  ' + '\n  '.join(changed)
+    )
+
+
+def _line(rollout: Rollout) -> str:
+  return json.dumps(dataclasses.asdict(rollout)) + '\n'
+
+
+def _parse(line: str, path: str | os.PathLike, number: int) -> Rollout:
+  try:
+    return _check(json.loads(line))
+  except (ValueError, TypeError) as error:
+    raise RecordError(
+      f'{path}, line {number} is not a rollout: {error}. '
+      'Delete the line and evaluate again: what else is there is kept'
+    ) from error
+
+
+def _check(record: Any) -> Rollout:
+  if not isinstance(record, dict):
+    raise TypeError(f'expected a JSON object, found {record!r}')
+  types = {field.name: field.type for field in dataclasses.fields(Rollout)}
+  types['setup'] = dict
+  if missing := types.keys() - record.keys() - {'setup'}:
+    raise TypeError(f'lacks {sorted(missing)}')
+  if unknown := record.keys() - types.keys():
+    raise TypeError(f'has unknown fields {sorted(unknown)}')
+  for name, value in record.items():
+    kind = types[name]
+    fits = type(value) is kind or (kind is float and type(value) is int)
+    if not fits:
+      raise TypeError(f'{name} is {value!r}, not of type {kind.__name__}')
+  games_lib.check_game(record['game'])
+  return Rollout(**record)

@@ -1,0 +1,134 @@
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from jowa_jax.eval import records
+from jowa_jax.eval.records import RecordError
+
+ROLLOUT = records.Rollout(
+  agent='jowa',
+  game='Pong',
+  rollout=0,
+  seed=1,
+  score=-21.0,
+  clipped_score=-21.0,
+  decisions=760,
+  frames=3040,
+  seconds=1.5,
+  terminated=True,
+  setup={'seed': 0, 'options': {'width': 2}},
+)
+SETUPS = {'Pong': ROLLOUT.setup}
+OTHER = dataclasses.replace(ROLLOUT, rollout=1, score=3.0)
+
+
+def test_file_round_trip(tmp_path):
+  path = tmp_path / 'eval' / 'jowa.jsonl'
+  records.write_rollouts(path, [ROLLOUT, OTHER])
+  assert records.read_rollouts(path) == [ROLLOUT, OTHER]
+  records.write_rollouts(path, [ROLLOUT])
+  assert records.read_rollouts(path) == [ROLLOUT]
+  assert [p.name for p in path.parent.iterdir()] == ['jowa.jsonl']
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ('{"agent": "a", "ga', 'Unterminated string'),
+    ('[]', 'JSON object'),
+    ({'score': '12'}, "score is '12', not of type float"),
+    ({'decisions': 2.5}, 'decisions is 2.5'),
+    ({'game': 'Chess'}, 'Unknown game'),
+    ({'extra': 1}, "unknown fields \\['extra'\\]"),
+    ({'game': None}, 'game is None'),
+  ],
+)
+def test_a_broken_line_is_named(tmp_path, change, message):
+  path = tmp_path / 'jowa.jsonl'
+  rollout = ROLLOUT
+  records.write_rollouts(path, [rollout])
+  if isinstance(change, dict):
+    change = json.dumps(dataclasses.asdict(rollout) | change)
+  path.write_text(path.read_text() + change + '\n')
+  with pytest.raises(ValueError, match=message) as error:
+    records.read_rollouts(path)
+  assert f'{path}, line 2 is not a rollout' in str(error.value)
+
+
+def test_a_missing_field_is_named(tmp_path):
+  path = tmp_path / 'jowa.jsonl'
+  path.write_text('{"agent": "jowa"}\n')
+  with pytest.raises(ValueError, match="lacks .*'score'"):
+    records.read_rollouts(path)
+
+
+def test_what_is_appended_is_on_disk_at_once(tmp_path):
+  path = tmp_path / 'eval' / 'jowa.jsonl'
+  with records.appended(path, SETUPS) as (found, append):
+    assert found == []
+    append(ROLLOUT)
+    assert records.read_rollouts(path) == [ROLLOUT]
+  with records.appended(path, SETUPS) as (found, append):
+    assert found == [ROLLOUT]
+    append(OTHER)
+  assert records.read_rollouts(path) == [ROLLOUT, OTHER]
+
+
+def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path, caplog):
+  path = tmp_path / 'jowa.jsonl'
+  records.write_rollouts(path, [ROLLOUT, OTHER])
+  whole = path.read_bytes()
+  path.write_bytes(whole[:-20])
+  with records.appended(path, SETUPS) as (found, append):
+    assert found == [ROLLOUT]
+    append(OTHER)
+  assert 'cut short' in caplog.text and str(path) in caplog.text
+  assert path.read_bytes() == whole
+
+
+def test_a_broken_line_elsewhere_loses_nothing(tmp_path):
+  path = tmp_path / 'jowa.jsonl'
+  records.write_rollouts(path, [ROLLOUT, OTHER])
+  path.write_text('{"agent"\n' + path.read_text())
+  before = path.read_bytes()
+  with pytest.raises(RecordError, match='line 1 is not a rollout.*Delete the'):
+    with records.appended(path, SETUPS):
+      raise AssertionError('it was opened')
+  assert path.read_bytes() == before
+
+
+def test_another_evaluation_is_refused_naming_what_differs(tmp_path):
+  path = tmp_path / 'jowa.jsonl'
+  records.write_rollouts(path, [ROLLOUT])
+  before = path.read_bytes()
+  changed = {'Pong': {'seed': 0, 'options': {'width': 4}}}
+  with pytest.raises(RecordError, match='options.width: was 2, now 4'):
+    with records.appended(path, changed):
+      raise AssertionError('it was opened')
+  assert path.read_bytes() == before
+  # Other games may be added to the file.
+  with records.appended(path, {'Assault': {}}) as (found, _):
+    assert found == [ROLLOUT]
+
+
+def test_two_evaluations_do_not_write_to_one_file(tmp_path):
+  path = tmp_path / 'jowa.jsonl'
+  code = (
+    'from jowa_jax.eval import records\n'
+    f'with records.appended({str(path)!r}, {{}}): pass\n'
+  )
+  with records.appended(path, SETUPS):
+    other = subprocess.run(
+      [sys.executable, '-c', code], capture_output=True, text=True, check=False
+    )
+  assert other.returncode and 'Another evaluation is writing' in other.stderr
+
+
+def test_shards_merge_and_contradictions_are_named():
+  again = dataclasses.replace(ROLLOUT, seconds=99.0)
+  assert records.merge([ROLLOUT, OTHER, again]) == [ROLLOUT, OTHER]
+  with pytest.raises(RecordError, match='scores -21.0 and 3.0'):
+    records.merge([ROLLOUT, dataclasses.replace(OTHER, rollout=0)])
