@@ -5,7 +5,6 @@ dreams are judged on the tokens that do; reconstructions on the pixels that
 leave the game's static background.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,13 +15,20 @@ import numpy as np
 from jowa_jax.agent import Agent
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode, by_game
+from jowa_jax.eval.open_loop import (
+  Metrics,
+  dreamer,
+  evenly,
+  frames_between,
+  long_enough,
+  pixel_error,
+  reward_metrics,
+  sequences,
+  token_metrics,
+)
 from jowa_jax.losses import vqvae as vqvae_losses
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.plan.imagine import imagine
-from jowa_jax.types import Context
-
-Metrics = dict[str, float]
 
 
 class Reconstructions(NamedTuple):
@@ -43,23 +49,13 @@ class Dreams(NamedTuple):
   dreamed: np.ndarray  # [S, L, 84, 84] uint8
 
 
-def _evenly(total: int, count: int) -> np.ndarray:
-  return np.linspace(0, total - 1, min(count, total)).astype(int)
-
-
-def _frames(episode: Episode, start: int, stop: int) -> np.ndarray:
-  out = np.empty((stop - start, 84, 84), np.uint8)
-  episode.decode(start, stop, out)
-  return out
-
-
 def _sample_frames(episodes: Sequence[Episode], count: int) -> np.ndarray:
   ends = np.cumsum([len(episode) for episode in episodes])
   frames = []
-  for place in _evenly(ends[-1], count):
+  for place in evenly(ends[-1], count):
     i = int(np.searchsorted(ends, place, side='right'))
     t = int(place - ends[i] + len(episodes[i]))
-    frames.append(_frames(episodes[i], t, t + 1))
+    frames.append(frames_between(episodes[i], t, t + 1))
   return np.concatenate(frames)
 
 
@@ -104,42 +100,18 @@ def reconstruct(
     metrics = {
       'perplexity': float(vqvae_losses.perplexity(counts)),
       'codes_used': int((counts > 0).sum()),
-      'reconstruction_error': _pixel_error(decoded, frames),
-      'moving_pixel_error': _pixel_error(decoded, frames, moving),
-      'median_frame_moving_pixel_error': _pixel_error(
+      'reconstruction_error': pixel_error(decoded, frames),
+      'moving_pixel_error': pixel_error(decoded, frames, moving),
+      'median_frame_moving_pixel_error': pixel_error(
         np.broadcast_to(median, frames.shape), frames, moving
       ),
     }
-    shown = _evenly(len(frames), 8)
+    shown = evenly(len(frames), 8)
     results[game] = (
       metrics,
       Reconstructions(frames[shown], decoded[shown], median),
     )
   return results
-
-
-def _pixel_error(a, b, weights=None) -> float:
-  error = np.abs(a.astype(np.float32) - b.astype(np.float32)) / 255
-  return float(np.average(error, weights=weights))
-
-
-def _sequences(episodes, length, count):
-  """Returns evenly spaced (frames, actions, rewards), each [S, length, ...]."""
-  starts = [
-    (i, t)
-    for i, episode in enumerate(episodes)
-    for t in range(len(episode) - length + 1)
-  ]
-  chosen = [starts[i] for i in _evenly(len(starts), count)]
-  parts = [
-    (
-      _frames(episodes[i], t, t + length),
-      episodes[i].actions[t : t + length].astype(np.int32),
-      episodes[i].rewards[t : t + length],
-    )
-    for i, t in chosen
-  ]
-  return (np.stack(x) for x in zip(*parts, strict=True))
 
 
 def dream(
@@ -163,50 +135,24 @@ def dream(
     horizon: frames dreamed.
     num_sequences: per game, evenly spaced.
   """
-  config = factory.jowa_model_config(agent.config)
-  tokenizer = factory.tokenizer_config(agent.config)
-  blocks = config.backbone.max_blocks
+  blocks = factory.jowa_model_config(agent.config).backbone.max_blocks
   context = blocks - horizon
-
-  @jax.jit
-  def run(params, frames, actions, task):
-    tokens = tokenizer_lib.encode(tokenizer, params['tokenizer'], frames)
-    known = Context(
-      tokens=tokens[:, :context],
-      actions=actions[:, :context],
-      count=jnp.full(len(frames), context),
-      tasks=jnp.full(len(frames), task),
-    )
-    dreamed = imagine(
-      config,
-      params,
-      known,
-      lambda step, q, key: actions[:, context - 1 + step],
-      horizon,
-    )
-    pixels = tokenizer_lib.decode(
-      tokenizer, params['tokenizer'], dreamed.tokens
-    )
-    return tokens, dreamed.tokens, dreamed.rewards, pixels
-
+  run = dreamer(agent, context, horizon)
   results = {}
   for game, group in by_game(episodes).items():
-    if max(map(len, group)) < blocks:
-      logging.warning(
-        'No held-out episode of %s has %d steps: its dreams are not judged',
-        game,
-        blocks,
-      )
+    if not long_enough(game, group, blocks):
       continue
-    frames, actions, rewards = _sequences(group, blocks, num_sequences)
-    tokens, dreamed, reward, pixels = jax.device_get(
+    frames, actions, rewards = sequences(group, blocks, num_sequences)
+    dreamed = jax.device_get(
       run(agent.variables.params, frames, actions, group[0].task)
     )
+    tokens = dreamed.real_tokens
     last = tokens[:, context - 1]
+    final = token_metrics(dreamed.tokens[:, -1], tokens[:, -1], last)
     metrics = {
-      **_token_metrics(dreamed[:, 0], tokens[:, context], last, ''),
-      **_token_metrics(dreamed[:, -1], tokens[:, -1], last, '_at_horizon'),
-      **_reward_metrics(reward, np.sign(rewards[:, context - 1 : -1])),
+      **token_metrics(dreamed.tokens[:, 0], tokens[:, context], last),
+      **{f'{name}_at_horizon': value for name, value in final.items()},
+      **reward_metrics(dreamed.rewards, np.sign(rewards[:, context - 1 : -1])),
     }
     shown = _most_moving(frames[:, context - 1 :], 6)
     known = frames[shown, context - 1 :]
@@ -214,7 +160,7 @@ def dream(
       metrics,
       Dreams(
         real=known,
-        dreamed=np.concatenate([known[:, :1], pixels[shown]], axis=1),
+        dreamed=np.concatenate([known[:, :1], dreamed.frames[shown]], axis=1),
       ),
     )
   return results
@@ -224,30 +170,6 @@ def _most_moving(frames: np.ndarray, count: int) -> np.ndarray:
   """Picks sequences in which something happens; a still one shows nothing."""
   change = np.abs(np.diff(frames.astype(np.int16), axis=1)).mean((1, 2, 3))
   return np.sort(np.argsort(-change, kind='stable')[:count])
-
-
-def _token_metrics(dreamed, real, last, suffix) -> Metrics:
-  changed = real != last
-  right = dreamed == real
-  metrics = {
-    'changed_token_share': changed.mean(),
-    'token_accuracy': right.mean(),
-    'copy_token_accuracy': (~changed).mean(),
-    'changed_token_accuracy': right[changed].mean() if changed.any() else 0.0,
-    'false_change_share': (~right)[~changed].mean()
-    if (~changed).any()
-    else 0.0,
-  }
-  return {f'{name}{suffix}': float(value) for name, value in metrics.items()}
-
-
-def _reward_metrics(predicted, real) -> Metrics:
-  metrics = {'reward_accuracy': float((predicted == real).mean())}
-  if real.any():
-    metrics['nonzero_reward_recall'] = float(
-      (predicted == real)[real != 0].mean()
-    )
-  return metrics
 
 
 def majority_accuracy(
