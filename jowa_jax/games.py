@@ -237,6 +237,14 @@ def legal_mask() -> np.ndarray:
   return mask
 
 
+def has_reference(game: str, reference: str = 'human') -> bool:
+  """Returns whether scores can be normalised: Pooyan's human plays badly."""
+  scores = REFERENCE_SCORES.get(check_game(game))
+  if scores is None:
+    return False
+  return reference != 'human' or scores.human > scores.random
+
+
 def normalized_score(
   game: str, score: float, reference: str = 'human'
 ) -> float:

@@ -1,20 +1,31 @@
-"""Writes the page about a run: python -m launch.report --workdir=..."""
+"""Writes a page about what runs learned and what agents scored.
+
+python -m launch.report --workdir=runs/quickstart
+python -m launch.report --results=runs/eval,other/jowa.jsonl --runs=runs/jowa \
+  --output=runs/report/index.html
+"""
 
 from absl import flags
 
 from jowa_jax.report import write_report
 from launch import common
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'What the run left behind.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Of a quickstart.')
+_RESULTS = flags.DEFINE_list(
+  'results', [], 'Files that launch.evaluate wrote, shards, or their folders.'
+)
+_RUNS = flags.DEFINE_list('runs', [], 'Directories of training runs.')
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'The page; <workdir>/report/index.html by default.'
 )
 
 
 def main() -> None:
-  print(write_report(_WORKDIR.value, _OUTPUT.value))
+  page = write_report(
+    _WORKDIR.value, _OUTPUT.value, results=_RESULTS.value, runs=_RUNS.value
+  )
+  print(page)
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('workdir')
   common.run(main)

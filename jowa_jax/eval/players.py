@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+
 from jowa_jax import games as games_lib
 from jowa_jax.agent import load
 from jowa_jax.eval.evaluation import Player
@@ -43,6 +45,9 @@ def load_player(
       'method': agent.config['method'],
       'checkpoint': str(checkpoint),
       'checkpoint_step': agent.step,
+      'parameters': sum(
+        x.size for x in jax.tree.leaves(agent.variables.params)
+      ),
     },
   )
 

@@ -61,7 +61,10 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
   """
   merged: dict[tuple, Rollout] = {}
   for rollout in rollouts:
-    key = (rollout.agent, rollout.game, rollout.rollout)
+    played_by = [
+      rollout.setup.get(name) for name in ('checkpoint', 'checkpoint_step')
+    ]
+    key = (rollout.agent, rollout.game, rollout.rollout, *played_by)
     other = merged.setdefault(key, rollout)
     if not _same(other, rollout):
       raise RecordError(

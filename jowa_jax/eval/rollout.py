@@ -346,7 +346,7 @@ def make_player(config: Mapping[str, Any]) -> Callable[[Any], dict[str, float]]:
     human = [
       games_lib.normalized_score(*item)
       for item in scores.items()
-      if item[0] in games_lib.REFERENCE_SCORES
+      if games_lib.has_reference(item[0])
     ]
     if human:
       values['play/human_normalized'] = float(np.mean(human))

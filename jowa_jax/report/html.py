@@ -5,7 +5,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 from jowa_jax import files
-from jowa_jax.report import labels, plots
+from jowa_jax.eval.records import Rollout
+from jowa_jax.report import labels, plots, words
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report.inputs import (
-  AGENTS,
   Curves,
   Dreams,
   Inputs,
@@ -25,44 +25,67 @@ from jowa_jax.report.inputs import (
   ordered,
   read_inputs,
 )
+from jowa_jax.report.score_sections import (
+  agent_colors,
+  matrix,
+  over_games,
+  score_section,
+)
+from jowa_jax.report.summary import REPS, Summary, summarize, to_json
+from jowa_jax.report.tables import write_tables
 
 _MAX_COLUMNS = 8  # frames beside each other
 _MAX_DREAMS = 3  # sequences of a game
 _HELD_OUT = 'held_out/'
-_DASH = '–'
 
 
 def write_report(
-  workdir: str | os.PathLike, output: str | os.PathLike | None = None
+  workdir: str | os.PathLike | None = None,
+  output: str | os.PathLike | None = None,
+  *,
+  results: Sequence[str | os.PathLike] = (),
+  runs: Sequence[str | os.PathLike] = (),
+  reps: int = REPS,
 ) -> pathlib.Path:
-  """Writes a run's page and its scores.
+  """Writes a page about runs and what they scored, and its tables.
 
   Args:
-    workdir: what the run left, see `inputs.read_inputs`. Whatever is absent
-      is left out, and the page says so.
-    output: the page, `<workdir>/report/index.html` by default.
+    workdir: what a quickstart left, see `inputs.read_inputs`. Whatever is
+      absent is left out, and the page says so.
+    output: the page, `<workdir>/report/index.html` by default. Its tables are
+      written beside it, as CSV, Markdown and LaTeX.
+    results: more files of rollouts, or folders of them.
+    runs: more directories of training runs.
+    reps: bootstrap resamples.
 
   Returns:
-    The page's path. Where there are rollouts, `<workdir>/scores.json` is
-    written too.
+    The page's path. Where there are rollouts, `scores.json` is written too:
+    into the work directory, or else beside the page.
 
   Raises:
-    FileNotFoundError: the work directory does not exist.
-    ValueError: one of its files is broken; nothing is written.
+    FileNotFoundError: a directory or file does not exist.
+    ValueError: one of the files is broken, or there is no place for the page;
+      nothing is written.
   """
-  workdir = pathlib.Path(workdir)
-  page = pathlib.Path(output or workdir / 'report' / 'index.html')
-  inputs = read_inputs(workdir)
+  if workdir is None and output is None:
+    raise ValueError('--output is needed without a --workdir')
+  page = pathlib.Path(output or pathlib.Path(workdir) / 'report' / 'index.html')
+  inputs = read_inputs(workdir, results, runs)
   table = scores_lib.score_table(inputs.rollouts)
-  text = render(inputs, table)
+  summary = summarize(table, inputs.rollouts, reps)
+  text = render(inputs, table, summary)
   if table:
-    figures = json.dumps(scores_lib.to_json(table), indent=2)
-    files.write_text(workdir / 'scores.json', figures + '\n')
+    figures = json.dumps(to_json(table, summary), indent=2)
+    folder = page.parent if workdir is None else pathlib.Path(workdir)
+    files.write_text(folder / 'scores.json', figures + '\n')
+    write_tables(page.parent, table, summary)
   files.write_text(page, text)
   return page
 
 
-def render(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
+def render(
+  inputs: Inputs, table: scores_lib.ScoreTable, summary: Summary
+) -> str:
   """Returns the page as HTML text."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('jowa_jax.report', '.'),
@@ -74,12 +97,27 @@ def render(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
   games = sorted(
     {*table, *inputs.quality, *inputs.reconstructions, *inputs.dreams}
   )
+  colors = agent_colors(inputs.rollouts)
   longest = max(inputs.timings.values(), default=0)
   return environment.get_template('page.html.jinja').render(
     title='JOWA on ' + _enumerate(games) if games else 'A JOWA run',
     subtitle=_subtitle(inputs, table),
-    scores=[_score_section(game, agents) for game, agents in table.items()],
-    aggregates=_aggregate_rows(table),
+    scores=[
+      score_section(game, agents, colors) for game, agents in table.items()
+    ],
+    protocols=_protocols(inputs.rollouts),
+    matrix=matrix(table, colors),
+    over_games=over_games(summary, colors),
+    videos={
+      game: [
+        (labels.label(labels.AGENTS, agent).title, _data_uri('video/mp4', data))
+        for agent, data in videos.items()
+      ]
+      for game, videos in inputs.videos.items()
+    },
+    open_loop={
+      game: _open_loop(curves) for game, curves in inputs.open_loop.items()
+    },
     quality=_quality_table(inputs.quality),
     reconstructions={
       game: _reconstruction_rows(arrays)
@@ -90,7 +128,7 @@ def render(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
     timings=[
       {
         'phase': labels.plain(phase),
-        'time': duration(value),
+        'time': words.duration(value),
         'share': 100 * value / longest if longest else 0,
       }
       for phase, value in inputs.timings.items()
@@ -102,6 +140,58 @@ def render(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
     versions=inputs.versions,
     missing=inputs.missing,
   )
+
+
+def _protocols(rollouts: Mapping[str, Sequence[Rollout]]) -> list[str]:
+  """Says by which rules the scores were played, and who by which others."""
+  agents: dict[str, list[str]] = {}
+  for agent, records in rollouts.items():
+    for rules in {
+      json.dumps(r.setup['protocol']) for r in records if 'protocol' in r.setup
+    }:
+      agents.setdefault(rules, []).append(
+        labels.label(labels.AGENTS, agent).title
+      )
+  return [
+    f'{", ".join(names)}: epsilon {rules["epsilon"]:g}, sticky actions '
+    f'{rules["sticky_actions"]:g}, at most {rules["max_frames"]:,} frames, '
+    f'frame skip {rules["frame_skip"]}, at most {rules["noop_max"]} no-ops.'
+    for rules, names in (
+      (json.loads(text), names) for text, names in agents.items()
+    )
+  ]
+
+
+def _open_loop(curves: Mapping[str, Sequence[float | None]]):
+  """Plots of what dreams keep of what follows, with their baselines dashed."""
+  panels = []
+  for title, y_label, names in labels.OPEN_LOOP:
+    found = [
+      (i, name, curves[name]) for i, name in enumerate(names) if name in curves
+    ]
+    series = []
+    for i, name, values in found:
+      points = [(h, v) for h, v in enumerate(values, 1) if v is not None]
+      if points:
+        line = plots.Line(
+          labels.OPEN_LOOP_COLORS[i], *zip(*points, strict=True)
+        )
+        series.append((line._replace(dashed=i > 0), names[name]))
+    if series:
+      panels.append(
+        {
+          'title': title,
+          'legend': [(line.color, line.dashed, name) for line, name in series],
+          'svg': markupsafe.Markup(
+            plots.lines(
+              [line for line, _ in series],
+              x_label='steps dreamed',
+              y_label=y_label,
+            )
+          ),
+        }
+      )
+  return panels
 
 
 def _subtitle(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
@@ -119,71 +209,8 @@ def _subtitle(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
     plural = '' if high == 1 else 's'
     parts.append(f'{number} episode{plural} per game and agent')
   if inputs.timings:
-    parts.append(f'{duration(sum(inputs.timings.values()))} in all')
+    parts.append(f'{words.duration(sum(inputs.timings.values()))} in all')
   return ' · '.join(parts)
-
-
-def _score_section(
-  game: str, agents: Mapping[str, scores_lib.Score]
-) -> dict[str, Any]:
-  """One game's table, with a strip of dots for every agent's episodes."""
-  values = [s for score in agents.values() for s in score.scores]
-  ticks = plots.axis_ticks(min(0.0, *values), max(values))
-  low, high = ticks[0], ticks[-1]
-
-  def place(value: float) -> float:
-    return round(100 * (value - low) / (high - low), 2)
-
-  best = max(
-    (score.mean for agent, score in agents.items() if agent != 'data'),
-    default=None,
-  )
-  rows = []
-  for agent, score in agents.items():
-    error = score.standard_error
-    decimals = 0 if abs(score.mean) >= 1000 else 1
-    rows.append(
-      {
-        'agent': agent,
-        'label': labels.label(labels.AGENTS, agent),
-        'episodes': len(score.scores),
-        'cut_off': score.cut_off,
-        'decisions': number(score.decisions, 0),
-        'mean': number(score.mean, decimals),
-        'error': _DASH if error is None else number(error, decimals),
-        'human': _optional(lambda x: number(x, 3), score.human_normalized),
-        'best': agent != 'data' and score.mean == best,
-        # Golden-ratio steps spread equal scores, always in the same way.
-        'dots': [
-          (place(s), round(32 + 36 * (i * 0.618 % 1), 1))
-          for i, s in enumerate(score.scores)
-        ],
-        'at': place(score.mean),
-        'from': place(score.mean - (error or 0)),
-        'to': place(score.mean + (error or 0)),
-      }
-    )
-  return {
-    'game': game,
-    'rows': rows,
-    'ticks': [(place(tick), plots.compact(tick)) for tick in ticks],
-  }
-
-
-def _aggregate_rows(table: scores_lib.ScoreTable) -> list[dict[str, Any]]:
-  figures = scores_lib.aggregates(table)
-  return [
-    {
-      'agent': agent,
-      'label': labels.label(labels.AGENTS, agent),
-      'games': figures[agent]['games'],
-      'mean': number(figures[agent]['mean'], 3),
-      'median': number(figures[agent]['median'], 3),
-      'iqm': number(figures[agent]['interquartile_mean'], 3),
-      'above': figures[agent]['above_human'],
-    }
-    for agent in ordered(figures, AGENTS)
-  ]
 
 
 def _quality_table(quality: Mapping[str, Mapping[str, float]]):
@@ -196,7 +223,8 @@ def _quality_table(quality: Mapping[str, Mapping[str, float]]):
       {
         'label': labels.label(labels.QUALITY, name),
         'values': [
-          _optional(significant, table.get(name)) for table in quality.values()
+          words.optional(words.significant, table.get(name))
+          for table in quality.values()
         ],
       }
       for name in names
@@ -254,8 +282,10 @@ def _training(method: str, curves: Curves) -> dict[str, Any]:
     groups.setdefault(name.rpartition('/')[0], []).append(
       {
         'label': labels.label(labels.METRICS, name),
-        'last': '' if training is None else significant(training[1][-1]),
-        'held_out': '' if held_out is None else significant(held_out[1][-1]),
+        'last': '' if training is None else words.significant(training[1][-1]),
+        'held_out': ''
+        if held_out is None
+        else words.significant(held_out[1][-1]),
         'svg': markupsafe.Markup(
           plots.curve(training, held_out, curves.stages)
         ),
@@ -264,7 +294,7 @@ def _training(method: str, curves: Curves) -> dict[str, Any]:
   return {
     'method': labels.METHODS.get(method, method),
     'stages': [
-      f'{stage} to step {number(end, 0)}' + (' (shaded)' if i % 2 else '')
+      f'{stage} to step {words.number(end, 0)}' + (' (shaded)' if i % 2 else '')
       for i, (stage, _, end) in enumerate(curves.stages)
     ],
     'any_held_out': any(n.startswith(_HELD_OUT) for n in curves.series),
@@ -279,8 +309,11 @@ def data_uri(frame: np.ndarray) -> str:
   """Returns an [H, W] uint8 image as a PNG to be put into a page."""
   buffer = io.BytesIO()
   Image.fromarray(frame).save(buffer, format='PNG', optimize=True)
-  encoded = base64.b64encode(buffer.getvalue()).decode()
-  return f'data:image/png;base64,{encoded}'
+  return _data_uri('image/png', buffer.getvalue())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+  return f'data:{kind};base64,{base64.b64encode(data).decode()}'
 
 
 def flatten(config: Any, prefix: str = '') -> dict[str, str]:
@@ -299,34 +332,6 @@ def flatten(config: Any, prefix: str = '') -> dict[str, str]:
   for key, value in items:
     flat |= flatten(value, f'{prefix}.{key}' if prefix else str(key))
   return flat
-
-
-def number(value: float, decimals: int) -> str:
-  """Writes a number for people: grouped thousands, a true minus sign."""
-  if abs(value) >= 1000:
-    decimals = 0
-  return f'{value:,.{decimals}f}'.replace('-', '−')
-
-
-def significant(value: float, digits: int = 3) -> str:
-  """Like `number`, with so many significant digits."""
-  if value == 0 or abs(value) >= 1000:
-    return number(value, 0)
-  return f'{value:.{digits}g}'.replace('-', '−')
-
-
-def _optional(text: Callable[[float], str], value: float | None) -> str:
-  return _DASH if value is None else text(value)
-
-
-def duration(seconds: float) -> str:
-  """Writes seconds for people: 7.25 -> '7.2 s', 4000 -> '1 h 6 min'."""
-  if seconds < 59.95:
-    return f'{seconds:.1f} s'
-  minutes, rest = divmod(round(seconds), 60)
-  if minutes < 60:
-    return f'{minutes} min {rest} s'
-  return f'{minutes // 60} h {minutes % 60} min'
 
 
 def _enumerate(names: list[str]) -> str:

@@ -6,14 +6,15 @@ but does not hold what it should is an error that names it.
 
 import dataclasses
 import json
+import os
 import pathlib
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from jowa_jax.eval.records import Rollout, read_rollouts
+from jowa_jax.eval.records import Rollout, merge, read_rollouts
 
 # Preferred order of methods and agents; others follow by name.
 METHODS = ('jowa', 'mtbc')
@@ -55,32 +56,53 @@ class Inputs:
   reconstructions: dict[str, Reconstructions]
   dreams: dict[str, Dreams]
   quality: dict[str, dict[str, float]]
+  open_loop: dict[str, dict[str, list[float | None]]]
+  videos: dict[str, dict[str, bytes]]  # by game and agent
   timings: dict[str, float]
   versions: dict[str, str]
   missing: list[str]  # paths relative to the work directory
 
 
-def read_inputs(workdir: str | pathlib.Path) -> Inputs:
-  """Reads a work directory.
+def read_inputs(
+  workdir: str | os.PathLike | None = None,
+  results: Sequence[str | os.PathLike] = (),
+  runs: Sequence[str | os.PathLike] = (),
+) -> Inputs:
+  """Reads what is to be reported.
+
+  Args:
+    workdir: of a quickstart; its results are `eval/*.jsonl`, its runs the
+      directories with metrics.
+    results: files of rollouts, shards among them, or folders of `*.jsonl`.
+    runs: directories of training runs, shown by their names.
 
   Raises:
-    FileNotFoundError: the directory does not exist.
-    ValueError: a file is broken; it is named.
+    FileNotFoundError: a directory or file does not exist.
+    ValueError: a file is broken, or two runs have a name; it is named.
   """
-  root = pathlib.Path(workdir)
-  if not root.is_dir():
-    raise FileNotFoundError(f'There is no work directory {root}')
-  reader = _Reader(root)
-  methods = ordered(
-    METHODS + tuple(path.parent.name for path in root.glob('*/metrics.jsonl')),
-    METHODS,
-  )
-  configs = {m: reader.json(f'{m}/config.json') for m in methods}
-  curves = {m: reader.curves(f'{m}/metrics.jsonl') for m in methods}
+  reader = _Reader(None if workdir is None else pathlib.Path(workdir))
+  found = {}
+  if workdir is not None:
+    root = pathlib.Path(workdir)
+    if not root.is_dir():
+      raise FileNotFoundError(f'There is no work directory {root}')
+    names = [path.parent.name for path in root.glob('*/metrics.jsonl')]
+    found = {n: root / n for n in ordered((*METHODS, *names), METHODS)}
+  for path in map(pathlib.Path, runs):
+    if not (path / 'metrics.jsonl').is_file():
+      raise FileNotFoundError(f'{path} is no run: it has no metrics.jsonl')
+    if found.setdefault(path.name, path) != path:
+      raise ValueError(f'Two runs are named {path.name}: rename a directory')
+  configs = {m: reader.json(path / 'config.json') for m, path in found.items()}
+  curves = {
+    m: reader.curves(path / 'metrics.jsonl') for m, path in found.items()
+  }
   return Inputs(
     configs={m: config for m, config in configs.items() if config},
     curves={m: curve for m, curve in curves.items() if curve.series},
-    rollouts=reader.rollouts('eval'),
+    rollouts=reader.rollouts([*map(pathlib.Path, results)]),
+    open_loop=reader.json('eval/open_loop.json'),
+    videos=reader.videos('eval/videos'),
     reconstructions=reader.reconstructions('eval/reconstructions.npz'),
     dreams=reader.dreams('eval/dreams.npz'),
     quality=reader.tables('eval/model_quality.json'),
@@ -99,18 +121,22 @@ def ordered(names: Iterable[str], first: tuple[str, ...]) -> list[str]:
 class _Reader:
   """Reads files under one directory and notes those that are not there."""
 
-  def __init__(self, root: pathlib.Path):
+  def __init__(self, root: pathlib.Path | None):
     self._root = root
     self.missing: list[str] = []
 
-  def _find(self, name: str) -> pathlib.Path | None:
+  def _find(self, name: str | pathlib.Path) -> pathlib.Path | None:
+    """Returns the path of a file, of the work directory if it is relative."""
+    if self._root is None:
+      path = pathlib.Path(name)
+      return path if path.is_file() else None
     path = self._root / name
     if path.is_file():
       return path
-    self.missing.append(name)
+    self.missing.append(os.path.relpath(path, self._root))
     return None
 
-  def json(self, name: str) -> dict[str, Any]:
+  def json(self, name: str | pathlib.Path) -> dict[str, Any]:
     path = self._find(name)
     if path is None:
       return {}
@@ -142,7 +168,7 @@ class _Reader:
         )
     return tables
 
-  def curves(self, name: str) -> Curves:
+  def curves(self, name: str | pathlib.Path) -> Curves:
     path = self._find(name)
     if path is None:
       return Curves(stages=[], series={})
@@ -156,23 +182,41 @@ class _Reader:
         ) from error
     return _join_stages(records)
 
-  def rollouts(self, folder: str) -> dict[str, list[Rollout]]:
-    paths = {p.stem: p for p in (self._root / folder).glob('*.jsonl')}
-    self.missing += [
-      f'{folder}/{agent}.jsonl' for agent in AGENTS if agent not in paths
-    ]
-    found = {}
-    for agent in ordered(paths, AGENTS):
-      rollouts = read_rollouts(paths[agent])
-      strangers = {r.agent for r in rollouts} - {agent}
-      if strangers:
-        raise ValueError(
-          f'{paths[agent]} holds rollouts of {sorted(strangers)}: '
-          'the file must be named after its agent'
-        )
-      if rollouts:
-        found[agent] = rollouts
-    return found
+  def rollouts(self, paths: list[pathlib.Path]) -> dict[str, list[Rollout]]:
+    """Reads files and folders of results, and those of the work directory."""
+    if self._root is not None:
+      folder = self._root / 'eval'
+      self.missing += [
+        f'eval/{agent}.jsonl'
+        for agent in AGENTS
+        if not (folder / f'{agent}.jsonl').is_file()
+      ]
+      if folder.is_dir():
+        paths = [folder, *paths]
+    rollouts = []
+    for path in paths:
+      files = sorted(path.glob('*.jsonl')) if path.is_dir() else [path]
+      if not files:
+        raise FileNotFoundError(f'There are no results (*.jsonl) in {path}')
+      for file in files:
+        rollouts += read_rollouts(file)
+    agents: dict[str, list[Rollout]] = {}
+    for rollout in merge(rollouts):
+      agents.setdefault(rollout.agent, []).append(rollout)
+    return {agent: agents[agent] for agent in ordered(agents, AGENTS)}
+
+  def videos(self, folder: str) -> dict[str, dict[str, bytes]]:
+    """Reads '<agent>-<Game>.mp4' files."""
+    found: dict[str, dict[str, bytes]] = {}
+    if self._root is not None:
+      paths = {p.stem: p for p in (self._root / folder).glob('*-*.mp4')}
+      for name in ordered(paths, ()):
+        agent, _, game = name.rpartition('-')
+        found.setdefault(game, {})[agent] = paths[name].read_bytes()
+    return {
+      game: {agent: videos[agent] for agent in ordered(videos, AGENTS)}
+      for game, videos in sorted(found.items())
+    }
 
   def _arrays(self, name: str) -> dict[str, dict[str, np.ndarray]]:
     """Reads '<Game>/<kind>' arrays of uint8: game -> kind -> array."""

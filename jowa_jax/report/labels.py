@@ -31,6 +31,44 @@ GROUPS = {
   'policy': 'Policy',
 }
 
+# Title, y axis and curves of open-loop dreams: the first is the model's, the
+# others, dashed, are what to hold it against.
+OPEN_LOOP = (
+  (
+    'Tokens',
+    'share that are right',
+    {
+      'token_accuracy': 'dreamed',
+      'copy_token_accuracy': 'the last real frame stays',
+      'changed_token_accuracy': 'dreamed, of those that changed',
+    },
+  ),
+  (
+    'Pixels',
+    'mean absolute error',
+    {
+      'pixel_error': 'dreamed',
+      'persistence_pixel_error': 'the last real frame stays',
+      'reconstruction_error': 'the tokenizer alone',
+    },
+  ),
+  (
+    'Rewards',
+    'share that are right',
+    {
+      'reward_accuracy': 'all steps',
+      'nonzero_reward_recall': 'steps with a reward',
+    },
+  ),
+  (
+    'Ends',
+    'share that are right',
+    {'end_accuracy': 'all steps', 'end_recall': 'real ends'},
+  ),
+)
+# Of the palette, by place in the lists above.
+OPEN_LOOP_COLORS = (3, 0, 2)
+
 METRICS = {
   'steps_per_second': Label('Training steps per second'),
   'tokenizer/reconstruction': Label('Reconstruction', 'mean absolute error'),

@@ -7,6 +7,7 @@ one drawing suits light and dark pages.
 import io
 import re
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -18,11 +19,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 
 # Placeholder -> what the page shows. The page defines the variables.
 _INK, _FAINT, _SHADE, _LINE = '#010101', '#020202', '#030303', '#040404'
+PALETTE = 8  # colours of agents, see the page
+_AGENTS = [f'#0101{index + 16:02x}' for index in range(PALETTE)]
 _COLORS = {
   _INK: 'var(--ink-soft)',
   _FAINT: 'var(--rule)',
   _SHADE: 'var(--shade)',
   _LINE: 'var(--series)',
+  **{color: f'var(--agent-{i})' for i, color in enumerate(_AGENTS)},
 }
 
 _STYLE = {
@@ -46,6 +50,16 @@ _STYLE = {
 _MAX_POINTS = 300
 
 Points = tuple[np.ndarray, np.ndarray]
+
+
+class Line(NamedTuple):
+  """One of several lines in a plot."""
+
+  color: int  # of the palette
+  x: Sequence[float]  # [N]
+  y: Sequence[float]  # [N]
+  band: np.ndarray | None = None  # [2, N] low and high
+  dashed: bool = False
 
 
 def curve(
@@ -89,6 +103,55 @@ def curve(
     if stages:
       axes.set_xlim(stages[0][1], max(stages[-1][2], stages[0][1] + 1))
     axes.margins(y=0.08)
+    return _svg(figure)
+
+
+def lines(
+  series: Sequence[Line],
+  *,
+  x_label: str,
+  y_label: str,
+  log_x: bool = False,
+  from_zero: bool = False,
+) -> str:
+  """Draws lines, with their intervals; single points where N is 1.
+
+  Args:
+    series: what to draw.
+    x_label: of the axis, with its unit.
+    y_label: likewise.
+    log_x: whether the x axis is logarithmic.
+    from_zero: whether the y axis begins at 0.
+
+  Returns:
+    An SVG element to be put into a page.
+  """
+  with plt.rc_context(_STYLE):
+    figure, axes = plt.subplots(figsize=(4.6, 2.5), layout='constrained')
+    for line in series:
+      color = _AGENTS[line.color % PALETTE]
+      if line.band is not None:
+        axes.fill_between(line.x, *line.band, color=color, alpha=0.15, lw=0)
+      axes.plot(
+        line.x,
+        line.y,
+        color=color,
+        lw=1.5,
+        ls=(0, (3, 2)) if line.dashed else '-',
+        marker='o' if len(line.x) < 12 else None,
+        ms=3.5,
+      )
+    axes.grid(axis='y', color=_FAINT, lw=0.5, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.spines['left'].set_visible(False)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    if log_x:
+      axes.set_xscale('log')
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: compact(x)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: compact(y)))
+    if from_zero:
+      axes.set_ylim(bottom=0)
     return _svg(figure)
 
 

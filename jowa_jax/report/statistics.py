@@ -57,6 +57,11 @@ class Aggregates:
   reference: Reference
   noise: Noise
 
+  def estimates(self) -> dict[str, Estimate]:
+    """Returns the figures by name."""
+    values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return {k: v for k, v in values.items() if isinstance(v, Estimate)}
+
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
@@ -287,12 +292,8 @@ def normalized_matrix(
   """
   matrix = _matrix(scores, agent)
   games = sorted(scores)
-  known = games_lib.REFERENCE_SCORES
   unusable = [
-    game
-    for game in games
-    if games_lib.check_game(game) not in known
-    or (reference == 'human' and known[game].human <= known[game].random)
+    game for game in games if not games_lib.has_reference(game, reference)
   ]
   if unusable:
     raise ValueError(

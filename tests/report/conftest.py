@@ -84,6 +84,9 @@ def workdir(tmp_path, played):
   (root / 'eval' / 'model_quality.json').write_text(
     json.dumps({'Assault': quality, 'Carnival': {'perplexity': 68.0}})
   )
+  curves = {'token_accuracy': [0.9, 0.8], 'copy_token_accuracy': [0.7, 0.6]}
+  curves |= {'nonzero_reward_recall': [None, 0.5], 'strange': [1.0, 1.0]}
+  (root / 'eval' / 'open_loop.json').write_text(json.dumps({'Pong': curves}))
   (root / 'timings.json').write_text('{"collect": 90.5, "train": 600}')
   (root / 'versions.json').write_text('{"jax": "0.10.2"}')
   return root

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 
 from jowa_jax.report import html as html_lib
+from jowa_jax.report import words as words_lib
 from jowa_jax.report import write_report
 
+REPS = 20  # resamples
 VOID = {'meta', 'img', 'br', 'wbr', 'link', 'input', 'hr'}
 
 
@@ -52,11 +54,12 @@ class _Page(html.parser.HTMLParser):
 
 
 def test_a_complete_page(workdir):
-  path = write_report(workdir)
+  path = write_report(workdir, reps=REPS)
   assert path == workdir / 'report' / 'index.html'
   text = path.read_text()
   page = _Page(text)
   sections = [
+    'over-games',
     'scores',
     'quality',
     'frames',
@@ -88,14 +91,14 @@ def test_a_complete_page(workdir):
 
 
 def test_the_page_needs_nothing_from_outside(workdir):
-  text = write_report(workdir).read_text()
+  text = write_report(workdir, reps=REPS).read_text()
   assert not re.search(r'(?:src|href)="(?!data:|#)', text)
   assert 'url(' not in text.replace('url(#', '')
-  assert '<script' not in text and '@import' not in text
+  assert '<script src' not in text and '@import' not in text
 
 
 def test_images_are_the_frames(workdir):
-  page = _Page(write_report(workdir).read_text())
+  page = _Page(write_report(workdir, reps=REPS).read_text())
   with np.load(workdir / 'eval' / 'reconstructions.npz') as archive:
     frames = archive['Assault/frames']
   encoded = page.images[0].removeprefix('data:image/png;base64,')
@@ -104,10 +107,15 @@ def test_images_are_the_frames(workdir):
 
 
 def test_plots_take_their_colours_from_the_page(workdir):
-  text = write_report(workdir).read_text()
+  text = write_report(workdir, reps=REPS).read_text()
   svgs = re.findall(r'<svg[^>]*viewBox.*?</svg>', text, re.S)
-  # loss, next tokens, TD loss; accuracy, mood.
-  assert len(svgs) == 5
+  # Profiles; tokens and rewards of dreams; loss, next tokens, TD loss;
+  # accuracy, mood.
+  assert len(svgs) == 8
+  for svg in svgs[:3]:
+    assert 'var(--agent-3)' in svg or 'var(--agent-0)' in svg
+    assert 'var(--series)' not in svg
+  svgs = svgs[3:]
   for svg in svgs:
     assert 'var(--series)' in svg and '<style' not in svg
     assert not re.search('#[0-9a-f]{6}', svg)
@@ -119,7 +127,7 @@ def test_plots_take_their_colours_from_the_page(workdir):
 
 
 def test_scores_file_agrees_with_the_rollouts(workdir, played):
-  write_report(workdir)
+  write_report(workdir, reps=REPS)
   figures = json.loads((workdir / 'scores.json').read_text())
   expected = [r.score for r in played[0] if r.game == 'Carnival']
   assert figures['Carnival']['jowa']['rollouts'] == expected
@@ -130,8 +138,16 @@ def test_scores_file_agrees_with_the_rollouts(workdir, played):
 def test_what_is_absent_is_left_out_and_said(workdir):
   for name in ('eval/dreams.npz', 'timings.json', 'mtbc/metrics.jsonl'):
     (workdir / name).unlink()
-  page = _Page(write_report(workdir).read_text())
-  assert page.ids == ['scores', 'quality', 'frames', 'training', 'settings']
+  page = _Page(write_report(workdir, reps=REPS).read_text())
+  assert page.ids == [
+    'over-games',
+    'scores',
+    'quality',
+    'frames',
+    'dreams',
+    'training',
+    'settings',
+  ]
   assert (
     'Not found, so left out: mtbc/metrics.jsonl, eval/dreams.npz, timings.json.'
   ) in page.words
@@ -139,25 +155,32 @@ def test_what_is_absent_is_left_out_and_said(workdir):
 
 
 def test_an_empty_directory_gives_a_page_too(tmp_path):
-  page = _Page(write_report(tmp_path).read_text())
+  page = _Page(write_report(tmp_path, reps=REPS).read_text())
   assert page.ids == [] and 'A JOWA run' in page.words
   assert not (tmp_path / 'scores.json').exists()
 
 
 def test_names_are_escaped(workdir):
   (workdir / 'versions.json').write_text('{"<script>": "&"}')
-  text = write_report(workdir).read_text()
-  assert '<script>' not in text and '&lt;script&gt;' in text
+  text = write_report(workdir, reps=REPS).read_text()
+  # One is the page's own.
+  assert text.count('<script>') == 1 and '&lt;script&gt;' in text
 
 
 def test_a_broken_file_leaves_the_old_page(workdir):
-  path = write_report(workdir)
+  path = write_report(workdir, reps=REPS)
   before = path.read_text()
   (workdir / 'timings.json').write_text('{')
   with pytest.raises(ValueError, match='timings.json'):
-    write_report(workdir)
+    write_report(workdir, reps=REPS)
   assert path.read_text() == before
-  assert [p.name for p in path.parent.iterdir()] == ['index.html']
+  kinds = ('csv', 'md', 'tex')
+  assert sorted(p.name for p in path.parent.iterdir()) == sorted(
+    [
+      'index.html',
+      *(f'{n}.{kind}' for n in ('scores', 'aggregates') for kind in kinds),
+    ]
+  )
 
 
 def test_one_agent_with_equal_scores_and_one_logged_step(workdir):
@@ -172,7 +195,7 @@ def test_one_agent_with_equal_scores_and_one_logged_step(workdir):
   (workdir / 'jowa' / 'metrics.jsonl').write_text(
     '{"step": 1, "stage": "world", "loss": 1.0}\n'
   )
-  words = _Page(write_report(workdir).read_text()).words
+  words = _Page(write_report(workdir, reps=REPS).read_text()).words
   assert '1 episode per game and agent' in words and '0.0 ± –' in words
   assert '1, 1 cut off' in words
 
@@ -204,15 +227,15 @@ def test_command_line(workdir):
   ],
 )
 def test_duration(value, text):
-  assert html_lib.duration(value) == text
+  assert words_lib.duration(value) == text
 
 
 def test_numbers():
-  assert html_lib.number(-20.66, 1) == '−20.7'
-  assert html_lib.number(12345.6, 1) == '12,346'
-  assert html_lib.significant(0.012345) == '0.0123'
-  assert html_lib.significant(0.0) == '0'
-  assert html_lib.significant(1234.5) == '1,234'
+  assert words_lib.number(-20.66, 1) == '−20.7'
+  assert words_lib.number(12345.6, 1) == '12,346'
+  assert words_lib.significant(0.012345) == '0.0123'
+  assert words_lib.significant(0.0) == '0'
+  assert words_lib.significant(1234.5) == '1,234'
 
 
 def test_flatten():

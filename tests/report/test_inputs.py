@@ -126,10 +126,50 @@ def test_wrong_content_is_named(workdir, name, text, message):
   assert str(workdir / name) in str(error.value)
 
 
-def test_rollouts_under_another_agents_name(workdir):
-  (workdir / 'eval' / 'jowa.jsonl').rename(workdir / 'eval' / 'other.jsonl')
-  with pytest.raises(ValueError, match="other.jsonl holds .*'jowa'"):
-    read_inputs(workdir)
+def test_results_and_runs_from_anywhere(workdir, tmp_path):
+  """Shards and folders of results; the agent is what a record says."""
+  other = tmp_path / 'other'
+  (other / 'shards').mkdir(parents=True)
+  lines = (workdir / 'eval' / 'jowa.jsonl').read_text().splitlines(True)
+  for part in range(2):
+    path = other / 'shards' / f'jowa.{part + 1}of2.jsonl'
+    path.write_text(''.join(lines[part::2]))
+  (workdir / 'eval' / 'mtbc.jsonl').rename(other / 'mine.jsonl')
+  inputs = read_inputs(
+    results=[other / 'shards', other / 'mine.jsonl'], runs=[workdir / 'jowa']
+  )
+  assert list(inputs.rollouts) == ['mtbc', 'jowa']
+  assert len(inputs.rollouts['jowa']) == len(lines)
+  assert list(inputs.curves) == ['jowa'] and list(inputs.configs) == ['jowa']
+  assert inputs.missing == [] and not inputs.quality
+  both = read_inputs(workdir, results=[other / 'shards'])
+  assert len(both.rollouts['jowa']) == len(lines)
+
+
+def test_results_that_are_none(workdir, tmp_path):
+  (tmp_path / 'empty').mkdir()
+  with pytest.raises(FileNotFoundError, match='no results .* in .*empty'):
+    read_inputs(results=[tmp_path / 'empty'])
+  with pytest.raises(ValueError, match='metrics.jsonl, line 1 is not a roll'):
+    read_inputs(results=[workdir / 'jowa'])
+  with pytest.raises(FileNotFoundError, match='is no run'):
+    read_inputs(runs=[workdir / 'eval'])
+  again = tmp_path / 'jowa'
+  again.mkdir()
+  (again / 'metrics.jsonl').write_text('')
+  with pytest.raises(ValueError, match='Two runs are named jowa'):
+    read_inputs(runs=[workdir / 'jowa', again])
+
+
+def test_videos_by_game_and_agent(workdir):
+  folder = workdir / 'eval' / 'videos'
+  folder.mkdir()
+  for name in ('jowa-Pong', 'jowa_beam-Pong', 'mtbc-Assault'):
+    (folder / f'{name}.mp4').write_bytes(name.encode())
+  assert read_inputs(workdir).videos == {
+    'Assault': {'mtbc': b'mtbc-Assault'},
+    'Pong': {'jowa': b'jowa-Pong', 'jowa_beam': b'jowa_beam-Pong'},
+  }
 
 
 def test_frames_of_another_shape_or_without_a_partner(workdir):

@@ -1,0 +1,218 @@
+"""What the page shows of scores: by game, over games, against each other."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import markupsafe
+
+from jowa_jax.report import labels, plots, words
+from jowa_jax.report.inputs import AGENTS
+from jowa_jax.report.scores import Score, ScoreTable
+from jowa_jax.report.statistics import Estimate
+from jowa_jax.report.summary import Summary
+
+_FIGURES = {
+  'interquartile_mean': 'Interquartile mean',
+  'median': 'Median',
+  'mean': 'Mean',
+  'optimality_gap': 'Optimality gap',
+  'above_reference': 'Games above it',
+}
+
+
+def agent_colors(agents: Iterable[str]) -> dict[str, int]:
+  """Returns a colour of the palette by agent: known ones have their own."""
+  colors, others = {}, len(AGENTS)
+  for agent in agents:
+    if agent in AGENTS:
+      colors[agent] = AGENTS.index(agent)
+    else:
+      colors[agent] = others % plots.PALETTE
+      others += 1
+  return colors
+
+
+def score_section(
+  game: str, agents: Mapping[str, Score], colors: Mapping[str, int]
+) -> dict[str, Any]:
+  """One game's table, with a strip of dots for every agent's episodes."""
+  values = [s for score in agents.values() for s in score.scores]
+  ticks = plots.axis_ticks(min(0.0, *values), max(values))
+  low, high = ticks[0], ticks[-1]
+
+  def place(value: float) -> float:
+    return round(100 * (value - low) / (high - low), 2)
+
+  best = max(
+    (score.mean for agent, score in agents.items() if agent != 'data'),
+    default=None,
+  )
+  rows = []
+  for agent, score in agents.items():
+    error = score.standard_error
+    decimals = 0 if abs(score.mean) >= 1000 else 1
+    rows.append(
+      {
+        'agent': agent,
+        'color': colors[agent],
+        'label': labels.label(labels.AGENTS, agent),
+        'episodes': len(score.scores),
+        'seeds': len(score.runs) if score.noise == 'seeds' else 0,
+        'sort': (score.mean, score.decisions, score.human_normalized),
+        'cut_off': score.cut_off,
+        'decisions': words.number(score.decisions, 0),
+        'mean': words.number(score.mean, decimals),
+        'error': words.DASH if error is None else words.number(error, decimals),
+        'human': words.optional(
+          lambda x: words.number(x, 3), score.human_normalized
+        ),
+        'best': agent != 'data' and score.mean == best,
+        # Golden-ratio steps spread equal scores, always in the same way.
+        'dots': [
+          (place(s), round(32 + 36 * (i * 0.618 % 1), 1))
+          for i, s in enumerate(score.scores)
+        ],
+        'at': place(score.mean),
+        'from': place(score.mean - (error or 0)),
+        'to': place(score.mean + (error or 0)),
+      }
+    )
+  return {
+    'game': game,
+    'rows': rows,
+    'ticks': [(place(tick), plots.compact(tick)) for tick in ticks],
+  }
+
+
+def over_games(summary: Summary, colors: Mapping[str, int]) -> dict[str, Any]:
+  """Returns the section on all games together."""
+  return {
+    'figures': list(_FIGURES.values()),
+    'references': [
+      {
+        'title': title,
+        'rows': [
+          {
+            'color': colors[agent],
+            'label': labels.label(labels.AGENTS, agent),
+            'games': len(one.games),
+            'noise': one.noise if one.mean.interval else '',
+            'cells': [
+              _cell(getattr(one, name), 0 if name == 'above_reference' else 3)
+              for name in _FIGURES
+            ],
+          }
+          for agent, one in figures.items()
+        ],
+      }
+      for title, figures in (
+        ('Human-normalised', summary.human),
+        ('DQN-normalised', summary.dqn),
+      )
+      if figures
+    ],
+    'noises': sorted(
+      {one.noise for one in summary.human.values() if one.mean.interval}
+    ),
+    'improvements': [
+      {
+        'x': labels.label(labels.AGENTS, x).title,
+        'y': labels.label(labels.AGENTS, y).title,
+        'cell': _cell(found.probability),
+        'games': len(found.games),
+      }
+      for (x, y), found in summary.improvements.items()
+    ],
+    'plots': list(_plots(summary, colors)),
+    'legend': [
+      {'color': colors[a], 'label': labels.label(labels.AGENTS, a).title}
+      for a in summary.human
+    ],
+  }
+
+
+def _cell(estimate: Estimate, decimals: int = 3) -> dict[str, Any]:
+  interval = ''
+  if estimate.interval is not None:
+    low, high = (words.number(end, decimals) for end in estimate.interval)
+    interval = f'{low} to {high}'
+  return {
+    'value': words.number(estimate.value, decimals),
+    'interval': interval,
+    'sort': estimate.value,
+  }
+
+
+def _plots(summary: Summary, colors: Mapping[str, int]):
+  if summary.profiles:
+    count = len(next(iter(summary.profiles.values())).games)
+    yield {
+      'title': 'Performance profiles',
+      'note': f'of the {count} games that all played: the share of runs whose '
+      'score is above; intervals hold at each score alone',
+      'svg': markupsafe.Markup(
+        plots.lines(
+          [
+            plots.Line(colors[a], p.taus, p.fractions, p.interval)
+            for a, p in summary.profiles.items()
+          ],
+          x_label='human-normalised score',
+          y_label='share of runs above',
+          from_zero=True,
+        )
+      ),
+    }
+  if summary.learning:
+    yield {
+      'title': 'Learning',
+      'note': 'mean over games of checkpoints that were evaluated',
+      'svg': markupsafe.Markup(
+        plots.lines(
+          [
+            plots.Line(colors[agent], *zip(*points, strict=True))
+            for agent, points in summary.learning.items()
+          ],
+          x_label='training steps',
+          y_label='human-normalised score',
+        )
+      ),
+    }
+  if summary.scaling:
+    yield {
+      'title': 'Scaling',
+      'note': 'interquartile mean against the size of the model',
+      'svg': markupsafe.Markup(
+        plots.lines(
+          [
+            plots.Line(colors[agent], [size], [value])
+            for agent, (size, value) in summary.scaling.items()
+          ],
+          x_label='parameters',
+          y_label='human-normalised score',
+          log_x=True,
+        )
+      ),
+    }
+
+
+def matrix(table: ScoreTable, colors: Mapping[str, int]) -> dict[str, Any]:
+  """Returns all mean scores on one table, games by agents."""
+  agents = [a for a in colors if any(a in played for played in table.values())]
+  return {
+    'agents': [labels.label(labels.AGENTS, agent) for agent in agents],
+    'rows': [
+      {
+        'game': game,
+        'cells': [
+          {'value': words.DASH, 'sort': ''}
+          if agent not in played
+          else {
+            'value': words.number(played[agent].mean, 1),
+            'sort': played[agent].mean,
+          }
+          for agent in agents
+        ],
+      }
+      for game, played in table.items()
+    ],
+  }

@@ -1,0 +1,214 @@
+"""What many games say together: aggregates, profiles, comparisons, curves."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jowa_jax import games as games_lib
+from jowa_jax.eval.records import Rollout
+from jowa_jax.report import scores as scores_lib
+from jowa_jax.report import statistics
+from jowa_jax.report.scores import ScoreTable
+from jowa_jax.report.statistics import (
+  Aggregates,
+  GameScores,
+  Improvement,
+  Noise,
+  Profile,
+)
+
+# Bootstrap resamples: of aggregates, and of comparisons, which are slow.
+REPS = 2000
+_COMPARISON_SHARE = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+  """Of all agents, over the games that each of them played."""
+
+  human: dict[str, Aggregates]
+  dqn: dict[str, Aggregates]
+  # Over the games that all agents played; empty if there is none.
+  profiles: dict[str, Profile]
+  improvements: dict[tuple[str, str], Improvement]  # of the first on the second
+  # agent -> training steps and the mean over games, of human-normalised scores.
+  learning: dict[str, list[tuple[int, float]]]
+  # agent -> parameters and interquartile mean of human-normalised scores.
+  scaling: dict[str, tuple[int, float]]
+
+
+def summarize(
+  table: ScoreTable,
+  rollouts: Mapping[str, Sequence[Rollout]],
+  reps: int = REPS,
+) -> Summary:
+  """Sums up a table of scores.
+
+  Args:
+    table: see `scores.score_table`.
+    rollouts: that it is of, by agent.
+    reps: bootstrap resamples.
+  """
+  agents = list(rollouts)
+  human = _aggregates(table, agents, 'human', reps)
+  common = [
+    game
+    for game, played in table.items()
+    if played.keys() >= set(human) and games_lib.has_reference(game)
+  ]
+  shared = {game: table[game] for game in common}
+  profiles = {}
+  if common and len(human) > 1:
+    for agent in human:
+      runs, noise = _runs(shared, agent)
+      profiles |= statistics.performance_profiles(
+        {agent: runs}, _taus(shared), noise=noise, reps=reps
+      )
+  # Runs are compared, not means of unlike numbers of them.
+  alike = [agent for agent in profiles if _is_matrix(shared, agent)]
+  improvements = {
+    (x, y): _improvement(shared, x, y, reps)
+    for i, x in enumerate(alike)
+    for y in alike[:i]
+  }
+  return Summary(
+    human=human,
+    dqn=_aggregates(table, agents, 'dqn', reps),
+    profiles=profiles,
+    improvements=improvements,
+    learning=_learning(rollouts),
+    scaling=_scaling(rollouts, human),
+  )
+
+
+def _aggregates(
+  table: ScoreTable, agents: Sequence[str], reference: str, reps: int
+) -> dict[str, Aggregates]:
+  result = {}
+  for agent in agents:
+    usable = {
+      game: played
+      for game, played in table.items()
+      if agent in played and games_lib.has_reference(game, reference)
+    }
+    if usable:
+      runs, noise = _runs(usable, agent)
+      result |= statistics.aggregates(
+        {agent: runs}, noise=noise, reference=reference, reps=reps
+      )
+  return result
+
+
+def _is_matrix(table: ScoreTable, agent: str) -> bool:
+  """Returns whether all games have equally many runs."""
+  return len({len(played[agent].runs) for played in table.values()}) == 1
+
+
+def _runs(table: ScoreTable, agent: str) -> tuple[GameScores, Noise]:
+  """Returns an agent's runs of all games, and what they are.
+
+  Where games have different numbers of them, as episodes of a data set do,
+  there is no interval: each game has its mean.
+  """
+  runs = {game: played[agent].runs for game, played in table.items()}
+  if not _is_matrix(table, agent):
+    runs = {game: [float(np.mean(values))] for game, values in runs.items()}
+  noises = {played[agent].noise for played in table.values()}
+  return runs, 'seeds' if noises == {'seeds'} else 'rollouts'
+
+
+def _taus(table: ScoreTable) -> np.ndarray:
+  """Returns normalised scores from below the worst run to the best, [101]."""
+  values = [
+    games_lib.normalized_score(game, run)
+    for game, played in table.items()
+    for score in played.values()
+    for run in score.runs
+  ]
+  # Few runs of few games reach far beyond the others.
+  return np.linspace(
+    min(0.0, *values), max(1.0, np.quantile(values, 0.95)), 101
+  )
+
+
+def _improvement(table: ScoreTable, x: str, y: str, reps: int) -> Improvement:
+  (ours, noise), (theirs, _) = _runs(table, x), _runs(table, y)
+  return statistics.probability_of_improvement(
+    ours, theirs, noise=noise, reps=max(reps // _COMPARISON_SHARE, 1)
+  )
+
+
+def _learning(
+  rollouts: Mapping[str, Sequence[Rollout]],
+) -> dict[str, list[tuple[int, float]]]:
+  curves = {}
+  for agent, records in rollouts.items():
+    usable = [r for r in records if games_lib.has_reference(r.game)]
+    steps = scores_lib.by_step(usable)
+    if len(steps) < 2:
+      continue
+    games = [{r.game for r in episodes} for episodes in steps.values()]
+    # A step that played fewer games is not comparable.
+    common = set.intersection(*games)
+    if common:
+      curves[agent] = [
+        (step, _mean_normalized(episodes, sorted(common)))
+        for step, episodes in steps.items()
+      ]
+  return curves
+
+
+def _mean_normalized(
+  episodes: Sequence[Rollout], games: Sequence[str]
+) -> float:
+  means = [np.mean([r.score for r in episodes if r.game == g]) for g in games]
+  pairs = zip(games, means, strict=True)
+  return float(np.mean([games_lib.normalized_score(*pair) for pair in pairs]))
+
+
+def _scaling(
+  rollouts: Mapping[str, Sequence[Rollout]], human: Mapping[str, Aggregates]
+) -> dict[str, tuple[int, float]]:
+  sizes = {
+    agent: max(r.setup.get('parameters', 0) for r in rollouts[agent])
+    for agent in human
+  }
+  points = {
+    agent: (size, human[agent].interquartile_mean.value)
+    for agent, size in sizes.items()
+    if size
+  }
+  return points if len({size for size, _ in points.values()}) > 1 else {}
+
+
+def to_json(table: ScoreTable, summary: Summary) -> dict[str, Any]:
+  """Returns game -> agent -> figures, and 'aggregates' -> agent -> figures."""
+  result: dict[str, Any] = {
+    game: {
+      agent: {
+        'mean': score.mean,
+        'standard_error': score.standard_error,
+        'noise': score.noise,
+        'cut_off': score.cut_off,
+        'human_normalized': score.human_normalized,
+        'rollouts': list(score.scores),
+      }
+      for agent, score in agents.items()
+    }
+    for game, agents in table.items()
+  }
+  result['aggregates'] = {
+    agent: {
+      **{
+        name: {'value': estimate.value, 'interval': estimate.interval}
+        for name, estimate in figures.estimates().items()
+      },
+      'games': list(figures.games),
+      'runs': figures.runs,
+      'noise': figures.noise,
+    }
+    for agent, figures in summary.human.items()
+  }
+  return result

@@ -1,0 +1,150 @@
+import csv
+import dataclasses
+
+import pytest
+
+from jowa_jax.eval.records import Rollout
+from jowa_jax.report import scores, summary, tables
+from jowa_jax.report.score_sections import agent_colors, over_games
+
+REPS = 50
+
+
+def rollouts(agent, game, values, **setup):
+  return [
+    Rollout(
+      agent=agent,
+      game=game,
+      rollout=i,
+      seed=i,
+      score=float(value),
+      clipped_score=0.0,
+      decisions=100,
+      frames=400,
+      seconds=1.0,
+      terminated=True,
+      setup=setup,
+    )
+    for i, value in enumerate(values)
+  ]
+
+
+@pytest.fixture(scope='module')
+def played():
+  # Assault: random 222.4, human 742; Pong: random -20.7, human 14.6.
+  return {
+    'random': rollouts('random', 'Assault', [222.4, 222.4])
+    + rollouts('random', 'Pong', [-20.7, -20.7]),
+    'jowa': rollouts('jowa', 'Assault', [742.0, 1261.6], parameters=100)
+    + rollouts('jowa', 'Pong', [14.6, 14.6], parameters=100),
+    'big': rollouts('big', 'Assault', [1261.6, 1261.6], parameters=1000)
+    + rollouts('big', 'Pong', [14.6, 14.6], parameters=1000)
+    + rollouts('big', 'AirRaid', [5, 5], parameters=1000),
+    # Unlike numbers of episodes: no intervals, no comparisons.
+    'data': rollouts('data', 'Assault', [742.0] * 3)
+    + rollouts('data', 'Pong', [14.6]),
+  }
+
+
+@pytest.fixture(scope='module')
+def found(played):
+  return summary.summarize(scores.score_table(played), played, REPS)
+
+
+def test_aggregates(found):
+  jowa = found.human['jowa']
+  assert jowa.games == ('Assault', 'Pong') and jowa.runs == 2
+  # Means of games: 1.5 and 1.
+  assert jowa.mean.value == pytest.approx(1.25)
+  assert jowa.mean.interval == pytest.approx((1.0, 1.5))
+  assert jowa.above_reference.value == 1
+  assert found.human['big'].games == ('Assault', 'Pong')
+  assert found.human['data'].mean.interval is None
+  assert found.dqn['jowa'].reference == 'dqn'
+
+
+def test_comparisons(found):
+  assert set(found.improvements) == {
+    ('jowa', 'random'),
+    ('big', 'random'),
+    ('big', 'jowa'),
+  }
+  better = found.improvements['big', 'jowa']
+  # Assault: one of two is beaten, the other tied; Pong: all tied.
+  assert better.probability.value == pytest.approx((0.75 + 0.5) / 2)
+  assert found.improvements['jowa', 'random'].probability.value == 1
+  assert set(found.profiles) == {'random', 'jowa', 'big', 'data'}
+
+
+def test_scaling_and_learning(played):
+  assert summary.summarize(
+    scores.score_table(played), played, REPS
+  ).scaling == {
+    'jowa': (100, pytest.approx(1.25)),
+    'big': (1000, pytest.approx(1.5)),
+  }
+  steps = {
+    'jowa': [
+      r
+      for step, values in ((10, [222.4]), (20, [742.0, 742.0]))
+      for r in rollouts(
+        'jowa', 'Assault', values, checkpoint='a', checkpoint_step=step
+      )
+    ]
+    + rollouts('jowa', 'Pong', [14.6], checkpoint='a', checkpoint_step=20)
+  }
+  found = summary.summarize(scores.score_table(steps), steps, REPS)
+  # Pong was not played at step 10.
+  assert found.learning == {
+    'jowa': [(10, pytest.approx(0.0)), (20, pytest.approx(1.0))]
+  }
+  assert found.scaling == {}
+
+
+def test_json(played, found):
+  figures = summary.to_json(scores.score_table(played), found)
+  assert list(figures) == ['AirRaid', 'Assault', 'Pong', 'aggregates']
+  assert figures['Assault']['random'] == {
+    'mean': 222.4,
+    'standard_error': 0.0,
+    'noise': 'rollouts',
+    'cut_off': 0,
+    'human_normalized': 0.0,
+    'rollouts': [222.4, 222.4],
+  }
+  mean = figures['aggregates']['jowa']['mean']
+  assert mean['value'] == pytest.approx(1.25) and len(mean['interval']) == 2
+
+
+def test_the_page_says_which_noise_it_shows(played):
+  seeds = {
+    'jowa': [
+      dataclasses.replace(r, setup={'checkpoint': name})
+      for name in ('a', 'b')
+      for r in played['jowa']
+    ]
+  }
+  for records, noises in ((played, ['rollouts']), (seeds, ['seeds'])):
+    found = summary.summarize(scores.score_table(records), records, REPS)
+    assert over_games(found, agent_colors(records))['noises'] == noises
+
+
+def test_tables(played, found, tmp_path):
+  table = scores.score_table(played)
+  paths = tables.write_tables(tmp_path, table, found)
+  assert {path.suffix for path in paths} == {'.csv', '.md', '.tex'}
+  rows = list(csv.DictReader((tmp_path / 'scores.csv').open()))
+  assert len(rows) == 9
+  (row,) = (r for r in rows if (r['game'], r['agent']) == ('Assault', 'jowa'))
+  assert float(row['mean']) == pytest.approx(1001.8)
+  assert float(row['human_normalized']) == pytest.approx(1.5)
+  assert '| Assault | 222.4 ± 0.0 |' in (tmp_path / 'scores.md').read_text()
+  latex = (tmp_path / 'aggregates.tex').read_text()
+  assert r'\toprule' in latex and 'interquartile mean' in latex
+  rows = list(csv.DictReader((tmp_path / 'aggregates.csv').open()))
+  assert {(r['agent'], r['reference']) for r in rows} >= {('jowa', 'dqn')}
+
+
+def test_colours():
+  colors = agent_colors(['mine', 'jowa', 'yours', 'random'])
+  assert colors == {'mine': 5, 'jowa': 3, 'yours': 6, 'random': 0}
