@@ -103,7 +103,14 @@ def _evaluate(smoke: bool) -> ConfigDict:
     jowa=dict(method='jowa', title='JOWA, greedy', options=short),
     jowa_beam=dict(method='jowa', title='JOWA, planning', options=beam),
   )
-  return ConfigDict(dict(protocol=protocol, agents=agents))
+  return ConfigDict(
+    dict(
+      protocol=protocol,
+      agents=agents,
+      films=('jowa_beam',),  # agents whose play is filmed
+      film_decisions=8 if smoke else 300,
+    )
+  )
 
 
 def get_config(size: str = 'full') -> ConfigDict:

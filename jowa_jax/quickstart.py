@@ -10,7 +10,7 @@ import json
 import pathlib
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -24,11 +24,14 @@ from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.training import TrainingData
 from jowa_jax.eval import evaluation, quality
+from jowa_jax.eval.open_loop import open_loop
 from jowa_jax.eval.players import load_player
 from jowa_jax.eval.protocol import Protocol
+from jowa_jax.eval.recording import record
 from jowa_jax.eval.records import Rollout, write_rollouts
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.report import write_report
+from jowa_jax.report.video import write_video
 from jowa_jax.train.run import CHECKPOINTS, Run
 
 PACKAGES = (
@@ -120,7 +123,9 @@ def _players(config: Mapping[str, Any]) -> dict[str, _Player]:
   }
 
 
-def _check_players(players: Mapping[str, _Player], runs: Mapping[str, Run]):
+def _check_players(
+  players: Mapping[str, _Player], runs: Mapping[str, Run], films: Sequence[str]
+):
   """Raises ConfigError, long before they play, if one cannot be made."""
   for name, player in players.items():
     try:
@@ -132,6 +137,9 @@ def _check_players(players: Mapping[str, _Player], runs: Mapping[str, Run]):
         raise ValueError(f'unknown method {player.method!r}')
     except (TypeError, ValueError) as error:
       raise ConfigError(f'evaluate.agents.{name}: {error}') from error
+  for name in films:
+    if name not in players or players[name].method == RANDOM:
+      raise ConfigError(f'evaluate.films: {name!r} is no trained agent')
 
 
 def quickstart(
@@ -158,9 +166,9 @@ def quickstart(
     Protocol, config['evaluate']['protocol'], 'evaluate.protocol'
   )
   players = _players(config)
-  _check_players(players, runs)
+  _check_players(players, runs, config['evaluate']['films'])
   _check_directory(workdir / 'config.json', config)
-  clock = _Clock(workdir / 'timings.json', len(METHODS) + len(players) + 2)
+  clock = _Clock(workdir / 'timings.json', len(METHODS) + len(players) + 3)
   with clock.phase(
     'Play the games for data', (workdir / 'config.json').exists()
   ) as to_do:
@@ -184,6 +192,9 @@ def quickstart(
     if to_do:
       data = runs['jowa'].load_data()
       write_rollouts(folder / 'data.jsonl', data_rollouts(data.episodes))
+      held_out = data.held_out.episodes
+      curves = open_loop(agents['jowa'], held_out, num_sequences=64)
+      _write_json(folder / 'open_loop.json', curves)
       _write_json(quality_file, _judge_model(agents, data, folder))
   games = games_lib.parse_games(config['games'])
   for name, player in players.items():
@@ -204,8 +215,35 @@ def quickstart(
           options=dict.fromkeys(games, player.options),
           progress=progress,
         )
+  with clock.phase('Film the agents', (folder / 'videos').exists()) as to_do:
+    if to_do:
+      _film(config['evaluate'], agents, players, games, protocol, folder)
   _write_json(workdir / 'versions.json', _versions())
   return write_report(workdir)
+
+
+def _film(
+  config: Mapping[str, Any],
+  agents: Mapping[str, Agent],
+  players: Mapping[str, _Player],
+  games: Sequence[str],
+  protocol: Protocol,
+  folder: pathlib.Path,
+) -> None:
+  """Writes `videos/<player>-<Game>.mp4`; the folder appears when whole."""
+  unfinished = folder / '.videos'
+  for name in config['films']:
+    player = players[name]
+    for game in games:
+      recording = record(
+        agents[player.method],
+        game,
+        protocol=protocol,
+        max_decisions=config['film_decisions'],
+        **player.options,
+      )
+      write_video(unfinished / f'{name}-{game}.mp4', recording)
+  unfinished.rename(folder / 'videos')
 
 
 def _check_directory(path: pathlib.Path, config: dict[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 python -m launch.benchmark --suite=data [--json=data.json]
 python -m launch.benchmark --suite=plan --size=150m [--json=plan.json]
+python -m launch.benchmark --suite=eval --size=40m --environments=8
 python -m launch.benchmark --suite=train --size=40m,150m --batch_size=4
 python -m launch.benchmark --suite=scale --mesh=data=8,fsdp=32 --batch_size=512
 
 `plan` times decisions with random weights; with --checkpoint it also plays
-real games, for how many passes the trained model's dreams take. `train` times
-steps on noise. `scale` compiles a step for virtual devices, up to hundreds of
+real games, for how many passes the trained model's dreams take. `eval` plays
+real games, many environments at once and one by one. `train` times steps on
+noise. `scale` compiles a step for virtual devices, up to hundreds of
 them, and predicts from --peak_flops and --link_bandwidth.
 """
 
@@ -21,7 +23,7 @@ from jowa_jax import files
 from launch import common
 
 _SUITE = flags.DEFINE_enum(
-  'suite', None, ['data', 'plan', 'train', 'scale'], 'What is measured.'
+  'suite', None, ['data', 'plan', 'eval', 'train', 'scale'], 'What is measured.'
 )
 _JSON = flags.DEFINE_string('json', None, 'A JSON file for the figures.')
 _SECONDS = flags.DEFINE_float('seconds', None, 'Of each rate, at least.')
@@ -32,15 +34,19 @@ _LOG_ROWS = flags.DEFINE_integer(
 )
 
 _SIZE = flags.DEFINE_list(
-  'size', '150m', 'plan, train, scale: of the model, or of several.'
+  'size', '150m', 'All but data: of the model, or of several.'
 )
-_ENVIRONMENTS = flags.DEFINE_list('environments', '1,16', 'plan: how many.')
+_ENVIRONMENTS = flags.DEFINE_list(
+  'environments', '1,16', 'plan: how many; eval: of each game.'
+)
 _WIDTH = flags.DEFINE_integer('width', None, 'plan: beams kept; else several.')
 _HORIZON = flags.DEFINE_integer(
   'horizon', None, 'plan: steps dreamed ahead; else several.'
 )
 _PASSES = flags.DEFINE_integer(
-  'passes', 3, 'plan: of all tokens, for frames dreamed with random weights.'
+  'passes',
+  3,
+  'plan, eval: of all tokens, for frames dreamed with random weights.',
 )
 _SCHEDULE = flags.DEFINE_list(
   'schedule',
@@ -48,9 +54,13 @@ _SCHEDULE = flags.DEFINE_list(
   'plan: instead of --passes, what share of the tokens each of them runs; '
   '--checkpoint measures it.',
 )
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'plan: of a JOWA run.')
-_GAMES = flags.DEFINE_string('games', None, 'plan: those of the checkpoint.')
-_DECISIONS = flags.DEFINE_integer('decisions', 500, 'plan: of every game.')
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, 'plan, eval: of a JOWA run.'
+)
+_GAMES = flags.DEFINE_string('games', None, 'plan, eval: of the checkpoint.')
+_DECISIONS = flags.DEFINE_integer(
+  'decisions', 500, 'plan: of every game; eval: of every rollout.'
+)
 
 
 _BATCH_SIZE = flags.DEFINE_list(
@@ -124,6 +134,27 @@ def _plan() -> list[dict]:
   return results
 
 
+def _eval() -> list[dict]:
+  from jowa_jax import games
+  from jowa_jax.bench import evaluation
+
+  results = [
+    record
+    for size in _SIZE.value[: 1 if _CHECKPOINT.value else None]
+    for environments in _numbers(_ENVIRONMENTS)
+    for record in evaluation.run(
+      size,
+      games.parse_games(_GAMES.value or 'Assault,Carnival'),
+      environments,
+      _DECISIONS.value,
+      _CHECKPOINT.value,
+      _PASSES.value,
+    )
+  ]
+  print(evaluation.describe(results))
+  return results
+
+
 def _backbone_changes() -> dict[str, object]:
   changes = {}
   if _FUSED.value:
@@ -188,7 +219,7 @@ def _numbers(flag: flags.FlagHolder) -> list[int]:
 
 
 def main() -> None:
-  suites = {'data': _data, 'plan': _plan, 'train': _train, 'scale': _scale}
+  suites = dict(data=_data, plan=_plan, eval=_eval, train=_train, scale=_scale)
   results = suites[_SUITE.value]()
   if _JSON.value:
     files.write_text(_JSON.value, json.dumps(results, indent=2) + '\n')

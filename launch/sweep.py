@@ -64,10 +64,11 @@ def _value(text: str) -> Any:
 def main() -> None:
   rules = _CONFIG.value.protocol.to_dict()
   output = pathlib.Path(_OUTPUT.value)
+  settings = parse_settings(_SETTINGS.value, _CONTEXTS.value)
   found = sweep(
     load_player(output.name, _CHECKPOINT.value, _STEP.value),
     games_lib.parse_games(_GAMES.value),
-    parse_settings(_SETTINGS.value, _CONTEXTS.value),
+    settings,
     output,
     select=build(Protocol, {**rules, 'rollouts': _SELECT.value}, 'protocol'),
     select_seed=_SELECT_SEED.value,

@@ -64,6 +64,45 @@ CASES = {
     ('--games=Assault', '--rollouts=0', '--output={tmp}/x.jsonl'),
     ['rollouts'],
   ),
+  'no such protocol': (
+    'evaluate',
+    (
+      '--games=Assault',
+      '--output={tmp}/x.jsonl',
+      '--config=configs/evaluate.py:sticki',
+    ),
+    ["'sticki'", 'sticky'],
+  ),
+  'a shard that is none': (
+    'evaluate',
+    ('--games=Assault', '--output={tmp}/x.jsonl', '--shard=5/4'),
+    ['--shard=5/4', '1/4'],
+  ),
+  'settings that are none': (
+    'sweep',
+    (
+      '--games=Assault',
+      '--checkpoint={tmp}/none',
+      '--output={tmp}/sweep',
+      '--settings=planner',
+    ),
+    ['--settings', 'name=value'],
+  ),
+  'a video of nobody': (
+    'video',
+    ('--game=Assault', '--checkpoint={tmp}/none', '--output={tmp}/x.mp4'),
+    ['{tmp}/none'],
+  ),
+  'a page without a place': (
+    'report',
+    ('--results={tmp}/none.jsonl',),
+    ['--output'],
+  ),
+  'results that are not there': (
+    'report',
+    ('--results={tmp}/none.jsonl', '--output={tmp}/x.html'),
+    ['{tmp}/none.jsonl'],
+  ),
   'nothing to report on': ('report', ('--workdir={tmp}/none',), ['{tmp}/none']),
   'unknown game to collect': (
     'collect',
@@ -208,7 +247,7 @@ def test_random_play_is_evaluated(tmp_path):
     'evaluate',
     '--games=Assault',
     '--rollouts=2',
-    '--max_frames=200',
+    '--config.protocol.max_frames=200',
     f'--output={output}',
     '--noprogress',
   )

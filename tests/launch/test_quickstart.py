@@ -53,6 +53,8 @@ def encode_tokens(workdir, output):
 def check_result(workdir):
   page = (workdir / 'report' / 'index.html').read_text()
   assert 'data:image' in page and 'src="http' not in page
+  assert page.count('src="data:video/mp4') == 2
+  assert 'steps dreamed' in page and 'Not found' not in page
   scores = json.loads((workdir / 'scores.json').read_text())
   for game in ('Assault', 'Carnival'):
     assert set(scores[game]) >= {'random', 'mtbc', 'jowa', 'jowa_beam'}
@@ -67,7 +69,7 @@ def test_from_emulator_to_report(tmp_path):
   run = start(tmp_path)
   output, _ = run.communicate(timeout=1200)
   assert run.returncode == 0, output
-  assert '[8/8]' in output and 'done before' not in output
+  assert '[9/9]' in output and 'done before' not in output
   check_result(tmp_path)
   # The tokens that training encoded are those that the command encodes.
   trained = encode_tokens(tmp_path, tmp_path / 'tokens')
@@ -132,7 +134,7 @@ def test_killed_and_continued(tmp_path):
   third = start(tmp_path)
   output, _ = third.communicate(timeout=600)
   assert third.returncode == 0, output
-  assert output.count('(done before)') == 8
+  assert output.count('(done before)') == 9
   check_result(tmp_path)
 
 

@@ -1,0 +1,153 @@
+"""How fast episodes are played: many environments at once, or one by one."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from jowa_jax import agent as agent_lib
+from jowa_jax.bench import models
+from jowa_jax.eval import rollout
+from jowa_jax.eval.protocol import Protocol
+from jowa_jax.methods import jowa_policy
+from jowa_jax.methods import tokenizer as tokenizer_lib
+from jowa_jax.methods.base import Policy
+
+# Who plays: a name, and what its policy is told.
+PLAYERS = {
+  'greedy': {'planner': 'none'},
+  'beam': {'planner': 'beam', 'width': 2, 'horizon': 2},
+}
+# Decisions that a program is warmed up with.
+_WARM_UP = 3
+
+
+def run(
+  size: str,
+  games: Sequence[str],
+  environments: int,
+  decisions: int,
+  checkpoint: str | None = None,
+  passes: int = 3,
+) -> list[dict[str, Any]]:
+  """Plays the games' first decisions in both ways.
+
+  Args:
+    size: a name in `SIZES`, for random weights; unused with a checkpoint.
+    games: distinct names, played together.
+    environments: of each game, when they are played together.
+    decisions: of each rollout.
+    checkpoint: of a JOWA run, for real weights.
+    passes: of a dreamed frame, with random weights, which dream nonsense.
+
+  Returns:
+    A record for every player: decisions a second of all environments at once
+    and of one at a time, their ratio, and how long one environment waits for
+    its decision. The first, 'random', is the emulators' own speed.
+
+  Raises:
+    ValueError: a number is out of its range, or the size unknown.
+  """
+  if min(environments, decisions, passes) < 1:
+    raise ValueError(
+      f'environments={environments}, decisions={decisions} and passes={passes} '
+      'must be at least 1'
+    )
+  source, players = _players(size, checkpoint, passes)
+  records = []
+  for name, (policy, variables) in players.items():
+    many = _rate(policy, variables, games, environments, decisions)
+    alone = _rate(policy, variables, games[:1], 1, decisions)
+    records.append(
+      {
+        'size': source,
+        'player': name,
+        'games': len(games),
+        'environments': environments * len(games),
+        'decisions_per_second': many,
+        'one_at_a_time': alone,
+        'speed_up': many / alone,
+        'frames_per_second': 4 * many,
+      }
+    )
+  return records
+
+
+def _players(
+  size: str, checkpoint: str | None, passes: int
+) -> tuple[str, dict[str, tuple[Policy, Any]]]:
+  """Returns where weights come from, and who plays."""
+  if checkpoint:
+    agent = agent_lib.load(checkpoint)
+    make, variables = agent.policy, agent.variables
+    source, dreams = f'step {agent.step} of {checkpoint}', {}
+  else:
+    dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
+    tokenizer, model = models.configs(size, dtype)
+    variables = models.random_variables(tokenizer, model)
+    make = jowa_policy.make_policy(
+      model,
+      lambda variables, frames: tokenizer_lib.encode(
+        tokenizer, variables.params['tokenizer'], frames
+      ),
+    )
+    source, dreams = size, {'schedule': (1.0,) * passes}
+  players = {'random': (rollout.random_policy(), None)}
+  for name, options in PLAYERS.items():
+    planned = dreams if options['planner'] != 'none' else {}
+    players[name] = make(**options, **planned), variables
+  return source, players
+
+
+def _rate(
+  policy: Policy,
+  variables: Any,
+  games: Sequence[str],
+  environments: int,
+  decisions: int,
+) -> float:
+  """Returns decisions a second of all environments, once compiled."""
+
+  def play(count: int) -> int:
+    played = rollout.evaluate(
+      policy,
+      variables,
+      games,
+      Protocol(rollouts=environments, max_frames=4 * count),
+      0,
+      agent='',
+      progress=False,
+    )
+    return sum(one.decisions for one in played)
+
+  play(_WARM_UP)
+  start = time.perf_counter()
+  return play(decisions) / (time.perf_counter() - start)
+
+
+_COLUMNS = (
+  ('size', '{}', 10),
+  ('player', '{}', 8),
+  ('games', '{}', 5),
+  ('environments', '{}', 5),
+  ('decisions_per_second', '{:.1f}', 11),
+  ('one_at_a_time', '{:.1f}', 13),
+  ('speed_up', '{:.2f}', 8),
+  ('frames_per_second', '{:.0f}', 8),
+)
+_HEADS = (
+  'size',
+  'player',
+  'games',
+  'envs',
+  'decisions/s',
+  'one at a time',
+  'speed-up',
+  'frames/s',
+)
+
+
+def describe(records: Sequence[Mapping[str, Any]]) -> str:
+  """Returns a table; rates are of all environments together."""
+  return models.table(_HEADS, _COLUMNS, records)
