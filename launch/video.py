@@ -1,24 +1,29 @@
 """Films a trained agent as it plays: what it sees, values and expects.
 
 python -m launch.video --checkpoint=runs/jowa --game=Assault \
-  --planner=beam --width=2 --horizon=2 --output=assault.mp4
+  --planner=beam --output=assault.mp4
 """
 
 from absl import flags, logging
+from ml_collections import config_flags
 
 import jowa_jax
+from jowa_jax import games as games_lib
+from jowa_jax.configuration import build
+from jowa_jax.eval.players import game_options
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.recording import record
 from jowa_jax.report.video import write_video
 from launch import common
 from launch.planner_flags import planner_options
 
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
+)
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAME = flags.DEFINE_string('game', None, 'Such as Assault.')
 _OUTPUT = flags.DEFINE_string('output', None, 'An .mp4 file.')
-_EPSILON = flags.DEFINE_float('epsilon', 0.001, 'Share of random actions.')
-_STICKY = flags.DEFINE_float('sticky_actions', 0.0, 'Repeat probability.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the game and exploration.')
 _ROLLOUT = flags.DEFINE_integer('rollout', 0, 'Which, of an evaluation.')
 _MAX_DECISIONS = flags.DEFINE_integer(
@@ -31,16 +36,19 @@ def main() -> None:
   if not _OUTPUT.value.endswith('.mp4'):
     # Said before anything is played.
     raise ValueError(f'--output={_OUTPUT.value} must end in .mp4')
-  options = planner_options(_CHECKPOINT.value)
+  game = games_lib.check_game(_GAME.value)
+  options = game_options(
+    [game], planner_options(_CHECKPOINT.value), _CONFIG.value.games.to_dict()
+  )
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
   recording = record(
     agent,
-    _GAME.value,
-    protocol=Protocol(epsilon=_EPSILON.value, sticky_actions=_STICKY.value),
+    game,
+    protocol=build(Protocol, _CONFIG.value.protocol.to_dict(), 'protocol'),
     seed=_SEED.value,
     rollout=_ROLLOUT.value,
     max_decisions=_MAX_DECISIONS.value,
-    **options,
+    **options[game],
   )
   logging.info(
     '%s decisions, score %g: now drawn', len(recording.frames), recording.score
@@ -49,7 +57,7 @@ def main() -> None:
   shown = write_video(
     _OUTPUT.value, recording, max_seconds=seconds, frames_per_second=_FPS
   )
-  print(f'{_OUTPUT.value}: {shown / _FPS:.1f} s of {_GAME.value}')
+  print(f'{_OUTPUT.value}: {shown / _FPS:.1f} s of {game}')
 
 
 if __name__ == '__main__':
