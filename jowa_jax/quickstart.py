@@ -128,6 +128,10 @@ def _check_players(
 ):
   """Raises ConfigError, long before they play, if one cannot be made."""
   for name, player in players.items():
+    if 'epsilon' in player.options:
+      raise ConfigError(
+        f'evaluate.agents.{name}: epsilon is set in evaluate.protocol'
+      )
     try:
       if player.method == RANDOM:
         random_policy(**player.options)
@@ -217,7 +221,15 @@ def quickstart(
         )
   with clock.phase('Film the agents', (folder / 'videos').exists()) as to_do:
     if to_do:
-      _film(config['evaluate'], agents, players, games, protocol, folder)
+      _film(
+        config['evaluate'],
+        agents,
+        players,
+        games,
+        protocol,
+        config['seed'],
+        folder,
+      )
   _write_json(workdir / 'versions.json', _versions())
   return write_report(workdir)
 
@@ -228,10 +240,12 @@ def _film(
   players: Mapping[str, _Player],
   games: Sequence[str],
   protocol: Protocol,
+  seed: int,
   folder: pathlib.Path,
 ) -> None:
   """Writes `videos/<player>-<Game>.mp4`; the folder appears when whole."""
   unfinished = folder / '.videos'
+  unfinished.mkdir(parents=True, exist_ok=True)
   for name in config['films']:
     player = players[name]
     for game in games:
@@ -239,6 +253,7 @@ def _film(
         agents[player.method],
         game,
         protocol=protocol,
+        seed=seed,
         max_decisions=config['film_decisions'],
         **player.options,
       )

@@ -22,7 +22,9 @@ from jowa_jax.eval.sweep import sweep
 from launch import common
 
 _CONFIG = config_flags.DEFINE_config_file(
-  'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
+  'config',
+  str(common.ROOT / 'configs/evaluate.py:paper'),
+  'The protocol; its settings by game are not used.',
 )
 _CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')

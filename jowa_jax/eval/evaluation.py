@@ -6,16 +6,20 @@ comes to the same scores.
 """
 
 import dataclasses
+import json
 import os
 import pathlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from jowa_jax.eval import records, rollout
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import Rollout
 from jowa_jax.methods.base import Policy
+from jowa_jax.train import sharding
 
 # Environments in a batch, where nothing else is asked for.
 MAX_ENVIRONMENTS = 64
@@ -95,12 +99,13 @@ def make_batches(
     options: of each game's policy.
     limit: most games of a batch.
   """
-  alike: dict[tuple, list[str]] = {}
+  alike: dict[str, list[str]] = {}
   for game in games:
-    alike.setdefault(tuple(sorted(options[game].items())), []).append(game)
+    key = json.dumps(options[game], sort_keys=True)
+    alike.setdefault(key, []).append(game)
   return [
-    Batch(tuple(same[i : i + limit]), dict(key))
-    for key, same in alike.items()
+    Batch(tuple(same[i : i + limit]), dict(options[same[0]]))
+    for same in alike.values()
     for i in range(0, len(same), limit)
   ]
 
@@ -124,7 +129,7 @@ def run(
     player: who plays.
     games: distinct names.
     protocol: the rules.
-    seed: of emulators and exploration, non-negative.
+    seed: of emulators and exploration, in [0, 2^31).
     output: JSON lines; a shard's name gets its number. What they hold already
       is not played again.
     options: of the policy in each game, beside epsilon.
@@ -135,19 +140,28 @@ def run(
     progress: whether to draw a progress bar.
 
   Returns:
-    All rollouts of the games in the file, by game and number.
+    The rollouts of the games and the shard, old and new, by game and number.
 
   Raises:
     RecordError: the file is broken, of another evaluation, or in use.
     ValueError: a bad game, seed, option or number.
     FloatingPointError: values are not finite.
   """
-  if max_environments < 1:
-    raise ValueError(f'max_environments={max_environments} must be at least 1')
   numbers = shard.numbers(protocol.rollouts)
-  slots = slots_per_game or min(len(numbers), max_environments)
+  slots = slots_per_game
+  if slots is None:
+    slots = min(len(numbers), max_environments)
+  if not 1 <= slots <= min(len(numbers), max_environments):
+    raise ValueError(
+      f'slots_per_game={slots} must be from 1 to the {len(numbers)} rollouts, '
+      f'and to max_environments={max_environments}'
+    )
+  if not 0 <= seed < 2**31:
+    raise ValueError(f'seed={seed} must be at least 0 and below 2^31')
   wanted = {game: dict((options or {}).get(game, {})) for game in games}
-  batches = make_batches(games, wanted, max(1, max_environments // slots))
+  if any('epsilon' in chosen for chosen in wanted.values()):
+    raise ValueError("epsilon is the protocol's, and no option of an agent")
+  batches = make_batches(games, wanted, max_environments // slots)
   # Policies first: an option that is none must not wait for the games before.
   policies = [
     player.policy(epsilon=protocol.epsilon, **batch.options)
@@ -158,7 +172,10 @@ def run(
     for batch in batches
     for game in batch.games
   }
-  with records.appended(shard.file(output), setups) as (found, append):
+  with records.appended(shard.file(output), player.name, setups) as (
+    found,
+    append,
+  ):
     done = {(r.game, r.rollout) for r in found}
     for batch, policy in zip(batches, policies, strict=True):
       if done.issuperset((game, n) for game in batch.games for n in numbers):
@@ -185,15 +202,23 @@ def run(
 def _setup(
   player: Player, protocol: Protocol, seed: int, batch: Batch, slots: int
 ) -> dict[str, Any]:
-  """Returns what a rollout's outcome depends on, but for game and number."""
+  """Returns what a rollout's outcome depends on, but for game and number.
+
+  And how many rollouts there will be, for who reads an unfinished file.
+  """
   rules = dataclasses.asdict(protocol)
-  # How many there are changes none of them.
-  del rules['rollouts']
+  environments = slots * len(batch.games)
   return {
     **player.source,
+    'rollouts': rules.pop('rollouts'),
     'options': batch.options,
     'protocol': rules,
     'seed': seed,
-    # By rounding: kernels differ from one size of a batch to another.
-    'environments': slots * len(batch.games),
+    # By rounding: kernels differ from one size of a batch, and from one kind of
+    # device, to another.
+    'environments': environments,
+    'devices': [
+      sharding.acting_mesh(environments).size,
+      jax.devices()[0].device_kind,
+    ],
   }

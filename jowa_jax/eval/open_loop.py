@@ -23,7 +23,7 @@ from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan.imagine import imagine
 from jowa_jax.types import Context, Params
 
-# Metrics by name; a curve has None where a step had nothing to be right about.
+# Metrics by name; a curve has None where a step lacks one.
 Metrics = dict[str, float]
 Curves = dict[str, list[float | None]]
 
@@ -134,7 +134,7 @@ def open_loop(
 
   - `end_accuracy`, and `end_recall` of the real ends alone; for each of these
     there are `horizon` more dreams, which run into it at step 1, 2, ...
-    Absent if no episode ends by game over.
+    The latter is absent if no episode ends by game over.
   - `pixel_error` of the decoded dreams, mean absolute and in [0, 1], beside
     `persistence_pixel_error`, that of the last real frame, and
     `reconstruction_error`, what the tokenizer alone does to the real frame.

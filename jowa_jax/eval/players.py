@@ -7,6 +7,7 @@ import jax
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import load
+from jowa_jax.checkpoint.identity import run_digest, weights_digest
 from jowa_jax.eval.evaluation import Player
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.methods.base import Policy
@@ -25,8 +26,11 @@ def load_player(
 
   Raises:
     CheckpointError: there is no such checkpoint.
+    ValueError: a step is given, but no checkpoint.
   """
   if checkpoint is None:
+    if step is not None:
+      raise ValueError(f'--step={step} needs a --checkpoint')
     return random_player(name)
   agent = load(checkpoint, step)
 
@@ -45,6 +49,8 @@ def load_player(
       'method': agent.config['method'],
       'checkpoint': str(checkpoint),
       'checkpoint_step': agent.step,
+      'run': run_digest(agent.config),
+      'weights': weights_digest(agent.variables.params),
       'parameters': sum(
         x.size for x in jax.tree.leaves(agent.variables.params)
       ),

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jowa_jax import files
@@ -29,7 +29,7 @@ class Rollout:
   frames: int  # emulator frames
   seconds: float  # wall time from the evaluation's start to this episode's end
   terminated: bool  # game over; false if it ran out of frames
-  # What else its outcome depends on: protocol, checkpoint, options, seed.
+  # What else its outcome depends on: protocol, weights, options, seed.
   setup: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -49,42 +49,56 @@ def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
     FileNotFoundError: there is no such file.
     RecordError: a line is not a rollout; file and line are named.
   """
-  text = pathlib.Path(path).read_text()
+  text = _decode(pathlib.Path(path).read_bytes(), path)
   return [_parse(line, path, n) for n, line in enumerate(text.splitlines(), 1)]
+
+
+# Of a setup: where a checkpoint lies, as its weights tell which it is, and how
+# many rollouts there will be, which changes none of them.
+_NO_MATTER = ('checkpoint', 'rollouts')
+# How rollouts were put together: it changes them by rounding at most.
+_BATCHING = ('environments', 'devices')
+# What does not depend on the game.
+_SHARED = ('method', 'weights', 'protocol', 'seed')
 
 
 def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
   """Returns each rollout once, of whatever files they come from.
 
   Raises:
-    RecordError: one rollout of an agent was recorded with different outcomes.
+    RecordError: an agent's rollouts of a game were played by different rules,
+      or one of them was recorded with different outcomes.
   """
   merged: dict[tuple, Rollout] = {}
+  setups: dict[tuple, Mapping[str, Any]] = {}
   for rollout in rollouts:
-    played_by = [
-      rollout.setup.get(name) for name in ('checkpoint', 'checkpoint_step')
-    ]
-    key = (rollout.agent, rollout.game, rollout.rollout, *played_by)
-    other = merged.setdefault(key, rollout)
-    if not _same(other, rollout):
+    setup = _without(rollout.setup, _NO_MATTER + _BATCHING)
+    place = (rollout.agent, rollout.game, setup.get('weights'))
+    changed = differences(setups.setdefault(place, setup), setup)
+    if changed:
+      raise RecordError(
+        f'Rollouts of {rollout.agent} in {rollout.game} are of different '
+        'evaluations; give the agents different names (--output), or leave a '
+        'file out:\n  ' + '\n  '.join(changed)
+      )
+    other = merged.setdefault((*place, rollout.rollout), rollout)
+    outcomes = {(r.seed, r.score, r.decisions) for r in (other, rollout)}
+    if len(outcomes) > 1:
       raise RecordError(
         f'Rollout {rollout.rollout} of {rollout.agent} in {rollout.game} '
-        f'stands twice, with the scores {other.score} and {rollout.score}: the '
-        'files are of different evaluations. Give the agents different names, '
-        'or delete one of the files'
+        f'stands twice, with the scores {other.score} and {rollout.score}: '
+        'delete one of the files'
       )
   return list(merged.values())
 
 
-def _same(one: Rollout, other: Rollout) -> bool:
-  return dataclasses.replace(one, seconds=0) == dataclasses.replace(
-    other, seconds=0
-  )
+def _without(setup: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+  return {k: v for k, v in setup.items() if k not in names}
 
 
 @contextlib.contextmanager
 def appended(
-  path: str | os.PathLike, setups: Mapping[str, Mapping[str, Any]]
+  path: str | os.PathLike, agent: str, setups: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[list[Rollout], Callable[[Rollout], None]]]:
   """Opens a file of rollouts to go on with it.
 
@@ -93,26 +107,28 @@ def appended(
 
   Args:
     path: the file; it and its folder are made if need be.
-    setups: what the rollouts of each game depend on.
+    agent: whose rollouts are written.
+    setups: what the rollouts of each game depend on, at least of one.
 
   Raises:
-    RecordError: a line is broken, or a rollout of one of the games has another
-      setup, or another process writes to the file. It is left as it was.
+    RecordError: a line is broken, or a rollout is of another agent, protocol,
+      seed or checkpoint, or of one of the games with other options, or another
+      process writes to the file. It is left as it was.
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   with path.open('a+b') as file:
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
       raise RecordError(
         f'Another evaluation is writing to {path}: give another --output'
       ) from error
     file.seek(0)
-    *lines, rest = file.read().decode().split('\n')
+    *lines, rest = _decode(file.read(), path).split('\n')
     found = [_parse(line, path, n) for n, line in enumerate(lines, 1)]
     for rollout in found:
-      _check_setup(rollout, setups.get(rollout.game), path)
+      _check_setup(rollout, agent, setups, path)
     if rest:
       logging.warning(
         '%s: dropping the last line, which was cut short: %.60s', path, rest
@@ -127,14 +143,36 @@ def appended(
     yield found, append
 
 
-def _check_setup(rollout: Rollout, setup: Mapping[str, Any] | None, path):
-  if setup is None:
-    return
-  changed = differences(rollout.setup, json.loads(json.dumps(setup)))
+def _decode(data: bytes, path: str | os.PathLike) -> str:
+  try:
+    return data.decode()
+  except UnicodeDecodeError as error:
+    raise RecordError(f'{path} is no text file: {error}') from error
+
+
+def _check_setup(
+  rollout: Rollout,
+  agent: str,
+  setups: Mapping[str, Mapping[str, Any]],
+  path: pathlib.Path,
+):
+  wanted = setups.get(rollout.game)
+  found = _without(rollout.setup, _NO_MATTER)
+  if wanted is None:
+    # A game that is not played now: what all games share must be the same.
+    wanted = next(iter(setups.values()))
+    wanted, found = (
+      {name: setup.get(name) for name in _SHARED} for setup in (wanted, found)
+    )
+  wanted = json.loads(json.dumps(_without(wanted, _NO_MATTER)))
+  changed = differences(
+    {'agent': rollout.agent, **found}, {'agent': agent, **wanted}
+  )
   if changed:
     raise RecordError(
       f'{path} holds rollouts of {rollout.game} of another evaluation; give '
-      'another --output, or restore what differs:\n  ' + '\n  '.join(changed)
+      'another --output, or restore what differs (environments: --games, '
+      '--rollouts, --slots and --max_environments):\n  ' + '\n  '.join(changed)
     )
 
 

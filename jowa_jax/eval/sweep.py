@@ -1,6 +1,7 @@
 """Which settings suit a game: chosen on some seeds, reported on others."""
 
 import json
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +37,9 @@ def sweep(
   """Plays all settings, then each game's best one again, on other seeds.
 
   The scores that chose are the best of many and say too much of how good the
-  agent is; those of the second evaluation do not. Both are resumed.
+  agent is; those of the second evaluation do not, as far as the protocol is
+  random: without sticky actions and no-ops, epsilon alone tells two episodes
+  apart, and the `sticky` protocol is the one to choose by. Both are resumed.
 
   Args:
     player: who plays.
@@ -55,7 +58,9 @@ def sweep(
     settings by label, 'reported' the mean score of the second evaluation.
 
   Raises:
-    ValueError: the seeds are the same, or there is nothing to choose from.
+    ValueError: the seeds are the same, a protocol has nothing random, or there
+      is nothing to choose from. Settings that do not fit the model are left
+      out, with a warning.
   """
   if select_seed == report_seed:
     raise ValueError(
@@ -65,6 +70,14 @@ def sweep(
   names = [label(options) for options in candidates]
   if len(set(names)) < max(len(names), 1):
     raise ValueError(f'Settings must be distinct, at least one: {names}')
+  for name, protocol in (('select', select), ('report', report)):
+    if not (protocol.epsilon or protocol.sticky_actions or protocol.noop_max):
+      raise ValueError(
+        f'Nothing is random in the protocol to {name} by: both evaluations '
+        'would be the same play. Set epsilon, sticky_actions or noop_max'
+      )
+  candidates = _possible(player, candidates, report.epsilon)
+  names = [label(options) for options in candidates]
   directory = pathlib.Path(directory)
   means: dict[str, dict[str, float]] = {game: {} for game in games}
   for name, options in zip(names, candidates, strict=True):
@@ -102,6 +115,22 @@ def sweep(
   }
   files.write_text(directory / SELECTED, json.dumps(found, indent=2))
   return found
+
+
+def _possible(
+  player: Player, candidates: Sequence[Mapping[str, Any]], epsilon: float
+) -> list[Mapping[str, Any]]:
+  """Leaves out settings that cannot be, before hours of playing the others."""
+  possible = []
+  for options in candidates:
+    try:
+      player.policy(epsilon=epsilon, **options)
+      possible.append(options)
+    except ValueError as error:
+      logging.warning('Left out: %s: %s', label(options), error)
+  if not possible:
+    raise ValueError(f'None of the {len(candidates)} settings can be played')
+  return possible
 
 
 def _mean(rollouts: Sequence[Rollout], game: str) -> float:

@@ -87,8 +87,9 @@ class Policy(NamedTuple):
     act: (variables, PolicyState, TimeStep, keys [E]) -> (actions [E] int32 in
       the 18-action vocabulary, PolicyState, info). An environment whose
       `TimeStep.first` is set starts with an empty context. What it does
-      depends on its own key and frames, not on the other environments'. The
-      state is donated. Action -1 says that there is none, see `check_actions`.
+      depends on its own key and frames and its place in the batch, not on the
+      other environments'. The state is donated. Action -1 says that there is
+      none, see `check_actions`.
   """
 
   init: Callable[[chex.Array], Any]

@@ -14,7 +14,6 @@ import numpy as np
 from PIL import Image
 
 from jowa_jax import files
-from jowa_jax.eval.records import Rollout
 from jowa_jax.report import labels, plots, words
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report.inputs import (
@@ -29,6 +28,7 @@ from jowa_jax.report.score_sections import (
   agent_colors,
   matrix,
   over_games,
+  players,
   score_section,
 )
 from jowa_jax.report.summary import REPS, Summary, summarize, to_json
@@ -69,6 +69,8 @@ def write_report(
   """
   if workdir is None and output is None:
     raise ValueError('--output is needed without a --workdir')
+  if workdir is None and not results and not runs:
+    raise ValueError('Nothing to report: give --workdir, --results or --runs')
   page = pathlib.Path(output or pathlib.Path(workdir) / 'report' / 'index.html')
   inputs = read_inputs(workdir, results, runs)
   table = scores_lib.score_table(inputs.rollouts)
@@ -98,16 +100,18 @@ def render(
     {*table, *inputs.quality, *inputs.reconstructions, *inputs.dreams}
   )
   colors = agent_colors(inputs.rollouts)
+  names = {a: labels.agent_label(a, r) for a, r in inputs.rollouts.items()}
   longest = max(inputs.timings.values(), default=0)
   return environment.get_template('page.html.jinja').render(
     title='JOWA on ' + _enumerate(games) if games else 'A JOWA run',
     subtitle=_subtitle(inputs, table),
     scores=[
-      score_section(game, agents, colors) for game, agents in table.items()
+      score_section(game, agents, colors, names)
+      for game, agents in table.items()
     ],
-    protocols=_protocols(inputs.rollouts),
-    matrix=matrix(table, colors),
-    over_games=over_games(summary, colors),
+    players=players(inputs.rollouts, names),
+    matrix=matrix(table, colors, names),
+    over_games=over_games(summary, colors, names),
     videos={
       game: [
         (labels.label(labels.AGENTS, agent).title, _data_uri('video/mp4', data))
@@ -140,26 +144,6 @@ def render(
     versions=inputs.versions,
     missing=inputs.missing,
   )
-
-
-def _protocols(rollouts: Mapping[str, Sequence[Rollout]]) -> list[str]:
-  """Says by which rules the scores were played, and who by which others."""
-  agents: dict[str, list[str]] = {}
-  for agent, records in rollouts.items():
-    for rules in {
-      json.dumps(r.setup['protocol']) for r in records if 'protocol' in r.setup
-    }:
-      agents.setdefault(rules, []).append(
-        labels.label(labels.AGENTS, agent).title
-      )
-  return [
-    f'{", ".join(names)}: epsilon {rules["epsilon"]:g}, sticky actions '
-    f'{rules["sticky_actions"]:g}, at most {rules["max_frames"]:,} frames, '
-    f'frame skip {rules["frame_skip"]}, at most {rules["noop_max"]} no-ops.'
-    for rules, names in (
-      (json.loads(text), names) for text, names in agents.items()
-    )
-  ]
 
 
 def _open_loop(curves: Mapping[str, Sequence[float | None]]):

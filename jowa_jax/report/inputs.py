@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from jowa_jax import games as games_lib
 from jowa_jax.eval.records import Rollout, merge, read_rollouts
 
 # Preferred order of methods and agents; others follow by name.
@@ -80,15 +81,15 @@ def read_inputs(
     FileNotFoundError: a directory or file does not exist.
     ValueError: a file is broken, or two runs have a name; it is named.
   """
-  reader = _Reader(None if workdir is None else pathlib.Path(workdir))
+  root = None if workdir is None else pathlib.Path(workdir).resolve()
+  reader = _Reader(root)
   found = {}
-  if workdir is not None:
-    root = pathlib.Path(workdir)
+  if root is not None:
     if not root.is_dir():
       raise FileNotFoundError(f'There is no work directory {root}')
     names = [path.parent.name for path in root.glob('*/metrics.jsonl')]
     found = {n: root / n for n in ordered((*METHODS, *names), METHODS)}
-  for path in map(pathlib.Path, runs):
+  for path in (pathlib.Path(run).resolve() for run in runs):
     if not (path / 'metrics.jsonl').is_file():
       raise FileNotFoundError(f'{path} is no run: it has no metrics.jsonl')
     if found.setdefault(path.name, path) != path:
@@ -126,10 +127,10 @@ class _Reader:
     self.missing: list[str] = []
 
   def _find(self, name: str | pathlib.Path) -> pathlib.Path | None:
-    """Returns the path of a file, of the work directory if it is relative."""
+    """Returns the path of a file of the work directory, or a whole path."""
     if self._root is None:
       path = pathlib.Path(name)
-      return path if path.is_file() else None
+      return path if path.is_absolute() and path.is_file() else None
     path = self._root / name
     if path.is_file():
       return path
@@ -195,7 +196,7 @@ class _Reader:
         paths = [folder, *paths]
     rollouts = []
     for path in paths:
-      files = sorted(path.glob('*.jsonl')) if path.is_dir() else [path]
+      files = _visible(path, '*.jsonl') if path.is_dir() else [path]
       if not files:
         raise FileNotFoundError(f'There are no results (*.jsonl) in {path}')
       for file in files:
@@ -209,9 +210,10 @@ class _Reader:
     """Reads '<agent>-<Game>.mp4' files."""
     found: dict[str, dict[str, bytes]] = {}
     if self._root is not None:
-      paths = {p.stem: p for p in (self._root / folder).glob('*-*.mp4')}
+      paths = {p.stem: p for p in _visible(self._root / folder, '*-*.mp4')}
       for name in ordered(paths, ()):
         agent, _, game = name.rpartition('-')
+        games_lib.check_game(game)
         found.setdefault(game, {})[agent] = paths[name].read_bytes()
     return {
       game: {agent: videos[agent] for agent in ordered(videos, AGENTS)}
@@ -266,6 +268,12 @@ class _Reader:
       game: Dreams(real=arrays['real'], dreamed=arrays['dreamed'])
       for game, arrays in self._pairs(name, ('real', 'dreamed'), 4)
     }
+
+
+def _visible(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
+  """Leaves out hidden files: what a kill left half-written."""
+  paths = sorted(folder.glob(pattern))
+  return [path for path in paths if not path.name.startswith('.')]
 
 
 def _is_number(value: Any) -> bool:

@@ -1,6 +1,9 @@
 """Words for the names that runs write; unknown names are shown as they are."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from jowa_jax.eval.records import Rollout
 
 
 class Label(NamedTuple):
@@ -22,6 +25,20 @@ AGENTS = {
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),
 }
+
+# What the options of a known agent must be for its words to be true.
+_OPTIONS = {'jowa': ('none', None), 'jowa_beam': ('beam',)}
+
+
+def agent_label(name: str, records: Sequence[Rollout]) -> Label:
+  """Returns the words for an agent, if they are true of what it played."""
+  planners = {
+    r.setup['options'].get('planner') for r in records if 'options' in r.setup
+  }
+  if planners.issubset(_OPTIONS.get(name, planners)):
+    return label(AGENTS, name)
+  return Label(plain(name))
+
 
 GROUPS = {
   '': 'Run',

@@ -1,15 +1,18 @@
 """What the page shows of scores: by game, over games, against each other."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import markupsafe
 
+from jowa_jax.eval.records import Rollout
 from jowa_jax.report import labels, plots, words
 from jowa_jax.report.inputs import AGENTS
 from jowa_jax.report.scores import Score, ScoreTable
 from jowa_jax.report.statistics import Estimate
 from jowa_jax.report.summary import Summary
+
+Names = Mapping[str, labels.Label]  # by agent
 
 _FIGURES = {
   'interquartile_mean': 'Interquartile mean',
@@ -33,7 +36,10 @@ def agent_colors(agents: Iterable[str]) -> dict[str, int]:
 
 
 def score_section(
-  game: str, agents: Mapping[str, Score], colors: Mapping[str, int]
+  game: str,
+  agents: Mapping[str, Score],
+  colors: Mapping[str, int],
+  names: Names,
 ) -> dict[str, Any]:
   """One game's table, with a strip of dots for every agent's episodes."""
   values = [s for score in agents.values() for s in score.scores]
@@ -55,8 +61,9 @@ def score_section(
       {
         'agent': agent,
         'color': colors[agent],
-        'label': labels.label(labels.AGENTS, agent),
+        'label': names[agent],
         'episodes': len(score.scores),
+        'planned': score.planned if score.planned > len(score.scores) else 0,
         'seeds': len(score.runs) if score.noise == 'seeds' else 0,
         'sort': (score.mean, score.decisions, score.human_normalized),
         'cut_off': score.cut_off,
@@ -84,7 +91,9 @@ def score_section(
   }
 
 
-def over_games(summary: Summary, colors: Mapping[str, int]) -> dict[str, Any]:
+def over_games(
+  summary: Summary, colors: Mapping[str, int], names: Names
+) -> dict[str, Any]:
   """Returns the section on all games together."""
   return {
     'figures': list(_FIGURES.values()),
@@ -94,7 +103,7 @@ def over_games(summary: Summary, colors: Mapping[str, int]) -> dict[str, Any]:
         'rows': [
           {
             'color': colors[agent],
-            'label': labels.label(labels.AGENTS, agent),
+            'label': names[agent],
             'games': len(one.games),
             'noise': one.noise if one.mean.interval else '',
             'cells': [
@@ -116,17 +125,17 @@ def over_games(summary: Summary, colors: Mapping[str, int]) -> dict[str, Any]:
     ),
     'improvements': [
       {
-        'x': labels.label(labels.AGENTS, x).title,
-        'y': labels.label(labels.AGENTS, y).title,
+        'x': names[x].title,
+        'y': names[y].title,
         'cell': _cell(found.probability),
         'games': len(found.games),
+        'noise': found.noise,
       }
       for (x, y), found in summary.improvements.items()
     ],
     'plots': list(_plots(summary, colors)),
     'legend': [
-      {'color': colors[a], 'label': labels.label(labels.AGENTS, a).title}
-      for a in summary.human
+      {'color': colors[a], 'label': names[a].title} for a in summary.human
     ],
   }
 
@@ -195,11 +204,13 @@ def _plots(summary: Summary, colors: Mapping[str, int]):
     }
 
 
-def matrix(table: ScoreTable, colors: Mapping[str, int]) -> dict[str, Any]:
+def matrix(
+  table: ScoreTable, colors: Mapping[str, int], names: Names
+) -> dict[str, Any]:
   """Returns all mean scores on one table, games by agents."""
   agents = [a for a in colors if any(a in played for played in table.values())]
   return {
-    'agents': [labels.label(labels.AGENTS, agent) for agent in agents],
+    'agents': [names[agent] for agent in agents],
     'rows': [
       {
         'game': game,
@@ -216,3 +227,29 @@ def matrix(table: ScoreTable, colors: Mapping[str, int]) -> dict[str, Any]:
       for game, played in table.items()
     ],
   }
+
+
+def players(
+  rollouts: Mapping[str, Sequence[Rollout]], names: Names
+) -> list[dict[str, Any]]:
+  """Returns who played by which rules, one row for each way of playing."""
+  rows = {}
+  for agent, records in rollouts.items():
+    for setup in (r.setup for r in records if 'protocol' in r.setup):
+      rules = setup['protocol']
+      options = setup.get('options', {})
+      row = {
+        'agent': names[agent].title,
+        'method': setup.get('method', words.DASH),
+        'options': ', '.join(f'{k} {v}' for k, v in sorted(options.items())),
+        'step': setup.get('checkpoint_step'),
+        'weights': setup.get('weights', ''),
+        'seed': setup.get('seed'),
+        'rules': f'epsilon {rules["epsilon"]:g}, sticky actions '
+        f'{rules["sticky_actions"]:g}, {rules["max_frames"]:,} frames, skip '
+        f'{rules["frame_skip"]}, no-ops {rules["noop_max"]}'
+        + (', FIRE after a reset' if rules['use_fire_reset'] else ''),
+      }
+      games = rows.setdefault(tuple(row.values()), (row, {}))[1]
+      games.update({r.game: None for r in records if r.setup is setup})
+  return [{**row, 'games': list(games)} for row, games in rows.values()]

@@ -18,6 +18,7 @@ class Score:
   scores: tuple[float, ...]  # unclipped, one per episode
   runs: tuple[float, ...]  # what noise is judged by, see `noise`
   noise: Noise  # runs are episodes, or the means of training seeds
+  planned: int  # episodes, where more are still to come; else as there are
   cut_off: int  # episodes that the protocol's frame limit ended
   decisions: float  # mean length of an episode
   mean: float
@@ -57,10 +58,17 @@ def by_step(episodes: Sequence[Rollout]) -> dict[int, list[Rollout]]:
 
 
 def _score(game: str, episodes: Sequence[Rollout]) -> Score:
-  seeds: dict[str, list[Rollout]] = {}
+  trained: dict[str, list[Rollout]] = {}
   for episode in sorted(episodes, key=lambda r: r.rollout):
-    seeds.setdefault(str(episode.setup.get('checkpoint')), []).append(episode)
-  last = [list(by_step(seed).values())[-1] for seed in seeds.values()]
+    trained.setdefault(str(episode.setup.get('run')), []).append(episode)
+  latest = [list(by_step(run).values())[-1] for run in trained.values()]
+  # A run that was repeated is another seed, though it has the same config.
+  seeds: dict[str, list[Rollout]] = {}
+  for episode in (episode for run in latest for episode in run):
+    seeds.setdefault(
+      f'{episode.setup.get("run")} {episode.setup.get("weights")}', []
+    ).append(episode)
+  last = list(seeds.values())
   episodes = [episode for seed in last for episode in seed]
   scores = np.array([r.score for r in episodes])
   runs = scores
@@ -77,6 +85,10 @@ def _score(game: str, episodes: Sequence[Rollout]) -> Score:
     scores=tuple(scores.tolist()),
     runs=tuple(runs.tolist()),
     noise='seeds' if len(seeds) > 1 else 'rollouts',
+    planned=max(
+      len(scores),
+      len(seeds) * max(r.setup.get('rollouts', 0) for r in episodes),
+    ),
     cut_off=sum(not r.terminated for r in episodes),
     decisions=float(np.mean([r.decisions for r in episodes])),
     mean=mean,

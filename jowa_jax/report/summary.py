@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy.stats
 
 from jowa_jax import games as games_lib
 from jowa_jax.eval.records import Rollout
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report import statistics
-from jowa_jax.report.scores import ScoreTable
+from jowa_jax.report.scores import Score, ScoreTable
 from jowa_jax.report.statistics import (
   Aggregates,
   GameScores,
@@ -35,7 +36,8 @@ class Summary:
   improvements: dict[tuple[str, str], Improvement]  # of the first on the second
   # agent -> training steps and the mean over games, of human-normalised scores.
   learning: dict[str, list[tuple[int, float]]]
-  # agent -> parameters and interquartile mean of human-normalised scores.
+  # agent -> parameters and interquartile mean of human-normalised scores, over
+  # the games that all agents of known size played.
   scaling: dict[str, tuple[int, float]]
 
 
@@ -59,17 +61,25 @@ def summarize(
     if played.keys() >= set(human) and games_lib.has_reference(game)
   ]
   shared = {game: table[game] for game in common}
+  noises = {_noise(shared, agent) for agent in human} if common else set()
+  # Side by side, an episode is an episode, unless all agents have seeds.
+  noise = 'seeds' if noises == {'seeds'} else 'rollouts'
   profiles = {}
   if common and len(human) > 1:
+    taus = _taus(shared, noise)
     for agent in human:
-      runs, noise = _runs(shared, agent)
       profiles |= statistics.performance_profiles(
-        {agent: runs}, _taus(shared), noise=noise, reps=reps
+        {agent: _runs(shared, agent, noise)}, taus, noise=noise, reps=reps
       )
   # Runs are compared, not means of unlike numbers of them.
-  alike = [agent for agent in profiles if _is_matrix(shared, agent)]
+  alike = [a for a in profiles if _is_matrix(shared, a, noise)]
   improvements = {
-    (x, y): _improvement(shared, x, y, reps)
+    (x, y): statistics.probability_of_improvement(
+      _runs(shared, x, noise),
+      _runs(shared, y, noise),
+      noise=noise,
+      reps=max(reps // _COMPARISON_SHARE, 1),
+    )
     for i, x in enumerate(alike)
     for y in alike[:i]
   }
@@ -79,7 +89,7 @@ def summarize(
     profiles=profiles,
     improvements=improvements,
     learning=_learning(rollouts),
-    scaling=_scaling(rollouts, human),
+    scaling=_scaling(table, rollouts),
   )
 
 
@@ -94,49 +104,57 @@ def _aggregates(
       if agent in played and games_lib.has_reference(game, reference)
     }
     if usable:
-      runs, noise = _runs(usable, agent)
+      noise = _noise(usable, agent)
       result |= statistics.aggregates(
-        {agent: runs}, noise=noise, reference=reference, reps=reps
+        {agent: _runs(usable, agent, noise)},
+        noise=noise,
+        reference=reference,
+        reps=reps,
       )
   return result
 
 
-def _is_matrix(table: ScoreTable, agent: str) -> bool:
+def _noise(table: ScoreTable, agent: str) -> Noise:
+  """Returns what the agent's runs are: seeds, if all games have them."""
+  noises = {played[agent].noise for played in table.values()}
+  return 'seeds' if noises == {'seeds'} else 'rollouts'
+
+
+def _runs_of(score: Score, noise: Noise) -> tuple[float, ...]:
+  return score.runs if noise == 'seeds' else score.scores
+
+
+def _is_matrix(table: ScoreTable, agent: str, noise: Noise) -> bool:
   """Returns whether all games have equally many runs."""
-  return len({len(played[agent].runs) for played in table.values()}) == 1
+  played = [agents[agent] for agents in table.values()]
+  return len({len(_runs_of(score, noise)) for score in played}) == 1
 
 
-def _runs(table: ScoreTable, agent: str) -> tuple[GameScores, Noise]:
-  """Returns an agent's runs of all games, and what they are.
+def _runs(table: ScoreTable, agent: str, noise: Noise) -> GameScores:
+  """Returns an agent's runs of all games.
 
   Where games have different numbers of them, as episodes of a data set do,
   there is no interval: each game has its mean.
   """
-  runs = {game: played[agent].runs for game, played in table.items()}
-  if not _is_matrix(table, agent):
+  runs = {
+    game: _runs_of(played[agent], noise) for game, played in table.items()
+  }
+  if not _is_matrix(table, agent, noise):
     runs = {game: [float(np.mean(values))] for game, values in runs.items()}
-  noises = {played[agent].noise for played in table.values()}
-  return runs, 'seeds' if noises == {'seeds'} else 'rollouts'
+  return runs
 
 
-def _taus(table: ScoreTable) -> np.ndarray:
+def _taus(table: ScoreTable, noise: Noise) -> np.ndarray:
   """Returns normalised scores from below the worst run to the best, [101]."""
   values = [
     games_lib.normalized_score(game, run)
     for game, played in table.items()
     for score in played.values()
-    for run in score.runs
+    for run in _runs_of(score, noise)
   ]
   # Few runs of few games reach far beyond the others.
   return np.linspace(
     min(0.0, *values), max(1.0, np.quantile(values, 0.95)), 101
-  )
-
-
-def _improvement(table: ScoreTable, x: str, y: str, reps: int) -> Improvement:
-  (ours, noise), (theirs, _) = _runs(table, x), _runs(table, y)
-  return statistics.probability_of_improvement(
-    ours, theirs, noise=noise, reps=max(reps // _COMPARISON_SHARE, 1)
   )
 
 
@@ -169,18 +187,31 @@ def _mean_normalized(
 
 
 def _scaling(
-  rollouts: Mapping[str, Sequence[Rollout]], human: Mapping[str, Aggregates]
+  table: ScoreTable, rollouts: Mapping[str, Sequence[Rollout]]
 ) -> dict[str, tuple[int, float]]:
   sizes = {
-    agent: max(r.setup.get('parameters', 0) for r in rollouts[agent])
-    for agent in human
+    agent: max((r.setup.get('parameters', 0) for r in records), default=0)
+    for agent, records in rollouts.items()
   }
-  points = {
-    agent: (size, human[agent].interquartile_mean.value)
+  sizes = {agent: size for agent, size in sizes.items() if size}
+  common = [
+    game
+    for game, played in table.items()
+    if played.keys() >= sizes.keys() and games_lib.has_reference(game)
+  ]
+  if len(set(sizes.values())) < 2 or not common:
+    return {}
+  return {
+    agent: (
+      size,
+      float(
+        scipy.stats.trim_mean(
+          [table[game][agent].human_normalized for game in common], 0.25
+        )
+      ),
+    )
     for agent, size in sizes.items()
-    if size
   }
-  return points if len({size for size, _ in points.values()}) > 1 else {}
 
 
 def to_json(table: ScoreTable, summary: Summary) -> dict[str, Any]:

@@ -71,14 +71,21 @@ def write_tables(
   texts = {
     'scores.csv': scores_frame(table).to_csv(index=False),
     'scores.md': scores.to_markdown() + '\n',
-    'scores.tex': scores.style.to_latex(hrules=True),
+    'scores.tex': _latex(scores),
     'aggregates.csv': aggregates_frame(summary).to_csv(index=False),
     'aggregates.md': aggregates.to_markdown() + '\n',
-    'aggregates.tex': aggregates.style.to_latex(hrules=True),
+    'aggregates.tex': _latex(aggregates),
   }
   for name, text in texts.items():
     files.write_text(folder / name, text)
   return [folder / name for name in texts]
+
+
+def _latex(frame: pd.DataFrame) -> str:
+  escaped = frame.style.format(escape='latex')
+  for axis in ('index', 'columns'):
+    escaped = escaped.format_index(escape='latex', axis=axis)
+  return escaped.to_latex(hrules=True).replace('±', r'$\pm$')
 
 
 def _printed_scores(table: ScoreTable) -> pd.DataFrame:

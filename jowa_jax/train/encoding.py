@@ -1,12 +1,12 @@
 """Frames to tokens with a frozen tokenizer, on all devices of a host."""
 
-import hashlib
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from jowa_jax.checkpoint.identity import weights_digest
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.train import sharding
 
@@ -43,7 +43,5 @@ def frozen_encoder(
   def encode(frames: np.ndarray) -> np.ndarray:
     return jax.device_get(run(read, jax.device_put(frames, place)))
 
-  digest = hashlib.blake2b(digest_size=8)
-  for leaf in jax.tree.leaves(params):
-    digest.update(np.asarray(leaf).tobytes())
-  return encode, digest.hexdigest(), _FRAMES_PER_DEVICE * mesh.shape['data']
+  size = _FRAMES_PER_DEVICE * mesh.shape['data']
+  return encode, weights_digest(params), size

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -66,7 +67,8 @@ def acting_mesh(environments: int) -> Mesh:
       len(devices),
       count,
     )
-  return make_mesh({'data': count}, devices[:count])
+  # As they come: nothing is exchanged, and some of them need not be a torus.
+  return Mesh(np.array(devices[:count]), ('data',))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

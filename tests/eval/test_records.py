@@ -67,11 +67,11 @@ def test_a_missing_field_is_named(tmp_path):
 
 def test_what_is_appended_is_on_disk_at_once(tmp_path):
   path = tmp_path / 'eval' / 'jowa.jsonl'
-  with records.appended(path, SETUPS) as (found, append):
+  with records.appended(path, 'jowa', SETUPS) as (found, append):
     assert found == []
     append(ROLLOUT)
     assert records.read_rollouts(path) == [ROLLOUT]
-  with records.appended(path, SETUPS) as (found, append):
+  with records.appended(path, 'jowa', SETUPS) as (found, append):
     assert found == [ROLLOUT]
     append(OTHER)
   assert records.read_rollouts(path) == [ROLLOUT, OTHER]
@@ -82,7 +82,7 @@ def test_a_line_that_a_kill_cut_short_is_dropped(tmp_path, caplog):
   records.write_rollouts(path, [ROLLOUT, OTHER])
   whole = path.read_bytes()
   path.write_bytes(whole[:-20])
-  with records.appended(path, SETUPS) as (found, append):
+  with records.appended(path, 'jowa', SETUPS) as (found, append):
     assert found == [ROLLOUT]
     append(OTHER)
   assert 'cut short' in caplog.text and str(path) in caplog.text
@@ -95,7 +95,7 @@ def test_a_broken_line_elsewhere_loses_nothing(tmp_path):
   path.write_text('{"agent"\n' + path.read_text())
   before = path.read_bytes()
   with pytest.raises(RecordError, match='line 1 is not a rollout.*Delete the'):
-    with records.appended(path, SETUPS):
+    with records.appended(path, 'jowa', SETUPS):
       raise AssertionError('it was opened')
   assert path.read_bytes() == before
 
@@ -106,21 +106,67 @@ def test_another_evaluation_is_refused_naming_what_differs(tmp_path):
   before = path.read_bytes()
   changed = {'Pong': {'seed': 0, 'options': {'width': 4}}}
   with pytest.raises(RecordError, match='options.width: was 2, now 4'):
-    with records.appended(path, changed):
+    with records.appended(path, 'jowa', changed):
       raise AssertionError('it was opened')
   assert path.read_bytes() == before
-  # Other games may be added to the file.
-  with records.appended(path, {'Assault': {}}) as (found, _):
+  # Other games may be added to the file, by the same rules.
+  with records.appended(path, 'jowa', {'Assault': {'seed': 0}}) as (found, _):
     assert found == [ROLLOUT]
+  for agent, seed, message in (
+    ('jowa', 3, 'seed: was 0, now 3'),
+    ('mtbc', 0, "agent: was 'jowa', now 'mtbc'"),
+  ):
+    with pytest.raises(RecordError, match=message):
+      with records.appended(path, agent, {'Assault': {'seed': seed}}):
+        raise AssertionError('it was opened')
+  # More rollouts of the same may be added too.
+  more = {'Pong': {**ROLLOUT.setup, 'rollouts': 16}}
+  with records.appended(path, 'jowa', more) as (found, _):
+    assert found == [ROLLOUT]
+
+
+def test_a_file_that_is_no_text(tmp_path):
+  path = tmp_path / 'jowa.jsonl'
+  path.write_bytes(b'\xff\xfe')
+  with pytest.raises(RecordError, match='jowa.jsonl is no text file'):
+    records.read_rollouts(path)
+
+
+def test_rollouts_of_different_evaluations_are_not_pooled():
+  """Disjoint ones too: shards played by different rules."""
+  other = dataclasses.replace(
+    OTHER, setup={**ROLLOUT.setup, 'options': {'width': 4}}
+  )
+  with pytest.raises(RecordError, match='options.width: was 2, now 4'):
+    records.merge([ROLLOUT, other])
+  batched = {**ROLLOUT.setup, 'environments': 4, 'rollouts': 9}
+  other = dataclasses.replace(OTHER, setup=batched)
+  assert len(records.merge([ROLLOUT, other])) == 2
+
+
+def test_a_checkpoint_may_lie_elsewhere(tmp_path):
+  path = tmp_path / 'jowa.jsonl'
+  here, there = (
+    dataclasses.replace(
+      ROLLOUT, setup={'checkpoint': folder, 'weights': 'aa', 'run': 'b'}
+    )
+    for folder in ('/one/run', '/other/run')
+  )
+  records.write_rollouts(path, [here])
+  with records.appended(path, 'jowa', {'Pong': there.setup}) as (found, _):
+    assert found == [here]
+  assert records.merge([here, there]) == [here]
+  later = dataclasses.replace(here, setup={**here.setup, 'weights': 'cc'})
+  assert records.merge([here, later]) == [here, later]
 
 
 def test_two_evaluations_do_not_write_to_one_file(tmp_path):
   path = tmp_path / 'jowa.jsonl'
   code = (
     'from jowa_jax.eval import records\n'
-    f'with records.appended({str(path)!r}, {{}}): pass\n'
+    f'with records.appended({str(path)!r}, "jowa", {{"Pong": {{}}}}): pass\n'
   )
-  with records.appended(path, SETUPS):
+  with records.appended(path, 'jowa', SETUPS):
     other = subprocess.run(
       [sys.executable, '-c', code], capture_output=True, text=True, check=False
     )

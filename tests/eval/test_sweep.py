@@ -23,8 +23,10 @@ def test_settings_are_read():
     parse_settings('planner', [])
 
 
-def test_the_best_is_played_again_on_other_seeds(finished, tmp_path):
-  candidates = [{'context_length': 1}, {'context_length': 2}]
+def test_the_best_is_played_again_on_other_seeds(finished, tmp_path, caplog):
+  # The last needs more blocks than there are: it is left out.
+  too_long = {'context_length': 9}
+  candidates = [{'context_length': 1}, {'context_length': 2}, too_long]
   arguments = dict(
     select=SHORT,
     select_seed=7,
@@ -35,6 +37,8 @@ def test_the_best_is_played_again_on_other_seeds(finished, tmp_path):
   player = load_player('jowa', str(finished.workdir))
   games = ('Assault', 'Carnival')
   found = sweep(player, games, candidates, tmp_path / 'jowa', **arguments)
+  assert 'Left out: context_length=9' in caplog.text
+  candidates.remove(too_long)
   for game in games:
     means = found[game]['means']
     for options in candidates:
@@ -62,5 +66,14 @@ def test_the_best_is_played_again_on_other_seeds(finished, tmp_path):
       candidates,
       tmp_path / 'other',
       **{**arguments, 'select_seed': 3},
+    )
+  certain = Protocol(rollouts=1, max_frames=120, epsilon=0.0)
+  with pytest.raises(ValueError, match='Nothing is random'):
+    sweep(
+      player,
+      games,
+      candidates,
+      tmp_path / 'other',
+      **{**arguments, 'select': certain},
     )
   assert not (tmp_path / 'other').exists()

@@ -146,6 +146,29 @@ def test_results_and_runs_from_anywhere(workdir, tmp_path):
   assert len(both.rollouts['jowa']) == len(lines)
 
 
+def test_relative_paths_and_other_peoples_files(workdir, monkeypatch):
+  monkeypatch.chdir(workdir.parent)
+  whole = read_inputs(workdir)
+  relative = read_inputs(workdir.name)
+  assert relative.missing == [] and set(relative.curves) == set(whole.curves)
+  assert set(relative.configs) == set(whole.configs) != set()
+  only = read_inputs(runs=[f'{workdir.name}/jowa'])
+  assert list(only.curves) == ['jowa'] and list(only.configs) == ['jowa']
+  # What lies where the program is started belongs to nobody.
+  monkeypatch.chdir(workdir)
+  assert read_inputs(results=['eval']).timings == {}
+
+
+def test_what_a_kill_left_is_not_read(workdir):
+  (workdir / 'eval' / '.jowa.123.tmp.jsonl').write_text('{"agent')
+  (workdir / 'eval' / 'videos').mkdir()
+  (workdir / 'eval' / 'videos' / '.jowa-Pong.123.tmp.mp4').write_text('')
+  assert read_inputs(workdir).videos == {}
+  (workdir / 'eval' / 'videos' / 'jowa-Pongg.mp4').write_text('')
+  with pytest.raises(ValueError, match='Pongg'):
+    read_inputs(workdir)
+
+
 def test_results_that_are_none(workdir, tmp_path):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(FileNotFoundError, match='no results .* in .*empty'):

@@ -57,7 +57,7 @@ def test_a_game_without_reference_scores_is_not_normalised():
 
 
 def _evaluated(values, checkpoint, step):
-  setup = {'checkpoint': checkpoint, 'checkpoint_step': step}
+  setup = {'run': checkpoint, 'checkpoint_step': step}
   return [
     dataclasses.replace(r, setup=setup)
     for r in _rollouts('jowa', 'Assault', values)

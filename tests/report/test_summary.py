@@ -5,6 +5,7 @@ import pytest
 
 from jowa_jax.eval.records import Rollout
 from jowa_jax.report import scores, summary, tables
+from jowa_jax.report.labels import Label
 from jowa_jax.report.score_sections import agent_colors, over_games
 
 REPS = 50
@@ -37,9 +38,11 @@ def played():
     + rollouts('random', 'Pong', [-20.7, -20.7]),
     'jowa': rollouts('jowa', 'Assault', [742.0, 1261.6], parameters=100)
     + rollouts('jowa', 'Pong', [14.6, 14.6], parameters=100),
-    'big': rollouts('big', 'Assault', [1261.6, 1261.6], parameters=1000)
-    + rollouts('big', 'Pong', [14.6, 14.6], parameters=1000)
-    + rollouts('big', 'AirRaid', [5, 5], parameters=1000),
+    'very_big': rollouts(
+      'very_big', 'Assault', [1261.6, 1261.6], parameters=1000
+    )
+    + rollouts('very_big', 'Pong', [14.6, 14.6], parameters=1000)
+    + rollouts('very_big', 'AirRaid', [5, 5], parameters=1000),
     # Unlike numbers of episodes: no intervals, no comparisons.
     'data': rollouts('data', 'Assault', [742.0] * 3)
     + rollouts('data', 'Pong', [14.6]),
@@ -58,7 +61,7 @@ def test_aggregates(found):
   assert jowa.mean.value == pytest.approx(1.25)
   assert jowa.mean.interval == pytest.approx((1.0, 1.5))
   assert jowa.above_reference.value == 1
-  assert found.human['big'].games == ('Assault', 'Pong')
+  assert found.human['very_big'].games == ('Assault', 'Pong')
   assert found.human['data'].mean.interval is None
   assert found.dqn['jowa'].reference == 'dqn'
 
@@ -66,14 +69,14 @@ def test_aggregates(found):
 def test_comparisons(found):
   assert set(found.improvements) == {
     ('jowa', 'random'),
-    ('big', 'random'),
-    ('big', 'jowa'),
+    ('very_big', 'random'),
+    ('very_big', 'jowa'),
   }
-  better = found.improvements['big', 'jowa']
+  better = found.improvements['very_big', 'jowa']
   # Assault: one of two is beaten, the other tied; Pong: all tied.
   assert better.probability.value == pytest.approx((0.75 + 0.5) / 2)
   assert found.improvements['jowa', 'random'].probability.value == 1
-  assert set(found.profiles) == {'random', 'jowa', 'big', 'data'}
+  assert set(found.profiles) == {'random', 'jowa', 'very_big', 'data'}
 
 
 def test_scaling_and_learning(played):
@@ -81,17 +84,17 @@ def test_scaling_and_learning(played):
     scores.score_table(played), played, REPS
   ).scaling == {
     'jowa': (100, pytest.approx(1.25)),
-    'big': (1000, pytest.approx(1.5)),
+    'very_big': (1000, pytest.approx(1.5)),
   }
   steps = {
     'jowa': [
       r
       for step, values in ((10, [222.4]), (20, [742.0, 742.0]))
       for r in rollouts(
-        'jowa', 'Assault', values, checkpoint='a', checkpoint_step=step
+        'jowa', 'Assault', values, run='a', checkpoint_step=step
       )
     ]
-    + rollouts('jowa', 'Pong', [14.6], checkpoint='a', checkpoint_step=20)
+    + rollouts('jowa', 'Pong', [14.6], run='a', checkpoint_step=20)
   }
   found = summary.summarize(scores.score_table(steps), steps, REPS)
   # Pong was not played at step 10.
@@ -119,14 +122,34 @@ def test_json(played, found):
 def test_the_page_says_which_noise_it_shows(played):
   seeds = {
     'jowa': [
-      dataclasses.replace(r, setup={'checkpoint': name})
+      dataclasses.replace(r, setup={'run': name})
       for name in ('a', 'b')
       for r in played['jowa']
     ]
   }
   for records, noises in ((played, ['rollouts']), (seeds, ['seeds'])):
     found = summary.summarize(scores.score_table(records), records, REPS)
-    assert over_games(found, agent_colors(records))['noises'] == noises
+    names = {agent: Label(agent) for agent in records}
+    section = over_games(found, agent_colors(records), names)
+    assert section['noises'] == noises
+
+
+def test_episodes_are_compared_with_episodes():
+  """One agent has seeds, the other has none."""
+  seeds = {
+    'random': rollouts('random', 'Assault', [0, 1000, 0, 1000, 0, 0, 0, 0]),
+    'jowa': [
+      r
+      for run in ('a', 'b')
+      for r in rollouts('jowa', 'Assault', [0, 1000] * 4, run=run)
+    ],
+  }
+  found = summary.summarize(scores.score_table(seeds), seeds, REPS)
+  better = found.improvements['jowa', 'random']
+  # Half of the ones against a quarter of the others: 3/8 + half of the ties.
+  assert better.probability.value == pytest.approx(3 / 8 + (1 / 8 + 3 / 8) / 2)
+  assert better.noise == 'rollouts' and better.runs == (16, 8)
+  assert found.human['jowa'].noise == 'seeds'
 
 
 def test_tables(played, found, tmp_path):
@@ -140,6 +163,8 @@ def test_tables(played, found, tmp_path):
   assert float(row['human_normalized']) == pytest.approx(1.5)
   assert '| Assault | 222.4 ± 0.0 |' in (tmp_path / 'scores.md').read_text()
   latex = (tmp_path / 'aggregates.tex').read_text()
+  assert r'very\_big' in latex and 'very_big' not in latex
+  assert r'$\pm$' in (tmp_path / 'scores.tex').read_text()
   assert r'\toprule' in latex and 'interquartile mean' in latex
   rows = list(csv.DictReader((tmp_path / 'aggregates.csv').open()))
   assert {(r['agent'], r['reference']) for r in rows} >= {('jowa', 'dqn')}

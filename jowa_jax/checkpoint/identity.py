@@ -1,0 +1,33 @@
+"""What tells weights and runs apart, wherever their files lie."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def weights_digest(params: Any) -> str:
+  """Returns a hash of arrays, in the order of their tree."""
+  digest = hashlib.blake2b(digest_size=8)
+  for leaf in jax.tree.leaves(params):
+    digest.update(np.asarray(leaf).tobytes())
+  return digest.hexdigest()
+
+
+def run_digest(config: Mapping[str, Any]) -> str:
+  """Returns a hash of what stays the same at all of a training run's steps.
+
+  That is the method, its sizes, its games and its seed; stages may have been
+  made longer since, and directories moved.
+  """
+  kept = {
+    name: section
+    for name, section in config.items()
+    if name in ('method', 'tokenizer', 'backbone', 'heads', 'losses')
+  }
+  kept |= {'games': config['data']['games'], 'seed': config['run']['seed']}
+  text = json.dumps(kept, sort_keys=True)
+  return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
