@@ -14,17 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-import numpy as np
-
 from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent, load
 from jowa_jax.collect.collect import collect_from_config
 from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data import episodes as episodes_lib
-from jowa_jax.data.training import TrainingData
-from jowa_jax.eval import evaluation, quality
-from jowa_jax.eval.open_loop import open_loop
+from jowa_jax.eval import evaluation
+from jowa_jax.eval.judge import QUALITY, judge
 from jowa_jax.eval.players import load_player
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.recording import record
@@ -189,17 +186,14 @@ def quickstart(
         run.train(progress)
   folder = workdir / 'eval'
   agents = {name: load(workdir / name) for name in METHODS}
-  quality_file = folder / 'model_quality.json'
+  quality_file = folder / QUALITY
   with clock.phase(
     'Look at what the model sees and dreams', quality_file.exists()
   ) as to_do:
     if to_do:
       data = runs['jowa'].load_data()
       write_rollouts(folder / 'data.jsonl', data_rollouts(data.episodes))
-      held_out = data.held_out.episodes
-      curves = open_loop(agents['jowa'], held_out, num_sequences=64)
-      _write_json(folder / 'open_loop.json', curves)
-      _write_json(quality_file, _judge_model(agents, data, folder))
+      judge(agents['jowa'], data, folder, cloner=agents['mtbc'])
   games = games_lib.parse_games(config['games'])
   for name, player in players.items():
     path = folder / f'{name}.jsonl'
@@ -271,36 +265,6 @@ def _check_directory(path: pathlib.Path, config: dict[str, Any]) -> None:
       f'{path.parent} was begun with another config; give another directory '
       f'or restore these fields:\n  {lines}'
     )
-
-
-def _judge_model(
-  agents: Mapping[str, Agent], data: TrainingData, folder: pathlib.Path
-) -> dict[str, dict[str, float]]:
-  """Returns the quality of tokenizer, dreams and MTBC; writes pictures."""
-  held_out = data.held_out.episodes
-  seen = quality.reconstruct(
-    agents['jowa'], held_out, data.statistics['median_frames']
-  )
-  dreamed = quality.dream(agents['jowa'], held_out)
-  for name, results in (('reconstructions', seen), ('dreams', dreamed)):
-    arrays = {
-      f'{game}/{key}': array
-      for game, (_, pictures) in results.items()
-      for key, array in pictures._asdict().items()
-    }
-    with files.written_whole(folder / f'{name}.npz') as temporary:
-      np.savez_compressed(temporary, **arrays)
-  majority = quality.majority_accuracy(data.train.episodes, held_out)
-  cloned = quality.policy_accuracy(agents['mtbc'], held_out)
-  return {
-    game: {
-      **metrics,
-      **(dreamed[game][0] if game in dreamed else {}),
-      'policy_accuracy': cloned[game],
-      'majority_accuracy': majority[game],
-    }
-    for game, (metrics, _) in seen.items()
-  }
 
 
 def data_rollouts(

@@ -15,6 +15,9 @@ _RESULTS = flags.DEFINE_list(
   'results', [], 'Files that launch.evaluate wrote, shards, or their folders.'
 )
 _RUNS = flags.DEFINE_list('runs', [], 'Directories of training runs.')
+_PICTURES = flags.DEFINE_string(
+  'pictures', None, 'Directory that launch.judge wrote, with videos/.'
+)
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'The page; <workdir>/report/index.html by default.'
 )
@@ -22,7 +25,11 @@ _OUTPUT = flags.DEFINE_string(
 
 def main() -> None:
   page = write_report(
-    _WORKDIR.value, _OUTPUT.value, results=_RESULTS.value, runs=_RUNS.value
+    _WORKDIR.value,
+    _OUTPUT.value,
+    results=_RESULTS.value,
+    runs=_RUNS.value,
+    pictures=_PICTURES.value,
   )
   print(page)
 

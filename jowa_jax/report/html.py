@@ -45,6 +45,7 @@ def write_report(
   *,
   results: Sequence[str | os.PathLike] = (),
   runs: Sequence[str | os.PathLike] = (),
+  pictures: str | os.PathLike | None = None,
   reps: int = REPS,
 ) -> pathlib.Path:
   """Writes a page about runs and what they scored, and its tables.
@@ -56,6 +57,7 @@ def write_report(
       written beside it, as CSV, Markdown and LaTeX.
     results: more files of rollouts, or folders of them.
     runs: more directories of training runs.
+    pictures: what `launch.judge` wrote, and videos, see `inputs.read_inputs`.
     reps: bootstrap resamples.
 
   Returns:
@@ -69,10 +71,12 @@ def write_report(
   """
   if workdir is None and output is None:
     raise ValueError('--output is needed without a --workdir')
-  if workdir is None and not results and not runs:
-    raise ValueError('Nothing to report: give --workdir, --results or --runs')
+  if workdir is None and not (results or runs or pictures):
+    raise ValueError(
+      'Nothing to report: give --workdir, --results, --runs or --pictures'
+    )
   page = pathlib.Path(output or pathlib.Path(workdir) / 'report' / 'index.html')
-  inputs = read_inputs(workdir, results, runs)
+  inputs = read_inputs(workdir, results, runs, pictures)
   table = scores_lib.score_table(inputs.rollouts)
   summary = summarize(table, inputs.rollouts, reps)
   text = render(inputs, table, summary)

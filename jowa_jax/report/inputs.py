@@ -68,6 +68,7 @@ def read_inputs(
   workdir: str | os.PathLike | None = None,
   results: Sequence[str | os.PathLike] = (),
   runs: Sequence[str | os.PathLike] = (),
+  pictures: str | os.PathLike | None = None,
 ) -> Inputs:
   """Reads what is to be reported.
 
@@ -76,6 +77,8 @@ def read_inputs(
       directories with metrics.
     results: files of rollouts, shards among them, or folders of `*.jsonl`.
     runs: directories of training runs, shown by their names.
+    pictures: directory of what `launch.judge` wrote, and of `videos/`; that of
+      a work directory is `eval`.
 
   Raises:
     FileNotFoundError: a directory or file does not exist.
@@ -98,15 +101,20 @@ def read_inputs(
   curves = {
     m: reader.curves(path / 'metrics.jsonl') for m, path in found.items()
   }
+  folder = pathlib.Path('eval')
+  if pictures is not None:
+    folder = pathlib.Path(pictures).resolve()
+    if not folder.is_dir():
+      raise FileNotFoundError(f'There is no directory {folder}')
   return Inputs(
     configs={m: config for m, config in configs.items() if config},
     curves={m: curve for m, curve in curves.items() if curve.series},
     rollouts=reader.rollouts([*map(pathlib.Path, results)]),
-    open_loop=reader.json('eval/open_loop.json'),
-    videos=reader.videos('eval/videos'),
-    reconstructions=reader.reconstructions('eval/reconstructions.npz'),
-    dreams=reader.dreams('eval/dreams.npz'),
-    quality=reader.tables('eval/model_quality.json'),
+    open_loop=reader.json(folder / 'open_loop.json'),
+    videos=reader.videos(folder / 'videos'),
+    reconstructions=reader.reconstructions(folder / 'reconstructions.npz'),
+    dreams=reader.dreams(folder / 'dreams.npz'),
+    quality=reader.tables(folder / 'model_quality.json'),
     timings=reader.numbers('timings.json'),
     versions=reader.json('versions.json'),
     missing=reader.missing,
@@ -206,15 +214,18 @@ class _Reader:
       agents.setdefault(rollout.agent, []).append(rollout)
     return {agent: agents[agent] for agent in ordered(agents, AGENTS)}
 
-  def videos(self, folder: str) -> dict[str, dict[str, bytes]]:
+  def videos(self, folder: pathlib.Path) -> dict[str, dict[str, bytes]]:
     """Reads '<agent>-<Game>.mp4' files."""
     found: dict[str, dict[str, bytes]] = {}
     if self._root is not None:
-      paths = {p.stem: p for p in _visible(self._root / folder, '*-*.mp4')}
-      for name in ordered(paths, ()):
-        agent, _, game = name.rpartition('-')
-        games_lib.check_game(game)
-        found.setdefault(game, {})[agent] = paths[name].read_bytes()
+      folder = self._root / folder
+    elif not folder.is_absolute():
+      return found
+    paths = {p.stem: p for p in _visible(folder, '*-*.mp4')}
+    for name in ordered(paths, ()):
+      agent, _, game = name.rpartition('-')
+      games_lib.check_game(game)
+      found.setdefault(game, {})[agent] = paths[name].read_bytes()
     return {
       game: {agent: videos[agent] for agent in ordered(videos, AGENTS)}
       for game, videos in sorted(found.items())

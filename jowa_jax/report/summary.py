@@ -193,13 +193,22 @@ def _scaling(
     agent: max((r.setup.get('parameters', 0) for r in records), default=0)
     for agent, records in rollouts.items()
   }
-  sizes = {agent: size for agent, size in sizes.items() if size}
+  methods = {
+    a: records[0].setup.get('method') for a, records in rollouts.items()
+  }
+  # A method's sizes are compared, not methods.
+  sizes = {
+    agent: size
+    for agent, size in sizes.items()
+    if size
+    and len({sizes[a] for a in sizes if methods[a] == methods[agent]} - {0}) > 1
+  }
   common = [
     game
     for game, played in table.items()
     if played.keys() >= sizes.keys() and games_lib.has_reference(game)
   ]
-  if len(set(sizes.values())) < 2 or not common:
+  if not common:
     return {}
   return {
     agent: (

@@ -164,17 +164,48 @@ def test_settings_by_game():
 PLANNED = dict(planner='beam', width=2, horizon=1, context_length=1)
 
 
-def test_a_killed_evaluation_ends_as_if_nothing_had_happened(
-  finished, tmp_path, caplog
+def test_an_interrupted_evaluation_ends_as_if_nothing_had_happened(
+  finished, tmp_path, caplog, monkeypatch
 ):
-  """Planning, with more rollouts than slots; killed by SIGKILL."""
-  protocol = Protocol(rollouts=4, max_frames=200)
+  """Planning, with more rollouts than slots."""
+  protocol = Protocol(rollouts=4, max_frames=120)
   how = dict(options=dict.fromkeys(GAMES, PLANNED), slots_per_game=2)
   player = load_player('jowa', str(finished.workdir))
   with jax.log_compiles():
-    whole = run(tmp_path / 'whole' / 'jowa.jsonl', protocol, player, **how)
+    whole = run(tmp_path / 'whole.jsonl', protocol, player, **how)
   # Slots that take their next rollouts, and idle ones, compile nothing.
   assert caplog.text.count('Compiling jit(act)') == 1
+  evaluate = evaluation.rollout.evaluate
+
+  def interrupted(*arguments, on_rollout, **options):
+    def append(rollout):
+      on_rollout(rollout)
+      if rollout.game == 'Carnival':
+        raise KeyboardInterrupt
+
+    return evaluate(*arguments, on_rollout=append, **options)
+
+  path = tmp_path / 'interrupted.jsonl'
+  with monkeypatch.context() as patch:
+    patch.setattr(evaluation.rollout, 'evaluate', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+      run(path, protocol, player, **how)
+  kept = records.read_rollouts(path)
+  assert 0 < len(kept) < len(whole)
+  resumed = run(path, protocol, player, **how)
+  assert without_seconds(resumed) == without_seconds(whole)
+  assert records.read_rollouts(path)[: len(kept)] == kept
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_ends_as_if_nothing_had_happened(
+  finished, tmp_path
+):
+  """By SIGKILL, while `launch.evaluate` runs."""
+  protocol = Protocol(rollouts=4, max_frames=200)
+  how = dict(options=dict.fromkeys(GAMES, PLANNED), slots_per_game=2)
+  player = load_player('jowa', str(finished.workdir))
+  whole = run(tmp_path / 'whole' / 'jowa.jsonl', protocol, player, **how)
   path = tmp_path / 'killed' / 'jowa.jsonl'
   killed = subprocess.Popen(
     [

@@ -93,6 +93,11 @@ CASES = {
     ('--game=Assault', '--checkpoint={tmp}/none', '--output={tmp}/x.mp4'),
     ['{tmp}/none'],
   ),
+  'nobody to judge': (
+    'judge',
+    ('--checkpoint={tmp}/none', '--output={tmp}/judged'),
+    ['{tmp}/none'],
+  ),
   'a page without a place': (
     'report',
     ('--results={tmp}/none.jsonl',),

@@ -137,6 +137,34 @@ def test_killed_and_continued(tmp_path):
   assert output.count('(done before)') == 9
   check_result(tmp_path)
 
+  # By hand comes to the same, and goes onto a page.
+  for script, *flags in (
+    ('judge', f'--checkpoint={tmp_path}/jowa', f'--output={tmp_path}/judged'),
+    (
+      'report',
+      f'--pictures={tmp_path}/judged',
+      f'--output={tmp_path}/page/index.html',
+    ),
+  ):
+    done = subprocess.run(
+      [sys.executable, '-m', f'launch.{script}', *flags],
+      cwd=ROOT,
+      env=ENV,
+      capture_output=True,
+      text=True,
+    )
+    assert done.returncode == 0, done.stderr
+  judged, ours = tmp_path / 'judged', tmp_path / 'eval'
+  assert (judged / 'open_loop.json').read_text() == (
+    ours / 'open_loop.json'
+  ).read_text()
+  quality = json.loads((judged / 'model_quality.json').read_text())
+  for game, table in json.loads(
+    (ours / 'model_quality.json').read_text()
+  ).items():
+    assert quality[game].items() <= table.items()
+  assert 'steps dreamed' in (tmp_path / 'page' / 'index.html').read_text()
+
 
 def test_another_config_is_refused(tmp_path):
   config = quickstart_config.get_config('smoke').to_dict()

@@ -184,6 +184,17 @@ def test_results_that_are_none(workdir, tmp_path):
     read_inputs(runs=[workdir / 'jowa', again])
 
 
+def test_pictures_from_anywhere(workdir, tmp_path):
+  pictures = tmp_path / 'judged'
+  (workdir / 'eval').rename(pictures)
+  found = read_inputs(pictures=pictures)
+  assert set(found.quality) == {'Assault', 'Carnival'} == set(found.dreams)
+  assert found.reconstructions and found.open_loop and found.missing == []
+  assert not found.rollouts and not found.timings
+  with pytest.raises(FileNotFoundError, match='nowhere'):
+    read_inputs(pictures=tmp_path / 'nowhere')
+
+
 def test_videos_by_game_and_agent(workdir):
   folder = workdir / 'eval' / 'videos'
   folder.mkdir()

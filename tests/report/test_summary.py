@@ -86,6 +86,13 @@ def test_scaling_and_learning(played):
     'jowa': (100, pytest.approx(1.25)),
     'very_big': (1000, pytest.approx(1.5)),
   }
+  other = {**played}
+  other['very_big'] = [
+    dataclasses.replace(r, setup={**r.setup, 'method': 'mtbc'})
+    for r in played['very_big']
+  ]
+  found = summary.summarize(scores.score_table(other), other, REPS)
+  assert found.scaling == {}  # one size of each method
   steps = {
     'jowa': [
       r

@@ -1,0 +1,55 @@
+"""Judges what a trained JOWA sees and dreams, on episodes it was not shown.
+
+python -m launch.judge --checkpoint=runs/jowa --output=runs/judged
+python -m launch.report --pictures=runs/judged --results=runs/eval \
+  --output=runs/report/index.html
+
+The episodes are those that training held out, or of other --data.
+"""
+
+import pathlib
+
+from absl import flags
+
+import jowa_jax
+from jowa_jax.configuration import build
+from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.eval.judge import judge
+from launch import common
+
+_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
+_DATA = flags.DEFINE_string('data', None, "Default: the run's.")
+_GAMES = flags.DEFINE_string('games', None, "Default: the run's.")
+_HELD_OUT = flags.DEFINE_float(
+  'held_out_fraction', None, "Of each game's episodes; default: the run's."
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'Directory of the files.')
+
+
+def main() -> None:
+  agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
+  if agent.config['method'] != 'jowa':
+    raise ValueError(
+      f'{_CHECKPOINT.value} is {agent.config["method"]}, not jowa'
+    )
+  given = {
+    'directory': _DATA.value,
+    'games': _GAMES.value and _GAMES.value.split(','),
+    'held_out_fraction': _HELD_OUT.value,
+  }
+  section = {**agent.config['data'], 'token_cache': '', 'game_weights': None}
+  section |= {name: value for name, value in given.items() if value is not None}
+  data = TrainingData(
+    build(DataConfig, section, 'data'),
+    agent.method.spec.length,
+    agent.config['run']['batch_size'],
+    agent.config['run']['seed'],
+  )
+  judge(agent, data, _OUTPUT.value)
+  print(pathlib.Path(_OUTPUT.value))
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['checkpoint', 'output'])
+  common.run(main)
