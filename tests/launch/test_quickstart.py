@@ -71,21 +71,6 @@ def test_from_emulator_to_report(tmp_path):
   assert run.returncode == 0, output
   assert '[9/9]' in output and 'done before' not in output
   check_result(tmp_path)
-  # The tokens that training encoded are those that the command encodes.
-  trained = encode_tokens(tmp_path, tmp_path / 'tokens')
-  assert trained.returncode == 0 and 'Encoding' not in trained.stderr
-  done = encode_tokens(tmp_path, tmp_path / 'again')
-  assert done.returncode == 0 and 'Encoding' in done.stderr
-  assert '480 frames' in done.stdout
-  for path in (tmp_path / 'tokens').glob('*.npy'):
-    ours = np.load(tmp_path / 'again' / path.name)
-    np.testing.assert_array_equal(ours, np.load(path))
-  # Those of another tokenizer are refused.
-  (tmp_path / 'again' / 'tokens.json').write_text('{"tokenizer": "other"}')
-  refused = encode_tokens(tmp_path, tmp_path / 'again')
-  assert refused.returncode == 2
-  assert 'has tokens of tokenizer other' in refused.stderr
-
   check_decoders(tmp_path / 'jowa')
 
 
@@ -137,6 +122,20 @@ def test_killed_and_continued(tmp_path):
   assert output.count('(done before)') == 9
   check_result(tmp_path)
 
+  # The tokens that training encoded are those that the command encodes.
+  trained = encode_tokens(tmp_path, tmp_path / 'tokens')
+  assert trained.returncode == 0 and 'Encoding' not in trained.stderr
+  done = encode_tokens(tmp_path, tmp_path / 'again')
+  assert done.returncode == 0 and 'Encoding' in done.stderr
+  assert '480 frames' in done.stdout
+  for path in (tmp_path / 'tokens').glob('*.npy'):
+    ours = np.load(tmp_path / 'again' / path.name)
+    np.testing.assert_array_equal(ours, np.load(path))
+  # Those of another tokenizer are refused.
+  (tmp_path / 'again' / 'tokens.json').write_text('{"tokenizer": "other"}')
+  refused = encode_tokens(tmp_path, tmp_path / 'again')
+  assert refused.returncode == 2
+  assert 'has tokens of tokenizer other' in refused.stderr
   # By hand comes to the same, and goes onto a page.
   for script, *flags in (
     ('judge', f'--checkpoint={tmp_path}/jowa', f'--output={tmp_path}/judged'),

@@ -109,6 +109,9 @@ def test_scaling_and_learning(played):
     'jowa': [(10, pytest.approx(0.0)), (20, pytest.approx(1.0))]
   }
   assert found.scaling == {}
+  names = {'jowa': Label('JOWA')}
+  (plot,) = over_games(found, {'jowa': 3}, names)['plots']
+  assert plot['title'] == 'Learning' and 'var(--agent-3)' in plot['svg']
 
 
 def test_json(played, found):
