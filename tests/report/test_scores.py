@@ -3,32 +3,14 @@ import math
 
 import pytest
 
-from jowa_jax.eval.records import Rollout
 from jowa_jax.report import scores
-
-
-def _rollouts(agent, game, values, terminated=True):
-  return [
-    Rollout(
-      agent=agent,
-      game=game,
-      rollout=i,
-      seed=i,
-      score=float(value),
-      clipped_score=0.0,
-      decisions=100 + i,
-      frames=400,
-      seconds=1.0,
-      terminated=terminated,
-    )
-    for i, value in enumerate(values)
-  ]
+from tests.report.played import rollouts
 
 
 def test_one_game_by_hand():
   # Assault: random 222.4, human 742.0. Deviations -2, 0, 2: variance 4.
   table = scores.score_table(
-    {'jowa': _rollouts('jowa', 'Assault', [480.2, 482.2, 484.2])}
+    {'jowa': rollouts('jowa', 'Assault', [480.2, 482.2, 484.2])}
   )
   score = table['Assault']['jowa']
   assert score.mean == pytest.approx(482.2)
@@ -40,19 +22,19 @@ def test_one_game_by_hand():
 
 
 def test_episodes_that_the_frame_limit_ended_are_counted():
-  played = _rollouts('a', 'Pong', [1, 2]) + _rollouts('a', 'Pong', [3], False)
+  played = rollouts('a', 'Pong', [1, 2]) + rollouts('a', 'Pong', [3], False)
   assert scores.score_table({'a': played})['Pong']['a'].cut_off == 1
 
 
 def test_a_single_episode_has_no_standard_error():
-  table = scores.score_table({'jowa': _rollouts('jowa', 'Pong', [-21])})
+  table = scores.score_table({'jowa': rollouts('jowa', 'Pong', [-21])})
   assert table['Pong']['jowa'].standard_error is None
 
 
 def test_a_game_without_reference_scores_is_not_normalised():
   # Pooyan's human scores less than random play.
   for game in ('AirRaid', 'Pooyan'):
-    table = scores.score_table({'a': _rollouts('a', game, [1, 2])})
+    table = scores.score_table({'a': rollouts('a', game, [1, 2])})
     assert table[game]['a'].human_normalized is None
 
 
@@ -60,7 +42,7 @@ def _evaluated(values, checkpoint, step):
   setup = {'run': checkpoint, 'checkpoint_step': step}
   return [
     dataclasses.replace(r, setup=setup)
-    for r in _rollouts('jowa', 'Assault', values)
+    for r in rollouts('jowa', 'Assault', values)
   ]
 
 

@@ -3,31 +3,12 @@ import dataclasses
 
 import pytest
 
-from jowa_jax.eval.records import Rollout
 from jowa_jax.report import scores, summary, tables
 from jowa_jax.report.labels import Label
 from jowa_jax.report.score_sections import agent_colors, over_games
+from tests.report.played import rollouts
 
 REPS = 50
-
-
-def rollouts(agent, game, values, **setup):
-  return [
-    Rollout(
-      agent=agent,
-      game=game,
-      rollout=i,
-      seed=i,
-      score=float(value),
-      clipped_score=0.0,
-      decisions=100,
-      frames=400,
-      seconds=1.0,
-      terminated=True,
-      setup=setup,
-    )
-    for i, value in enumerate(values)
-  ]
 
 
 @pytest.fixture(scope='module')
