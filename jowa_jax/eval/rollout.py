@@ -77,6 +77,7 @@ def evaluate(
   slots_per_game: int | None = None,
   setups: Mapping[str, Mapping[str, Any]] | None = None,
   on_rollout: Callable[[Rollout], None] = lambda rollout: None,
+  before_decision: Callable[[], None] = lambda: None,
   progress: bool = True,
   num_threads: int = 0,
 ) -> list[Rollout]:
@@ -106,6 +107,7 @@ def evaluate(
       default; fewer make the batch smaller.
     setups: of each game, to write into the records.
     on_rollout: called with every rollout as it ends.
+    before_decision: called before each decision of all environments.
     progress: whether to draw a progress bar.
     num_threads: emulator threads of each game, 0 for one per core.
 
@@ -141,6 +143,7 @@ def evaluate(
   time_step = envs.reset(seed, rollouts)
   with _Progress(agent, tally.total, progress) as bar:
     while tally.active.any():
+      before_decision()
       keys = decision_keys(seed, envs.tasks, envs.rollouts, tally.decisions)
       actions, state, _ = policy.act(
         variables,
@@ -309,11 +312,14 @@ def expected_decisions(
   return round(sum(finished) + expected.sum() + waiting * typical)
 
 
-def make_player(config: Mapping[str, Any]) -> Callable[[Any], dict[str, float]]:
+def make_player(
+  config: Mapping[str, Any],
+) -> Callable[[Any, Callable[[], None]], dict[str, float]]:
   """Returns what plays during training: variables -> mean scores.
 
-  They are named 'play/' and the game; 'play/human_normalized' is the mean of
-  the normalised scores, of games that have references.
+  Its second argument is called before each decision. Scores are named 'play/'
+  and the game; 'play/human_normalized' is the mean of the normalised scores, of
+  games that have references.
 
   Args:
     config: of training; its method plays greedily, the games of its data.
@@ -328,7 +334,9 @@ def make_player(config: Mapping[str, Any]) -> Callable[[Any], dict[str, float]]:
   )
   policy = make_method(config).policy(epsilon=protocol.epsilon)
 
-  def play(variables: Any) -> dict[str, float]:
+  def play(
+    variables: Any, before_decision: Callable[[], None]
+  ) -> dict[str, float]:
     rollouts = evaluate(
       policy,
       variables,
@@ -336,6 +344,7 @@ def make_player(config: Mapping[str, Any]) -> Callable[[Any], dict[str, float]]:
       protocol,
       run['seed'],
       agent=config['method'],
+      before_decision=before_decision,
       progress=False,
     )
     scores = {

@@ -3,9 +3,10 @@
 import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
+import numpy as np
 import tqdm
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
@@ -19,15 +20,15 @@ from jowa_jax.train import sharding
 from jowa_jax.train.encoding import frozen_encoder
 from jowa_jax.train.held_out import HeldOut
 from jowa_jax.train.metrics import Meter, MetricWriter, check_finite
-from jowa_jax.train.preemption import Preempted, Preemption
+from jowa_jax.train.preemption import AskedToStop, Preempted, Preemption
 from jowa_jax.train.profiling import Profiler
 from jowa_jax.train.settings import RunConfig
 from jowa_jax.train.state import Stage, TrainState, begin_stage
 from jowa_jax.train.step import StepFn, compile_step
 from jowa_jax.types import Segment
 
-# Variables -> scores by name, by playing.
-Player = Callable[[Variables], dict[str, float]]
+# Variables -> scores by name, by playing; calls a function at each decision.
+Player = Callable[[Variables, Callable[[], None]], dict[str, float]]
 
 
 class Session(NamedTuple):
@@ -83,7 +84,7 @@ def run_stage(
   session.bar.set_description(f'{session.config["method"]} {stage.name}')
   data = session.data
   if session.encodes and _encoder_is_frozen(method, stage):
-    data = _encode(session, variables)
+    data = _encode(session, done, variables)
   held_out = None
   if run.evaluate_every:
     held_out = HeldOut(method, session.mesh, data, run.evaluate_batches)
@@ -116,7 +117,7 @@ def run_stage(
     session.bar.update()
     last = step == end
     logs = last or step % run.log_every == 0
-    stops = session.preemption.after(step)
+    stops = session.preemption.asked()
     saves = last or stops or step % run.save_every == 0
     values = {}
     if logs or saves:
@@ -125,7 +126,11 @@ def run_stage(
     if logs:
       values |= meter.read(step - logged)
       if not stops:
-        values |= _evaluate(session, state.variables, step, last, held_out)
+        try:
+          values |= _evaluate(session, state.variables, step, last, held_out)
+        except AskedToStop:
+          logging.warning('What is measured after step %d is left out', step)
+          stops = saves = True
       _log(session, stage, step, values)
       logged = step
       meter.skip()
@@ -144,18 +149,26 @@ def _encoder_is_frozen(method: Method, stage: Stage) -> bool:
   return trained.isdisjoint(method.encoder.params)
 
 
-def _encode(session: Session, variables: Variables) -> TrainingData:
+def _encode(session: Session, done: int, variables: Variables) -> TrainingData:
   """Returns the data with the frames encoded by the frozen tokenizer."""
   encode, tokenizer, batch_size = frozen_encoder(session.method, variables)
-  session.data.encode(
-    encode,
-    tokenizer,
-    batch_size,
-    not session.bar.disable,
-    process=jax.process_index(),
-    num_processes=jax.process_count(),
-  )
-  multihost_utils.sync_global_devices('tokens are encoded')
+  try:
+    with session.preemption.watched() as before_batch:
+
+      def encode_watched(frames: np.ndarray) -> np.ndarray:
+        before_batch()
+        return encode(frames)
+
+      session.data.encode(
+        encode_watched,
+        tokenizer,
+        batch_size,
+        not session.bar.disable,
+        process=jax.process_index(),
+        num_processes=jax.process_count(),
+      )
+  except AskedToStop:
+    _stop(session, done)
   return session.data.with_tokens(tokenizer)
 
 
@@ -210,7 +223,8 @@ def _evaluate(
     if jax.process_count() > 1:
       # Every process plays the same: all wait for it anyway.
       variables = multihost_utils.process_allgather(variables, tiled=True)
-    values |= session.play(variables)
+    with session.preemption.watched() as before_decision:
+      values |= session.play(variables, before_decision)
   return values
 
 
@@ -256,11 +270,12 @@ def _save(
     )
 
 
-def _stop(session: Session, step: int) -> None:
+def _stop(session: Session, step: int) -> NoReturn:
   session.checkpoints.wait()
+  saved = f'is saved after step {step}' if step else 'has taken no step yet'
   message = (
-    f'Asked to stop: {session.workdir} is saved after step {step} of '
-    f'{session.total_steps}; run the same command again to go on'
+    f'Asked to stop: {session.workdir} {saved} of {session.total_steps}; '
+    'run the same command again to go on'
   )
   logging.warning(message)
   raise Preempted(message)

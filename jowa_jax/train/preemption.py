@@ -3,9 +3,10 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from jowa_jax.checkpoint.manager import Checkpoints
@@ -25,16 +26,25 @@ class Preempted(SystemExit):
     return self.message
 
 
+class AskedToStop(Exception):
+  """SIGTERM came while something else than steps was done."""
+
+
+# Pieces of work after which processes that work at their own pace meet.
+_ROUND = 8
+
+
 class Preemption:
   """Notices SIGTERM, which a scheduler sends before it takes a machine away.
 
-  A context manager. Several processes agree on a step to stop after: JAX's
+  A context manager. Several processes agree on a place to stop at: JAX's
   runtime, which has its own handler, carries the signal from one to all.
   """
 
   def __init__(self):
     self._asked = False
     self._before = None
+    self._places = 0  # asked at so far, by every process alike
 
   def __enter__(self) -> 'Preemption':
     here = threading.current_thread() is threading.main_thread()
@@ -49,11 +59,42 @@ class Preemption:
   def _ask(self, *_) -> None:
     self._asked = True
 
-  def after(self, step: int) -> bool:
-    """Returns whether to stop after a step; all processes must ask at each."""
+  def asked(self) -> bool:
+    """Returns whether to stop; all processes must ask at the same places."""
     if jax.process_count() > 1:
-      return multihost_utils.reached_preemption_sync_point(step)
+      self._places += 1
+      return multihost_utils.reached_preemption_sync_point(self._places)
     return self._asked
+
+  @contextlib.contextmanager
+  def watched(self) -> Iterator[Callable[[], None]]:
+    """Gives a function to call before each piece of a longer piece of work.
+
+    Processes may have different numbers of pieces: they meet once in a while,
+    and wait for the others at the end.
+
+    Raises:
+      AskedToStop: SIGTERM came.
+    """
+    pieces = 0
+
+    def piece() -> None:
+      nonlocal pieces
+      pieces += 1
+      if jax.process_count() == 1 or pieces % _ROUND == 0:
+        self._meet(False)
+
+    yield piece
+    while not self._meet(True):
+      pass
+
+  def _meet(self, done: bool) -> bool:
+    """Returns whether all processes are done; raises AskedToStop."""
+    if self.asked():
+      raise AskedToStop
+    if jax.process_count() == 1:
+      return done
+    return bool(np.all(multihost_utils.process_allgather(np.int32(done))))
 
 
 # What JAX's runtime says when another process does not answer.
