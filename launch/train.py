@@ -35,6 +35,9 @@ _PROFILE = flags.DEFINE_string(
 _CACHE = flags.DEFINE_string(
   'compilation_cache', None, 'Where compiled programs are kept between runs.'
 )
+_WANDB = flags.DEFINE_string(
+  'wandb_project', '', 'Of Weights & Biases, for metrics (pip install wandb).'
+)
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
@@ -49,6 +52,7 @@ def main() -> None:
       accept_changes=_ACCEPT.value,
       play=_player(config),
       profile_steps=_profile_steps(),
+      wandb_project=_WANDB.value,
     )
 
 

@@ -99,6 +99,23 @@ class Policy(NamedTuple):
   ]
 
 
+class Augment(NamedTuple):
+  """What a method does with a batch before the parts' losses read it.
+
+  Attributes:
+    apply: (variables, batch, key, step, parts) -> (batch, metrics); `step`
+      counts the steps taken in the stage, and row i is in part i % `parts` of
+      the batch, see `train.step`.
+    rows: what `parts` of a batch's rows must be divisible by.
+  """
+
+  apply: Callable[
+    [Variables, Segment, chex.PRNGKey, chex.Array, int],
+    tuple[Segment, Metrics],
+  ]
+  rows: int
+
+
 class Method(NamedTuple):
   """A trainable agent.
 
@@ -113,6 +130,7 @@ class Method(NamedTuple):
     evaluate: (variables, batch) -> metrics on held-out segments.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
+    augment: what is done with a batch first; None for nothing.
   """
 
   spec: BatchSpec
@@ -122,6 +140,7 @@ class Method(NamedTuple):
   encoder: Encoder | None
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]
+  augment: Augment | None = None
 
 
 def check_actions(actions: chex.Array, tasks: chex.Array) -> np.ndarray:

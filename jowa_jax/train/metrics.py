@@ -1,11 +1,12 @@
-"""Scalars on disk: one JSON object per line, and TensorBoard."""
+"""Scalars: one JSON object per line, TensorBoard and Weights & Biases."""
 
 import json
 import math
 import pathlib
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -97,13 +98,28 @@ class Meter:
 
 
 class MetricWriter:
-  """Appends to `metrics.jsonl` and to TensorBoard event files."""
+  """Appends to `metrics.jsonl`, to TensorBoard event files, and elsewhere."""
 
-  def __init__(self, directory: pathlib.Path, resume_step: int):
+  def __init__(
+    self,
+    directory: pathlib.Path,
+    resume_step: int,
+    wandb_project: str = '',
+    config: Mapping[str, Any] | None = None,
+  ):
     """Opens the files; records after `resume_step` are dropped.
 
     A run that was killed after it logged and before it saved takes those
     steps again.
+
+    Args:
+      directory: of the run.
+      resume_step: steps taken before now.
+      wandb_project: of Weights & Biases, where it is told too; empty for no.
+      config: of the run, for that.
+
+    Raises:
+      ValueError: a project was given, and wandb is not installed.
     """
     # Imported here: code that steps without logging needs JAX alone.
     import tensorboardX
@@ -115,6 +131,9 @@ class MetricWriter:
     self._board = tensorboardX.SummaryWriter(
       str(directory / 'tensorboard'), purge_step=resume_step + 1
     )
+    self._wandb = None
+    if wandb_project:
+      self._wandb = _open_wandb(directory, wandb_project, config or {})
 
   def _drop_after(self, step: int):
     if not self._path.exists():
@@ -135,7 +154,41 @@ class MetricWriter:
     self._file.flush()
     for name, value in metrics.items():
       self._board.add_scalar(name, value, step)
+    if self._wandb:
+      self._wandb.log(record, step=step)
 
   def close(self):
     self._file.close()
     self._board.close()
+    if self._wandb:
+      self._wandb.finish()
+
+
+def import_wandb() -> Any:
+  """Returns the module; raises ValueError where it is not installed."""
+  try:
+    import wandb
+  except ImportError as error:
+    raise ValueError(
+      'Weights & Biases was asked for, but wandb cannot be imported '
+      f'({error}): `pip install wandb`, or leave --wandb_project out'
+    ) from error
+  return wandb
+
+
+def _open_wandb(
+  directory: pathlib.Path, project: str, config: Mapping[str, Any]
+) -> Any:
+  """Returns a run of Weights & Biases, the same one when training goes on."""
+  path = directory / 'wandb_id'
+  if not path.exists():
+    files.write_text(path, uuid.uuid4().hex[:12])
+  return import_wandb().init(
+    project=project,
+    name=directory.resolve().name,
+    id=path.read_text().strip(),
+    # Steps that are taken again after a kill are there already.
+    resume='allow',
+    dir=directory,
+    config=dict(config),
+  )

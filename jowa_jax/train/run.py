@@ -26,7 +26,7 @@ from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import make_method, sections
 from jowa_jax.train import sharding
 from jowa_jax.train.loop import Player, Session, run_stage
-from jowa_jax.train.metrics import MetricWriter
+from jowa_jax.train.metrics import MetricWriter, import_wandb
 from jowa_jax.train.preemption import Preemption, closing_unless_lost
 from jowa_jax.train.profiling import Profiler
 from jowa_jax.train.resume import restore_latest
@@ -85,6 +85,13 @@ class Run:
         'run.evaluate_every needs held-out episodes: set '
         'data.held_out_fraction above 0'
       )
+    augment = self.method.augment
+    if augment and self._run.batch_size % (augment.rows * self._run.accumulate):
+      raise ConfigError(
+        f'run.batch_size={self._run.batch_size} does not divide by '
+        f'{augment.rows}, as half of a batch is imagined, times '
+        f'run.accumulate={self._run.accumulate}'
+      )
     parts = sharding.batch_parts(self._mesh)
     if self._run.batch_size % (parts * self._run.accumulate):
       raise ConfigError(
@@ -105,6 +112,7 @@ class Run:
     accept_changes: bool = False,
     play: Player | None = None,
     profile_steps: tuple[int, int] | None = None,
+    wandb_project: str = '',
   ) -> Variables:
     """Trains to the end, from the latest checkpoint if there is one.
 
@@ -118,6 +126,7 @@ class Run:
         directory was begun with.
       play: for `run.play_every`, such as `eval.rollout.make_player` makes.
       profile_steps: first and last step to trace, into `profile/`.
+      wandb_project: of Weights & Biases, for metrics; empty for none.
 
     Returns:
       The trained variables.
@@ -129,13 +138,15 @@ class Run:
         continue or start from does not fit, or none can be read.
       FloatingPointError: a metric is not finite.
       Preempted: SIGTERM came; the state is saved.
-      ValueError: `play` is missing, or `profile_steps` are none.
+      ValueError: `play` or wandb is missing, or `profile_steps` are none.
     """
     if self._run.play_every and play is None:
       raise ValueError(
         f'run.play_every={self._run.play_every} needs `play`, see '
         'jowa_jax.eval.rollout.make_player'
       )
+    if wandb_project:
+      import_wandb()
     profiler = Profiler(self.workdir / 'profile', profile_steps)
     self._accept_changes = accept_changes
     self._check_directory()
@@ -150,7 +161,7 @@ class Run:
     ):
       done, variables, shardings, opt_state = self._begin(data, checkpoints)
       with (
-        self._open_metrics(done) as writer,
+        self._open_metrics(done, wandb_project) as writer,
         tqdm.tqdm(
           total=self.total_steps,
           initial=done,
@@ -275,11 +286,13 @@ class Run:
     return jax.process_index() == 0
 
   def _open_metrics(
-    self, done: int
+    self, done: int, wandb_project: str
   ) -> contextlib.AbstractContextManager[MetricWriter | None]:
     if not self._writes:
       return contextlib.nullcontext()
-    return contextlib.closing(MetricWriter(self.workdir, done))
+    return contextlib.closing(
+      MetricWriter(self.workdir, done, wandb_project, self.config)
+    )
 
   def _check_data(self, meta: Mapping[str, Any], data: TrainingData):
     changed = differences(meta['data'], json.loads(json.dumps(data.identity)))

@@ -1,7 +1,9 @@
 """What a run shows of itself."""
 
+import contextlib
 import gzip
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +65,44 @@ def test_playing_needs_a_player(atari_data_dir, tmp_path):
   config = helpers.tiny_config(atari_data_dir, run__play_every=1)
   with pytest.raises(ValueError, match='run.play_every=1 needs `play`'):
     Run(config, tmp_path / 'run').train(progress=False)
+  assert not (tmp_path / 'run').exists()
+
+
+def test_wandb_is_told_and_goes_on(
+  tmp_path, atari_data_dir, compilation_cache, monkeypatch
+):
+  pytest.importorskip('wandb')
+  monkeypatch.setenv('WANDB_MODE', 'offline')
+  config = helpers.tiny_config(atari_data_dir, steps=(0, 3))
+
+  def stop(step):
+    if step == 2:
+      raise KeyboardInterrupt
+
+  for on_step in (stop, lambda step: None):
+    with (
+      helpers.quick_compilation(compilation_cache),
+      contextlib.suppress(KeyboardInterrupt),
+    ):
+      Run(config, tmp_path / 'run').train(
+        progress=False, on_step=on_step, wandb_project='tests'
+      )
+  told = sorted((tmp_path / 'run' / 'wandb').glob('offline-run-*/*.wandb'))
+  assert len(told) == 2 and told[0].name == told[1].name
+  for path, steps in zip(told, ([1, 2], [3]), strict=True):
+    content = path.read_bytes()
+    for record in read_metrics(tmp_path / 'run'):
+      value = json.dumps(record['loss/world_action']).encode()
+      assert (value in content) == (record['step'] in steps)
+
+
+def test_missing_wandb_is_said_before_anything_is_written(
+  atari_data_dir, tmp_path, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, 'wandb', None)
+  config = helpers.tiny_config(atari_data_dir)
+  with pytest.raises(ValueError, match='pip install wandb'):
+    Run(config, tmp_path / 'run').train(progress=False, wandb_project='tests')
   assert not (tmp_path / 'run').exists()
 
 
