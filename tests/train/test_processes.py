@@ -218,6 +218,29 @@ def test_one_that_is_asked_to_stop_stops_all(atari_data_dir, tmp_path):
   assert f'at step {saved[0]}' in second.errors(0)
 
 
+@pytest.mark.slow
+def test_one_that_is_asked_to_stop_while_encoding_stops_all(
+  atari_data_dir, tmp_path, compilation_cache
+):
+  def start(*more):
+    arguments = (atari_data_dir, tmp_path / 'run', compilation_cache, *more)
+    port = free_port()
+    return [_start(process, port, *arguments) for process in range(2)]
+
+  first = start('stop')
+  ended = [process.communicate(timeout=600)[1] for process in first]
+  assert [process.returncode for process in first] == [EXIT_CODE] * 2, ended
+  for errors in ended:
+    assert 'saved after step 3 of 7; run the same command' in errors
+  tokens = tmp_path / 'run_tokens'
+  assert not list(tokens.glob('*.episodes.npy')), 'encoding had ended'
+  assert list(tokens.glob('.*.partial'))
+  second = start()
+  ended = [process.communicate(timeout=600)[1] for process in second]
+  assert [process.returncode for process in second] == [0, 0], ended
+  assert [r['step'] for r in read_metrics(tmp_path / 'run')] == [*range(1, 8)]
+
+
 def test_one_process_goes_on_with_what_two_saved(together, atari_data_dir):
   """The run is finished: its checkpoint is read, and no step is taken."""
   workdir, _ = together

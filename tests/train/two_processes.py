@@ -1,16 +1,20 @@
 """Run by test_processes as one of two processes of a run.
 
-Usage: two_processes.py <process> <port> <data> <run directory> <cache>
+Usage: two_processes.py <process> <port> <data> <run directory> <cache> [stop]
 
-Prints one line of JSON: what the process read.
+Prints one line of JSON: what the process read. With `stop` the second process
+is sent SIGTERM while it encodes frames.
 """
 
 import json
+import signal
 import sys
+import time
 
 import jax
 
 from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.train import loop
 from jowa_jax.train.run import Run
 from tests.train import helpers
 
@@ -26,7 +30,27 @@ def config_of(data_dir, workdir):
   )
 
 
-def main(process, port, data_dir, workdir, cache):
+def interrupt_encoding():
+  """Makes encoding slow, and sends SIGTERM to this process within it."""
+  make_encoder, batches = loop.frozen_encoder, 0
+
+  def frozen_encoder(method, variables):
+    encode, tokenizer, _ = make_encoder(method, variables)
+
+    def slowly(frames):
+      nonlocal batches
+      batches += 1
+      time.sleep(0.2)
+      if batches == 3 and jax.process_index() == 1:
+        signal.raise_signal(signal.SIGTERM)
+      return encode(frames)
+
+    return slowly, tokenizer, 8
+
+  loop.frozen_encoder = frozen_encoder
+
+
+def main(process, port, data_dir, workdir, cache, stop=''):
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
   rows, read = [], SegmentDataset.batch
@@ -37,6 +61,8 @@ def main(process, port, data_dir, workdir, cache):
     return batch
 
   SegmentDataset.batch = counted
+  if stop:
+    interrupt_encoding()
   with helpers.quick_compilation(cache):
     Run(config_of(data_dir, workdir), workdir).train(progress=False)
   print(json.dumps({'processes': jax.process_count(), 'rows': rows}))
