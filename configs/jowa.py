@@ -21,6 +21,16 @@ def get_config(size: str = '150m') -> ConfigDict:
       target_period=1000,  # steps
     )
   )
+  # Half of every batch goes on in dreams; the paper's ablation, off by default.
+  config.imagination = ConfigDict(
+    dict(
+      policy='',  # or 'planning', 'epsilon_greedy'
+      start_step=20_000,  # of a stage
+      horizon=2,
+      width=2,
+      epsilon=0.1,
+    )
+  )
   steps = (10, 10) if size == 'smoke' else (250_000, 1_500_000)
   config.stages = common.stages(
     stage1=common.stage(

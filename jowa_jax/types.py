@@ -32,6 +32,8 @@ class Segment:
   t: chex.Array  # [B] int32, position of the segment's first step
   tokens: chex.Array | None = None  # [B, T, K] uint16, pre-encoded frames
   imagined: chex.Array | None = None  # [B] bool, dreamed; None: all are real
+  # [B, T] bool, false at a frame that no action followed; None: true.
+  acted: chex.Array | None = None
 
 
 @chex.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 from jowa_jax.configuration import ConfigError, build
 from jowa_jax.methods.base import Method
+from jowa_jax.methods.imagination import Imagination
 from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
@@ -46,6 +47,7 @@ def _jowa(config: Mapping[str, Any]) -> Method:
     jowa_model_config(config),
     _build(JowaLosses, config, 'losses'),
     _build(TokenizerTraining, config, 'tokenizer_training'),
+    _build(Imagination, config, 'imagination'),
   )
 
 
@@ -62,7 +64,10 @@ def _mtbc(config: Mapping[str, Any]) -> Method:
 
 _METHODS = {'jowa': _jowa, 'mtbc': _mtbc}
 _SHARED = ('tokenizer', 'backbone', 'heads', 'tokenizer_training')
-_SECTIONS = {'jowa': (*_SHARED, 'returns', 'losses'), 'mtbc': _SHARED}
+_SECTIONS = {
+  'jowa': (*_SHARED, 'returns', 'losses', 'imagination'),
+  'mtbc': _SHARED,
+}
 
 
 def sections(config: Mapping[str, Any]) -> tuple[str, ...]:

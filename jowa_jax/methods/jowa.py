@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jowa_jax import games
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import (
+  Augment,
   Aux,
   BatchSpec,
   Encoder,
@@ -19,6 +20,11 @@ from jowa_jax.methods.base import (
   Metrics,
   Part,
   Variables,
+)
+from jowa_jax.methods.imagination import (
+  Imagination,
+  check_imagination,
+  imagine_half,
 )
 from jowa_jax.methods.jowa_losses import (
   JowaLosses,
@@ -39,13 +45,17 @@ def make_jowa(
   model: WorldActionConfig,
   losses: JowaLosses,
   training: TokenizerTraining,
+  imagination: Imagination | None = None,
 ) -> Method:
   """Returns JOWA as a `Method`.
 
   Raises:
-    ValueError: tokenizer and backbone disagree on tokens.
+    ValueError: tokenizer and backbone disagree on tokens, or a segment has no
+      room for what is imagined.
   """
+  imagination = imagination or Imagination()
   check_sizes(tokenizer, model.backbone)
+  check_imagination(imagination, model.backbone.max_blocks)
 
   def init(key, statistics) -> Variables:
     tokenizer_key, model_key = jax.random.split(key)
@@ -91,6 +101,13 @@ def make_jowa(
       variables.targets['q_heads'],
     )
     return variables.replace(targets={'q_heads': targets})
+
+  def imagine(variables: Variables, batch: Segment, key, step, parts: int):
+    # Encoded once, for the dreams and for the losses.
+    tokens = segment_tokens(variables, batch)
+    return imagine_half(
+      *(model, imagination, variables.params, tokens, batch, key, step, parts)
+    )
 
   def evaluate(variables: Variables, batch: Segment) -> Metrics:
     params = variables.params
@@ -141,6 +158,7 @@ def make_jowa(
     encoder=Encoder(('tokenizer',), encode),
     evaluate=evaluate,
     policy=make_policy(model, encode),
+    augment=Augment(imagine, 2) if imagination.policy else None,
   )
 
 

@@ -111,10 +111,12 @@ def q_terms(
     returns, world_action.mixed_returns(returns, logits)
   )
   logsumexp, taken = jax.vmap(q_learning.cql_terms)(q, batch.actions)
-  in_data = batch.mask
+  in_data = acted = (
+    batch.mask if batch.acted is None else batch.mask & batch.acted
+  )
   if losses.penalty == 'combo':
-    in_data = batch.mask & real[:, None]
-  negative = masked_mean(logsumexp, batch.mask)
+    in_data = acted & real[:, None]
+  negative = masked_mean(logsumexp, acted)
   positive = masked_mean(taken, in_data)
   terms = {'q/td': masked_mean(td, has_target)}
   if losses.cql_weight:

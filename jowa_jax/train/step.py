@@ -1,8 +1,9 @@
 """One training step: the parts of a stage, each updated in turn.
 
-The order of a step is: for every part of the stage, in the stage's order, its
-loss on the variables as the parts before it left them, its gradients, clip
-and update; then the method's `after_update` (target copies, code restarts).
+The order of a step is: the method's `augment` (imagined segments); for every
+part of the stage, in the stage's order, its loss on the variables as the parts
+before it left them, its gradients, clip and update; then the method's
+`after_update` (target copies, code restarts).
 """
 
 from collections.abc import Callable
@@ -83,6 +84,14 @@ def step_fn(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     variables, opt_state = state.variables, dict(state.opt_state)
     metrics, carry = {}, {}
+    if method.augment:
+      batch, metrics = method.augment.apply(
+        variables,
+        batch,
+        jax.random.fold_in(key, len(transforms)),
+        state.step - first_step,
+        parts,
+      )
     for i, (name, tx) in enumerate(transforms.items()):
       part = method.parts[name]
       part_key = jax.random.fold_in(key, i)
