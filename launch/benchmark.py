@@ -79,6 +79,12 @@ _FUSED = flags.DEFINE_bool(
   'fused_attention', False, 'train, scale: without dropout of attention.'
 )
 _REMAT = flags.DEFINE_bool('remat', False, 'train, scale: of the layers.')
+_IMAGINATION = flags.DEFINE_enum(
+  'imagination',
+  '',
+  ['', 'planning', 'epsilon_greedy'],
+  'train: measure also steps in which half of the batch is imagined (stage2).',
+)
 _MESH = flags.DEFINE_list(
   'mesh', 'data=8,fsdp=1,tensor=1', 'scale: devices by axis.'
 )
@@ -174,6 +180,7 @@ def _train() -> list[dict]:
     _DTYPE.value or ['float32'],
     _TOKENS.value,
     5.0 if _SECONDS.value is None else _SECONDS.value,
+    _IMAGINATION.value,
     **_backbone_changes(),
   )
   print(train.describe(results))

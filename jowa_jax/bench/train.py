@@ -1,5 +1,6 @@
 """How long a training step takes, how much it computes and what it holds."""
 
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from jowa_jax import hardware
 from jowa_jax.bench import models
 from jowa_jax.methods.base import Method
+from jowa_jax.methods.imagination import Imagination
 from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
@@ -38,17 +40,21 @@ STAGES = {
 
 
 def jowa(
-  size: str, dtype: str, **changes: Any
+  size: str, dtype: str, imagination: str = '', **changes: Any
 ) -> tuple[Method, WorldActionConfig]:
   """Returns JOWA of a published size.
 
   Args:
     size: a name in `SIZES`.
     dtype: of the computation.
+    imagination: policy of the dreams that half of a batch goes on in.
     **changes: of the backbone's config.
   """
   tokenizer, model = models.configs(size, dtype, **changes)
-  method = make_jowa(tokenizer, model, JowaLosses(), TokenizerTraining())
+  method = make_jowa(
+    *(tokenizer, model, JowaLosses(), TokenizerTraining()),
+    Imagination(policy=imagination, start_step=0),
+  )
   return method, model
 
 
@@ -93,9 +99,13 @@ def run(
   dtypes: Sequence[str] = ('float32',),
   tokens: bool = False,
   seconds: float = 5.0,
+  imagination: str = '',
   **changes: Any,
 ) -> list[dict[str, Any]]:
   """Returns a record for every size, batch size and dtype.
+
+  With imagination there are two: without it, and with it, which says in
+  `dream_ratio` how long dreaming takes beside the step without.
 
   Args:
     sizes: names in `SIZES`.
@@ -104,6 +114,7 @@ def run(
     dtypes: of the computation.
     tokens: whether frames are encoded already; of stage 2.
     seconds: how long each is measured, at least.
+    imagination: see `jowa`.
     **changes: of the backbone's config.
 
   Raises:
@@ -123,16 +134,22 @@ def run(
       )
   if seconds <= 0:
     raise ValueError(f'seconds={seconds} must be above 0')
-  return [
-    _measure(size, count, stage, dtype, tokens, seconds, changes)
-    for size in sizes
-    for dtype in dtypes
-    for count in batch_sizes
-  ]
+  records = []
+  for size, dtype, count in itertools.product(sizes, dtypes, batch_sizes):
+    arguments = (size, count, stage, dtype, tokens, seconds)
+    plain = _measure(*arguments, '', changes)
+    records.append(plain)
+    if imagination:
+      imagined = _measure(*arguments, imagination, changes)
+      ratio = imagined['step_seconds'] / plain['step_seconds'] - 1
+      records.append({**imagined, 'dream_ratio': ratio})
+  return records
 
 
-def _measure(size, batch_size, stage_name, dtype, tokens, seconds, changes):
-  method, model = jowa(size, dtype, **changes)
+def _measure(
+  size, batch_size, stage_name, dtype, tokens, seconds, imagination, changes
+):
+  method, model = jowa(size, dtype, imagination, **changes)
   mesh = sharding.make_mesh({'data': -1})
   variables = models.random_variables_of(method)
   place = jax.tree.map(lambda _: sharding.replicated(mesh), variables)
@@ -153,8 +170,11 @@ def _measure(size, batch_size, stage_name, dtype, tokens, seconds, changes):
   compile_seconds = time.perf_counter() - begun
   del variables
 
+  metrics = {}
+
   def take():
     nonlocal train_state
+    nonlocal metrics
     train_state, metrics = compiled(train_state, rows)
     return metrics
 
@@ -183,6 +203,9 @@ def _measure(size, batch_size, stage_name, dtype, tokens, seconds, changes):
     'flops_per_second': needed / step_seconds,
     'peak_bytes': models.peak_bytes(compiled),
     'compile_seconds': compile_seconds,
+    'imagination': imagination or None,
+    'dream_passes': float(metrics.get('imagination/passes', 0)) or None,
+    'dream_ratio': None,
     **changes,
   }
 
@@ -200,10 +223,13 @@ _COLUMNS = (
   ('compiled_flops', '{:.2e}', 9),
   ('peak_bytes', '{:.2e}', 9),
   ('compile_seconds', '{:.1f}', 8),
+  ('imagination', '{}', 14),
+  ('dream_passes', '{:.0f}', 6),
+  ('dream_ratio', '{:.2f}', 6),
 )
 _HEADS = (
   'size stage batch dtype frames seconds tokens/s mfu flops compiled bytes '
-  'compile'
+  'compile dreams passes ratio'
 ).split()
 
 

@@ -47,7 +47,8 @@ def _jowa(config: Mapping[str, Any]) -> Method:
     jowa_model_config(config),
     _build(JowaLosses, config, 'losses'),
     _build(TokenizerTraining, config, 'tokenizer_training'),
-    _build(Imagination, config, 'imagination'),
+    # Agents that were saved before there was imagination act without it.
+    build(Imagination, config.get('imagination', {}), 'imagination'),
   )
 
 

@@ -28,7 +28,7 @@ def benchmark(path, *arguments):
 
 
 def test_steps_are_timed(tmp_path):
-  (record,), text = benchmark(
+  (record, imagined), text = benchmark(
     tmp_path / 'train.json',
     '--suite=train',
     '--batch_size=2',
@@ -36,6 +36,7 @@ def test_steps_are_timed(tmp_path):
     '--tokens',
     '--fused_attention',
     '--remat',
+    '--imagination=planning',
   )
   assert record['step_seconds'] > 0 and record['peak_bytes'] > 0
   assert record['tokens_per_second'] == pytest.approx(
@@ -44,6 +45,11 @@ def test_steps_are_timed(tmp_path):
   assert record['mfu'] is None  # the peak of a CPU is not known
   # The compiler counts a little more than the formula, and once more by remat.
   assert 1 < record['compiled_flops'] / record['model_flops'] < 2.5
+  assert record['dream_ratio'] is None
+  assert imagined['dream_ratio'] == pytest.approx(
+    imagined['step_seconds'] / record['step_seconds'] - 1
+  )
+  assert 1 <= imagined['dream_passes'] <= 36
   assert 'smoke' in text and record['compile_seconds'] > 0
 
 
