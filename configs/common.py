@@ -96,6 +96,10 @@ def base(size: str, method: str) -> ConfigDict:
       prefetch=config_dict.placeholder(int),  # batches; by cores
       runs=config_dict.placeholder(tuple),  # all
       checkpoints=config_dict.placeholder(tuple),  # all
+      # Or 'expert', 'suboptimal' or 'highly_suboptimal': the last fifth of the
+      # checkpoints, all, or the first fifth.
+      quality=config_dict.placeholder(str),
+      transitions=config_dict.placeholder(int),  # of each game; all
       token_cache='',  # frames pre-encoded for stages of a frozen tokenizer
     )
   )

@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jowa_jax import games
-from jowa_jax.data.episodes import DataError
+from jowa_jax.data.episodes import DataError, Episode, by_game
 from jowa_jax.data.sources import Part
 
-# Shares of an agent's training, as the paper fine-tunes on them.
-_RANGES = {
-  'all': (0.0, 1.0),
+# Shares of an agent's training, as the paper fine-tunes on them (appendix E.2
+# and Table 21).
+QUALITIES = {
   'expert': (0.8, 1.0),
   'suboptimal': (0.0, 1.0),
   'highly_suboptimal': (0.0, 0.2),
 }
+_RANGES = {'all': (0.0, 1.0), **QUALITIES}
 _NUMBERS = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
 
 
@@ -172,3 +173,40 @@ def draw_episodes(
     drawn[part].append(place)
     count += length
   return {part: sorted(places) for part, places in drawn.items()}
+
+
+def draw_prepared(
+  episodes: Sequence[Episode],
+  checkpoints: str,
+  transitions: int | None,
+  seed: int,
+) -> list[Episode]:
+  """Draws from what was prepared for training, of every game as much.
+
+  Args:
+    episodes: what was loaded.
+    checkpoints: see `select_checkpoints`.
+    transitions: of each game, see `draw_episodes`; all if None.
+    seed: likewise.
+
+  Returns:
+    The episodes drawn, in their order.
+
+  Raises:
+    DataError: there are not enough transitions.
+  """
+  drawn: set[int] = set()
+  for group in by_game(episodes).values():
+    parts: dict[Part, list[Episode]] = {}
+    for episode in group:
+      part = Part(episode.game, episode.run, episode.checkpoint)
+      parts.setdefault(part, []).append(episode)
+    lengths = {
+      part: [len(episode) for episode in parts[part]]
+      for part in select_checkpoints(sorted(parts), checkpoints)
+    }
+    for part, places in draw_episodes(
+      lengths, seed, transitions=transitions
+    ).items():
+      drawn.update(parts[part][place].episode_id for place in places)
+  return [episode for episode in episodes if episode.episode_id in drawn]

@@ -23,6 +23,8 @@ VERSION = '1.0.0'
 CHUNK = 8  # steps whose frames are read together
 # Beside the shards of both data sets: what is in them and where it is from.
 RECORD = 'record.json'
+# Beside both kinds: what launch.prepare_data drew from where.
+MANIFEST = 'manifest.json'
 # A row of the table of episodes.
 EPISODE_DTYPE = np.dtype(
   [

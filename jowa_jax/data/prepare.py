@@ -25,7 +25,7 @@ from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.sources import Part, Source
 
 SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
-MANIFEST = 'manifest.json'
+MANIFEST = formats.MANIFEST
 # In the output until the manifest is there.
 _WORK = '.preparing'
 _LENGTHS, _NOTES = 'lengths', 'notes'

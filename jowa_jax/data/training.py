@@ -2,15 +2,18 @@
 
 import copy
 import dataclasses
+import json
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from jowa_jax import games as games_lib
+from jowa_jax.data import draw, formats, pipeline, stored, tokens
 from jowa_jax.data import episodes as episodes_lib
-from jowa_jax.data import pipeline, stored, tokens
 from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.data.episodes import Episode
 from jowa_jax.data.sampler import Sampler
 from jowa_jax.types import Segment
 
@@ -31,6 +34,9 @@ class DataConfig:
     prefetch: batches made ahead; as many as there are cores, and two, if None.
     runs: which runs of every game; all if None.
     checkpoints: which checkpoints of every run; all if None.
+    quality: 'expert', 'suboptimal' or 'highly_suboptimal': the last fifth of
+      the checkpoints, all, or the first fifth; all if None.
+    transitions: how many of each game, drawn in whole episodes; all if None.
     token_cache: directory of frames pre-encoded by the tokenizer, once it is
       frozen (see launch.encode_tokens); what it lacks is encoded first. Empty
       encodes the frames of each batch anew.
@@ -46,7 +52,22 @@ class DataConfig:
   prefetch: int | None = None
   runs: tuple[int, ...] | None = None
   checkpoints: tuple[int, ...] | None = None
+  quality: str | None = None
+  transitions: int | None = None
   token_cache: str = ''
+
+  def __post_init__(self):
+    if self.quality is not None:
+      if self.quality not in draw.QUALITIES:
+        raise ValueError(
+          f'quality={self.quality!r} is not in {tuple(draw.QUALITIES)}'
+        )
+      if self.checkpoints is not None:
+        raise ValueError(
+          f'quality={self.quality!r} chooses the checkpoints: leave '
+          f'checkpoints={self.checkpoints} out'
+        )
+    draw.check_amount(None, self.transitions)
 
 
 class TrainingData:
@@ -82,6 +103,8 @@ class TrainingData:
     episodes = stored.load_episodes(
       config.directory, config.games, config.runs, config.checkpoints
     )
+    if config.quality is not None or config.transitions is not None:
+      episodes = _draw(config, episodes, seed)
     train, held_out = episodes_lib.split_episodes(
       episodes, config.held_out_fraction, seed
     )
@@ -183,6 +206,37 @@ class TrainingData:
     order = np.linspace(0, total - 1, count * size).astype(int)
     # Strided, so that every batch has segments of all games.
     return [self.held_out.batch(order[i::count]) for i in range(count)]
+
+
+def _draw(
+  config: DataConfig, episodes: list[Episode], seed: int
+) -> list[Episode]:
+  """Returns `transitions` of the wanted quality.
+
+  Raises:
+    DataError: there are too few, or they were drawn by another quality.
+  """
+  manifest = pathlib.Path(config.directory) / formats.MANIFEST
+  prepared = 'all'
+  if manifest.exists():
+    request = json.loads(manifest.read_text()).get('request', {})
+    prepared = request.get('checkpoints', 'all')
+  wanted = config.quality or 'all'
+  if wanted == prepared:
+    # The first fifth of a first fifth is not what is meant.
+    wanted = 'all'
+  elif config.quality and prepared != 'all':
+    raise episodes_lib.DataError(
+      f'data.quality={wanted!r}, but {config.directory} was prepared with '
+      f'--checkpoints={prepared}: leave the quality out, or prepare it anew'
+    )
+  try:
+    return draw.draw_prepared(episodes, wanted, config.transitions, seed)
+  except episodes_lib.DataError as error:
+    raise episodes_lib.DataError(
+      f'data.quality={config.quality}, data.transitions={config.transitions} '
+      f'of {config.directory}: {error}'
+    ) from error
 
 
 def _weights(config: DataConfig, games: list[str]) -> list[float] | None:

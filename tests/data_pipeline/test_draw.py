@@ -149,3 +149,49 @@ def test_bad_requests():
   ):
     with pytest.raises(ValueError, match=message):
       draw.draw_episodes(LENGTHS, 0, **options)
+
+
+def _prepared(make_episode, checkpoints):
+  """Episodes of two games, runs and some checkpoints, of 5 to 8 steps."""
+  where = [
+    (game, run, checkpoint)
+    for game in ('Pong', 'Assault')
+    for run in (1, 2)
+    for checkpoint in checkpoints
+  ]
+  return [
+    make_episode(5 + i % 4, game, checkpoint, i, run=run)
+    for i, (game, run, checkpoint) in enumerate(where)
+  ]
+
+
+@pytest.mark.parametrize(
+  ('quality', 'wanted'),
+  [
+    ('expert', {40, 45, 49}),
+    ('suboptimal', {0, 9, 10, 39, 40, 45, 49}),
+    ('highly_suboptimal', {0, 9}),
+  ],
+)
+def test_qualities_of_prepared_play(make_episode, quality, wanted):
+  """Facts, section 8: the last fifth of 50 checkpoints, all, the first."""
+  episodes = _prepared(make_episode, (0, 9, 10, 39, 40, 45, 49))
+  drawn = draw.draw_prepared(episodes, quality, None, seed=0)
+  assert {episode.checkpoint for episode in drawn} == wanted
+  expected = [e for e in episodes if e.checkpoint in wanted]
+  assert [e.episode_id for e in drawn] == [e.episode_id for e in expected]
+
+
+def test_a_number_of_prepared_transitions_of_each_game(make_episode):
+  episodes = _prepared(make_episode, range(40, 50))
+  drawn = draw.draw_prepared(episodes, 'expert', 50, seed=0)
+  assert set(drawn) <= set(episodes)
+  for game in ('Pong', 'Assault'):
+    steps = sum(len(e) for e in drawn if e.game == game)
+    # Whole episodes of at most 8 steps.
+    assert 50 <= steps < 58
+  again = draw.draw_prepared(episodes, 'expert', 50, seed=0)
+  assert again == drawn
+  assert draw.draw_prepared(episodes, 'expert', 50, seed=1) != drawn
+  with pytest.raises(DataError, match='1000 are wanted'):
+    draw.draw_prepared(episodes, 'expert', 1000, seed=0)

@@ -200,3 +200,47 @@ def test_game_that_is_not_there_is_named(atari_data_dir):
   config = DataConfig(str(atari_data_dir), ('Assault', 'Pong'))
   with pytest.raises(DataError, match='Pong'):
     TrainingData(config, 8, 4, 0)
+
+
+def _manifest(directory, prepared, checkpoints):
+  """The directory as launch.prepare_data with --checkpoints leaves it."""
+  prepared.mkdir()
+  for part in directory.iterdir():
+    (prepared / part.name).symlink_to(part)
+  text = json.dumps({'request': {'checkpoints': checkpoints}})
+  (prepared / 'manifest.json').write_text(text)
+
+
+def test_quality_and_transitions(atari_data_dir, tmp_path):
+  """Of two checkpoints, the last fifth is the last one."""
+  everything = _data(atari_data_dir)
+  checkpoints = {'expert': {1}, 'suboptimal': {0, 1}, 'highly_suboptimal': {0}}
+  for quality, wanted in checkpoints.items():
+    data = _data(atari_data_dir, quality=quality)
+    assert {e.checkpoint for e in data.episodes} == wanted
+    assert data.train.num_segments <= everything.train.num_segments
+  few = _data(atari_data_dir, quality='expert', transitions=100)
+  for game in GAMES:
+    assert 100 <= sum(len(e) for e in few.episodes if e.game == game) <= 120
+  assert few.identity != everything.identity
+  with pytest.raises(DataError, match='data.quality=expert.*5000 are wanted'):
+    _data(atari_data_dir, quality='expert', transitions=5000)
+  # What was drawn by quality before is not drawn by it again.
+  _manifest(atari_data_dir, tmp_path / 'poor', 'highly_suboptimal')
+  same = _data(tmp_path / 'poor', quality='highly_suboptimal')
+  assert {e.checkpoint for e in same.episodes} == {0, 1}
+  with pytest.raises(DataError, match='--checkpoints=highly_suboptimal'):
+    _data(tmp_path / 'poor', quality='expert')
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    (dict(quality='good'), "quality='good'.*expert"),
+    (dict(quality='expert', checkpoints=(1,)), 'chooses the checkpoints'),
+    (dict(transitions=0), 'transitions is 0'),
+  ],
+)
+def test_bad_draws_are_refused(options, message):
+  with pytest.raises(ValueError, match=message):
+    DataConfig('data', GAMES, **options)
