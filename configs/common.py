@@ -134,7 +134,11 @@ def base(size: str, method: str) -> ConfigDict:
   config.init_from = ConfigDict(
     dict(
       checkpoints='',  # of another run; empty starts afresh
-      params=(),  # which top-level parameters to take from it
+      params=(),  # which top-level parameters to take from it; all
+      step=config_dict.placeholder(int),  # of its checkpoints; the latest
+      # What a game's embedding starts from: its own row, or that of the
+      # 'related' game (games.py), a 'new' one, or that of a game named here.
+      task_row=config_dict.placeholder(str),
     )
   )
   return config

@@ -1,5 +1,6 @@
 """A trained agent from its checkpoint, ready to act."""
 
+import contextlib
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 
 from jowa_jax import games as games_lib
-from jowa_jax.checkpoint.manager import Checkpoints
+from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.methods.base import (
   Method,
   Policy,
@@ -124,10 +125,7 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
   Raises:
     CheckpointError: there is no such checkpoint.
   """
-  path = pathlib.Path(path)
-  inner = path / 'checkpoints'
-  checkpoints = Checkpoints(inner if inner.is_dir() else path, create=False)
-  try:
+  with contextlib.closing(open_run(path)) as checkpoints:
     meta = checkpoints.meta(step)
     method = make_method(meta['config'])
     template = jax.eval_shape(
@@ -139,6 +137,4 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: device, template)
     variables = checkpoints.restore_variables(template, shardings, meta['step'])
-  finally:
-    checkpoints.close()
   return Agent(meta['config'], method, variables, meta['step'])

@@ -15,10 +15,12 @@ import jax
 import tqdm
 
 from jowa_jax import files
+from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import (
   CheckpointError,
   Checkpoints,
 )
+from jowa_jax.checkpoint.task_rows import task_rows
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data.training import DataConfig, TrainingData
@@ -274,6 +276,10 @@ class Run:
           shardings,
           checkpoints=self._init_from.checkpoints,
           params=self._init_from.params,
+          step=self._init_from.step,
+          rows=task_rows(
+            games_lib.parse_games(self._data.games), self._init_from.task_row
+          ),
         )
     # From here on the directory is this run's.
     if self._writes:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jowa_jax.checkpoint.manager import Keep
+from jowa_jax.checkpoint.task_rows import check_source
 from jowa_jax.configuration import ConfigError, build
 from jowa_jax.train.optimizer import OptimizerConfig
 from jowa_jax.train.state import Stage
@@ -115,12 +116,28 @@ class InitFrom:
   """What is taken from another run.
 
   Attributes:
-    checkpoints: its directory of checkpoints; empty starts afresh.
-    params: top-level parameters to take.
+    checkpoints: its directory, or that of its checkpoints; empty starts
+      afresh.
+    params: top-level parameters to take; all if empty.
+    step: which checkpoint; the latest if None.
+    task_row: what the embedding of a game of `data.games` starts from: None
+      for its own row in the checkpoint, 'related' for that of the game in
+      `games.RELATED_GAMES`, where there is one, 'new' for a fresh one, or the
+      name of a game.
   """
 
   checkpoints: str = ''
   params: tuple[str, ...] = ()
+  step: int | None = None
+  task_row: str | None = None
+
+  def __post_init__(self):
+    check_source(self.task_row)
+    if not self.checkpoints and (self.task_row, self.step) != (None, None):
+      raise ValueError(
+        f'task_row={self.task_row!r} and step={self.step} are of another run: '
+        'give its checkpoints, or leave them out'
+      )
 
 
 @dataclasses.dataclass(frozen=True)

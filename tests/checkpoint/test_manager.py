@@ -209,6 +209,17 @@ def test_warm_start_takes_the_named_parameters_alone(directory):
   assert (directory / '6').is_dir()
 
 
+def test_warm_start_takes_everything_by_default(directory):
+  """From the run's directory, or that of its checkpoints; of any step."""
+  for path, step in ((directory, 6), (directory.parent, 4)):
+    fresh = _variables(fill=100)
+    warm = warm_start(
+      fresh, _shardings(fresh), checkpoints=str(path), step=step
+    )
+    _assert_equal(warm.params, _variables(fill=step).params)
+    _assert_equal(warm.extras, fresh.extras)
+
+
 def test_warm_start_from_another_size_lists_the_arrays(directory):
   with pytest.raises(CheckpointError) as raised:
     _warm(_variables(width=4), directory, ('backbone',))
@@ -218,7 +229,7 @@ def test_warm_start_from_another_size_lists_the_arrays(directory):
   assert 'tokenizer' not in message
 
 
-@pytest.mark.parametrize('params', [('backbones',), (), ('backbone', 'x')])
+@pytest.mark.parametrize('params', [('backbones',), ('backbone', 'x')])
 def test_warm_start_of_unknown_names_is_refused(directory, params):
   with pytest.raises(CheckpointError, match='init_from.params.*backbone'):
     _warm(_variables(), directory, params)
