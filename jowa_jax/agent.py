@@ -18,7 +18,7 @@ from jowa_jax.methods.base import (
   Variables,
   check_actions,
 )
-from jowa_jax.methods.factory import make_method
+from jowa_jax.methods.factory import make_method, without_adapters
 from jowa_jax.types import TimeStep
 
 
@@ -116,7 +116,7 @@ class Agent:
 
 
 def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
-  """Loads an agent on the default device.
+  """Loads an agent on the default device, low-rank adapters merged.
 
   Args:
     path: a run's directory, or its `checkpoints` directory.
@@ -137,4 +137,5 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: device, template)
     variables = checkpoints.restore_variables(template, shardings, meta['step'])
+  method, variables = without_adapters(meta['config'], variables)
   return Agent(meta['config'], method, variables, meta['step'])

@@ -130,6 +130,10 @@ class Checkpoints:
       ),
     )
 
+  @property
+  def directory(self) -> pathlib.Path:
+    return pathlib.Path(self._directory)
+
   def latest_step(self) -> int | None:
     return self._manager.latest_step()
 

@@ -3,13 +3,16 @@
 import contextlib
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
 from jowa_jax.checkpoint.task_rows import set_task_rows
+from jowa_jax.methods.adaptation import BACKBONE, LORA
 from jowa_jax.methods.base import Variables
+from jowa_jax.types import Params
 
 
 def open_run(path: str | pathlib.Path) -> Checkpoints:
@@ -33,6 +36,7 @@ def warm_start(
   params: Sequence[str] = (),
   step: int | None = None,
   rows: Mapping[int, int | None] | None = None,
+  adaptation: Mapping[str, Any] | None = None,
 ) -> Variables:
   """Returns variables with top-level parameters taken from a checkpoint.
 
@@ -40,9 +44,11 @@ def warm_start(
     variables: fresh ones.
     shardings: where they go.
     checkpoints: directory of another run, or of its checkpoints.
-    params: top-level names, such as ('tokenizer',); all if empty.
+    params: top-level names, such as ('tokenizer',); all if empty, but for
+      adapters that the checkpoint has none of.
     step: which checkpoint; default the latest.
     rows: of the task tables that start from others, see `task_rows`.
+    adaptation: that section of the config of `variables`.
 
   Raises:
     CheckpointError: there is no checkpoint, a name is not in both, or shapes
@@ -54,34 +60,24 @@ def warm_start(
       f'init_from.params={tuple(params)} must name some of '
       f'{sorted(variables.params)}, or none for all of them'
     )
-  params = tuple(params) or tuple(variables.params)
-  if rows and 'backbone' not in params:
-    raise CheckpointError(
-      f'init_from.task_row is set, but init_from.params={params} takes no '
-      'backbone'
-    )
-  template = Variables(
-    params={name: variables.params[name] for name in params},
-    targets={},
-    extras={},
-  )
-  places = template.replace(
-    params={name: shardings.params[name] for name in params}
-  )
   with contextlib.closing(open_run(checkpoints)) as source:
-    taken = source.restore_variables(template, places, step, partial=True)
-  taken = taken.params
+    taken = _restore(source, variables, shardings, params, step, adaptation)
+  if rows and BACKBONE not in taken:
+    raise CheckpointError(
+      'init_from.task_row is set, but no backbone is taken, only '
+      f'init_from.params={tuple(params)}'
+    )
   if rows:
     try:
       backbone = set_task_rows(
-        taken['backbone'],
-        variables.params['backbone'],
+        taken[BACKBONE],
+        variables.params[BACKBONE],
         rows,
-        shardings.params['backbone'],
+        shardings.params[BACKBONE],
       )
     except ValueError as error:
       raise CheckpointError(f'{checkpoints}: {error}') from error
-    taken = {**taken, 'backbone': backbone}
+    taken = {**taken, BACKBONE: backbone}
   # Slow copies start equal to what they are copies of.
   copies = {
     name: jax.tree.map(jnp.copy, value)
@@ -92,3 +88,33 @@ def warm_start(
     params={**variables.params, **taken},
     targets={**variables.targets, **copies},
   )
+
+
+def _restore(
+  source: Checkpoints,
+  variables: Variables,
+  shardings: Variables,
+  params: Sequence[str],
+  step: int | None,
+  adaptation: Mapping[str, Any] | None,
+) -> dict[str, Params]:
+  """Returns the parameters of a checkpoint, see `warm_start`."""
+  theirs = source.meta(step).get('config', {}).get('adaptation', {})
+  names = set(params or variables.params) - {LORA}
+  if theirs.get('mode') == LORA and BACKBONE in names:
+    # The backbone without its adapters would be another agent's.
+    if theirs != adaptation:
+      raise CheckpointError(
+        f'init_from.checkpoints={source.directory} is a run with low-rank '
+        f'adapters: set the section adaptation to theirs, {theirs}'
+      )
+    names.add(LORA)
+  template = Variables(
+    params={name: variables.params[name] for name in names},
+    targets={},
+    extras={},
+  )
+  places = template.replace(
+    params={name: shardings.params[name] for name in names}
+  )
+  return source.restore_variables(template, places, step, partial=True).params

@@ -5,7 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from jowa_jax.configuration import ConfigError, build
-from jowa_jax.methods.base import Method
+from jowa_jax.methods.adaptation import (
+  LORA,
+  AdaptationConfig,
+  adapt,
+  merge,
+)
+from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.imagination import Imagination
 from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
@@ -63,6 +69,11 @@ def _mtbc(config: Mapping[str, Any]) -> Method:
   )
 
 
+def adaptation_config(config: Mapping[str, Any]) -> AdaptationConfig:
+  """Returns which parameters are trained; all, where nothing is said."""
+  return build(AdaptationConfig, config.get('adaptation', {}), 'adaptation')
+
+
 _METHODS = {'jowa': _jowa, 'mtbc': _mtbc}
 _SHARED = ('tokenizer', 'backbone', 'heads', 'tokenizer_training')
 _SECTIONS = {
@@ -73,7 +84,8 @@ _SECTIONS = {
 
 def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
   """Returns the sections that a config's method reads."""
-  return _SECTIONS[config['method']]
+  optional = ('adaptation',) if 'adaptation' in config else ()
+  return (*_SECTIONS[config['method']], *optional)
 
 
 def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
@@ -90,10 +102,29 @@ def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
   name = config.get('method')
   if name not in _METHODS:
     raise ConfigError(f'method={name!r} is not one of {sorted(_METHODS)}')
-  method = _METHODS[name](config)
+  method = adapt(
+    _METHODS[name](config),
+    adaptation_config(config),
+    _build(BackboneConfig, config, 'backbone'),
+  )
   weights = config['tokenizer_training']['perceptual_weights']
   if to_train and weights is not None and not pathlib.Path(weights).is_file():
     raise ConfigError(
       f'tokenizer_training.perceptual_weights: {weights} is no file'
     )
   return method
+
+
+def without_adapters(
+  config: Mapping[str, Any], variables: Variables
+) -> tuple[Method, Variables]:
+  """Returns what a config describes with its adapters, if any, merged.
+
+  Args:
+    config: see `make_method`.
+    variables: of its method.
+  """
+  if LORA in variables.params:
+    variables = merge(adaptation_config(config), variables)
+  plain = {name: part for name, part in config.items() if name != 'adaptation'}
+  return make_method(plain), variables

@@ -280,6 +280,7 @@ class Run:
           rows=task_rows(
             games_lib.parse_games(self._data.games), self._init_from.task_row
           ),
+          adaptation=self.config.get('adaptation'),
         )
     # From here on the directory is this run's.
     if self._writes:

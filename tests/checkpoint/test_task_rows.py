@@ -84,7 +84,7 @@ def test_warm_start_sets_rows(tmp_path):
   np.testing.assert_array_equal(table[ROBOTANK], [PHOENIX + 100] * 3)
   np.testing.assert_array_equal(table[PONG], [PONG + 1100] * 3)
   np.testing.assert_array_equal(table[PHOENIX], [PHOENIX + 100] * 3)
-  with pytest.raises(CheckpointError, match='takes no backbone'):
+  with pytest.raises(CheckpointError, match='no backbone is taken'):
     warm(rows={ROBOTANK: PHOENIX}, params=('tokenizer',))
 
 

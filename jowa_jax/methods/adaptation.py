@@ -1,0 +1,186 @@
+"""Fine-tuning few of an agent's parameters: its heads, or low-rank adapters.
+
+`adapt` wraps any `Method` whose parts train a backbone. What a wrapped part
+does not name gets neither gradients nor an optimizer state.
+
+Low-rank adapters are those of Hu et al., 2021 (arXiv 2106.09685, section 4.1):
+W + alpha / rank * A B, with B zero at first, so that an adapted agent begins
+as the pretrained one.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import traverse_util
+
+from jowa_jax.methods.base import Method, Part, Policy, Variables
+from jowa_jax.models import flops
+from jowa_jax.models.transformer import BackboneConfig
+from jowa_jax.types import Params
+
+MODES = ('full', 'heads', 'lora')
+BACKBONE, LORA = 'backbone', 'lora'
+# The projections of attention, and how many leading axes of a kernel they read.
+_INPUTS = {'query': 1, 'key': 1, 'value': 1, 'proj': 2}
+TARGETS = tuple(_INPUTS)
+# Keeps the adapters' random numbers from those of the other parameters.
+_SALT = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptationConfig:
+  """Which parameters are trained.
+
+  Attributes:
+    mode: 'full' for all that a part trains, 'heads' for all but the backbone,
+      'lora' for these and adapters of the backbone.
+    rank: of the adapters.
+    alpha: alpha / rank scales them.
+    targets: the projections of attention that are adapted, in every layer.
+  """
+
+  mode: str = 'full'
+  rank: int = 8
+  alpha: float = 16.0
+  targets: tuple[str, ...] = TARGETS
+
+  def __post_init__(self):
+    if self.mode not in MODES:
+      raise ValueError(f'mode={self.mode!r} is not in {MODES}')
+    if self.rank < 1 or self.alpha <= 0:
+      raise ValueError(
+        f'rank={self.rank} and alpha={self.alpha} must be positive'
+      )
+    if not self.targets or set(self.targets) - set(TARGETS):
+      raise ValueError(f'targets={self.targets} must name some of {TARGETS}')
+
+
+def adapt(
+  method: Method, config: AdaptationConfig, backbone: BackboneConfig
+) -> Method:
+  """Returns a method that trains what `config` says.
+
+  Args:
+    method: one with parameters `backbone`.
+    config: what is trained.
+    backbone: sizes.
+
+  Raises:
+    ValueError: no part of the method trains a backbone.
+  """
+  if config.mode == 'full':
+    return method
+  if not any(BACKBONE in part.params for part in method.parts.values()):
+    raise ValueError(
+      f'adaptation.mode={config.mode!r} needs a method with a part that trains '
+      f'{BACKBONE!r}; its parts are {list(method.parts)}'
+    )
+  parts = {
+    name: _adapted_part(part, config, backbone)
+    for name, part in method.parts.items()
+  }
+  if config.mode == 'heads':
+    return method._replace(parts=parts)
+
+  def init(key, statistics) -> Variables:
+    variables = method.init(key, statistics)
+    adapters = init_adapters(
+      config, variables.params[BACKBONE], jax.random.fold_in(key, _SALT)
+    )
+    return variables.replace(params={**variables.params, LORA: adapters})
+
+  def policy(**options) -> Policy:
+    plain = method.policy(**options)
+
+    act = jax.jit(_on_merged(config, plain.act), donate_argnums=1)
+    return Policy(init=plain.init, act=act)
+
+  return method._replace(
+    init=init,
+    parts=parts,
+    evaluate=_on_merged(config, method.evaluate),
+    policy=policy,
+    augment=method.augment
+    and method.augment._replace(apply=_on_merged(config, method.augment.apply)),
+  )
+
+
+def _on_merged(config: AdaptationConfig, fn: Callable) -> Callable:
+  """Returns a function of variables that reads them merged."""
+  return lambda variables, *args: fn(merge(config, variables), *args)
+
+
+def _adapted_part(
+  part: Part, config: AdaptationConfig, backbone: BackboneConfig
+) -> Part:
+  """Returns the part with the backbone frozen, and adapted if need be."""
+  if BACKBONE not in part.params:
+    return part
+  rest = tuple(name for name in part.params if name != BACKBONE)
+  if config.mode == 'heads':
+    # Of the backbone, the forward pass alone is left.
+    saved = 2 * flops.backbone(backbone)
+    return Part(rest, part.loss, part.flops - saved)
+
+  # Of the 12 squares of the width in a layer, the gradients of the targets.
+  frozen = (12 - len(config.targets)) * backbone.width**2
+  saved = 2 * backbone.num_layers * backbone.max_tokens * frozen
+  loss = _on_merged(config, part.loss)
+  return Part((LORA, *rest), loss, part.flops - saved)
+
+
+def init_adapters(
+  config: AdaptationConfig, backbone: Params, key: chex.PRNGKey
+) -> Params:
+  """Returns fresh adapters of a backbone, boxed with logical axis names.
+
+  Args:
+    config: which.
+    backbone: parameters, boxed.
+    key: of A; B is zero.
+
+  Returns:
+    For every adapted `<layer>/attn/<target>/kernel` of shape (*ins, *outs),
+    `<layer>/attn/<target>` with `a`, (*ins, rank), and `b`, (rank, *outs).
+  """
+  kernels = {
+    path: box
+    for path, box in traverse_util.flatten_dict(backbone).items()
+    if path[-1] == 'kernel' and path[-2] in config.targets
+  }
+  adapters = {}
+  for i, path in enumerate(sorted(kernels)):
+    box, inputs = kernels[path], _INPUTS[path[-2]]
+    ins, outs = box.value.shape[:inputs], box.value.shape[inputs:]
+    a = jax.random.normal(jax.random.fold_in(key, i), (*ins, config.rank))
+    adapters[(*path[:-1], 'a')] = nn.LogicallyPartitioned(
+      a * math.prod(ins) ** -0.5, (*box.names[:inputs], 'rank')
+    )
+    adapters[(*path[:-1], 'b')] = nn.LogicallyPartitioned(
+      jnp.zeros((config.rank, *outs)), ('rank', *box.names[inputs:])
+    )
+  return traverse_util.unflatten_dict(adapters)
+
+
+def merge(config: AdaptationConfig, variables: Variables) -> Variables:
+  """Returns variables of the plain method: adapters added to what they adapt.
+
+  Args:
+    config: what they were made with.
+    variables: with the parameters `backbone` and `lora`.
+  """
+  params = dict(variables.params)
+  backbone = traverse_util.flatten_dict(params.pop(BACKBONE))
+  adapters = traverse_util.flatten_dict(params.pop(LORA))
+  scale = config.alpha / config.rank
+  for path in {path[:-1] for path in adapters}:
+    a, b = adapters[(*path, 'a')], adapters[(*path, 'b')]
+    kernel = (*path, 'kernel')
+    backbone[kernel] = backbone[kernel] + scale * jnp.tensordot(a, b, 1)
+  merged = {**params, BACKBONE: traverse_util.unflatten_dict(backbone)}
+  return variables.replace(params=merged)
