@@ -25,7 +25,11 @@ from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, build, differences
 from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.methods.base import Method, Variables
-from jowa_jax.methods.factory import make_method, sections
+from jowa_jax.methods.factory import (
+  adaptation_config,
+  make_method,
+  sections,
+)
 from jowa_jax.train import sharding
 from jowa_jax.train.loop import Player, Session, run_stage
 from jowa_jax.train.metrics import MetricWriter, import_wandb
@@ -79,6 +83,12 @@ class Run:
       sharding.check_rules(self._rules, self._mesh)
     except ValueError as error:
       raise ConfigError(str(error)) from error
+    mode = adaptation_config(self.config).mode
+    if mode != 'full' and not self._init_from.checkpoints:
+      raise ConfigError(
+        f'adaptation.mode={mode!r} freezes what is pretrained: set '
+        'init_from.checkpoints, or the mode to full'
+      )
     if self._data.token_cache and self.method.encoder is None:
       raise ConfigError('data.token_cache is set, but the method has no tokens')
     evaluates = self._run.evaluate_every > 0

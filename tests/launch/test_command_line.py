@@ -21,6 +21,11 @@ def launch(script, *flags):
 
 
 TRAIN = ('--config=configs/jowa.py:smoke', '--workdir={tmp}/run')
+FINETUNE = (
+  '--config=configs/finetune.py:smoke',
+  '--workdir={tmp}/run',
+  '--data={tmp}/data',
+)
 CASES = {
   'unknown config field': (
     'train',
@@ -188,6 +193,31 @@ CASES = {
     ),
     ['--profile_steps=5', 'first:last'],
   ),
+  'fine-tuning on no game': (
+    'finetune',
+    (*FINETUNE, '--game=pong'),
+    ["did you mean 'Pong'"],
+  ),
+  'fine-tuning of nothing': (
+    'finetune',
+    (*FINETUNE, '--game=Pong', '--checkpoint={tmp}/none'),
+    ['{tmp}/none', 'does not exist'],
+  ),
+  'fine-tuning in no mode': (
+    'finetune',
+    (*FINETUNE, '--game=Pong', '--config.adaptation.mode=lorra'),
+    ["mode='lorra'", 'heads', 'lora'],
+  ),
+  'fine-tuning from no related game': (
+    'finetune',
+    (
+      *FINETUNE,
+      '--game=Pong',
+      '--checkpoint={tmp}/none',
+      '--config.init_from.task_row=Pongg',
+    ),
+    ["task_row='Pongg'", 'related', 'new'],
+  ),
   'a mesh that is none': (
     'benchmark',
     ('--suite=scale', '--mesh=data=2,model=2'),
@@ -259,3 +289,60 @@ def test_random_play_is_evaluated(tmp_path):
   assert done.returncode == 0, done.stderr
   assert len(output.read_text().splitlines()) == 2
   assert 'Assault: mean score' in done.stdout
+
+
+@pytest.mark.slow
+def test_a_game_is_learned_from_a_pretrained_run(atari_data_dir, tmp_path):
+  """Pretrain on one game, adapt to another, and evaluate the best snapshot."""
+  common = (f'--config.data.directory={atari_data_dir}', '--noprogress')
+  pretrained = launch(
+    'train',
+    '--config=configs/jowa.py:smoke',
+    "--config.data.games=('Assault',)",
+    '--config.stages.stage1.steps=2',
+    '--config.stages.stage2.steps=2',
+    f'--workdir={tmp_path}/jowa',
+    *common,
+  )
+  assert pretrained.returncode == 0, pretrained.stderr
+  flags = (
+    '--game=Carnival',
+    f'--data={atari_data_dir}',
+    f'--checkpoint={tmp_path}/jowa',
+    '--noprogress',
+  )
+  wrong = launch(
+    'finetune',
+    '--config=configs/finetune.py:40m',
+    f'--workdir={tmp_path}/wrong',
+    *flags,
+  )
+  assert wrong.returncode == 2
+  assert 'use --config=configs/finetune.py:smoke' in wrong.stderr
+  assert 'backbone.width: was 32, now 512' in wrong.stderr
+  assert not (tmp_path / 'wrong').exists()
+  for run, more in (
+    ('full', ('--quality=expert',)),
+    ('lora', ('--config.adaptation.mode=lora',)),
+  ):
+    done = launch(
+      'finetune',
+      '--config=configs/finetune.py:smoke',
+      f'--workdir={tmp_path}/{run}',
+      *flags,
+      *more,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'play/Carnival: best' in done.stdout
+    step = done.stdout.partition('--step=')[2].split()[0]
+    evaluated = launch(
+      'evaluate',
+      f'--checkpoint={tmp_path}/{run}',
+      f'--step={step}',
+      '--games=Carnival',
+      '--rollouts=1',
+      '--config.protocol.max_frames=80',
+      f'--output={tmp_path}/{run}.jsonl',
+      '--noprogress',
+    )
+    assert evaluated.returncode == 0, evaluated.stderr

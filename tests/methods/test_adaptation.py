@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from jowa_jax.methods import adaptation
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt, merge
-from jowa_jax.methods.base import Variables
+from jowa_jax.methods.base import Augment, Variables
 from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
@@ -154,6 +154,18 @@ def test_an_adapted_policy_acts_as_the_merged_one(pair):
   jax.tree.map(
     np.testing.assert_array_equal, before, info(pair.plain, pair.variables)
   )
+
+
+def test_dreams_are_those_of_the_merged_weights():
+  def apply(variables, *args):
+    return variables, args
+
+  method = _make('jowa')._replace(augment=Augment(apply, rows=2))
+  augment = adapt(method, LORA, small.BACKBONE).augment
+  variables = small.variables(_adapted('jowa'))
+  seen, args = augment.apply(variables, 'batch', 'key', 3, 1)
+  assert args == ('batch', 'key', 3, 1) and augment.rows == 2
+  jax.tree.map(np.testing.assert_array_equal, seen, merge(LORA, variables))
 
 
 def test_parts_name_what_is_trained():

@@ -1,0 +1,111 @@
+"""One new game from few transitions: `finetune.py:40m|70m|150m`, and others.
+
+`quickstart` fits what `launch.quickstart` trained, `smoke` is for tests;
+`mtbc_` before a size fine-tunes the baseline. The values are those of the
+paper's appendix E.2; `launch.finetune` fills in the game, data and checkpoint.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, jowa, mtbc, quickstart
+
+_SIZES = ('40m', '70m', '150m', 'smoke', 'quickstart')
+NAMES = (*_SIZES, *(f'mtbc_{size}' for size in _SIZES))
+_PARTS = {'jowa': 'world_action', 'mtbc': 'policy'}
+
+
+def _pretraining(method: str, size: str) -> ConfigDict:
+  """The config that the agent was pretrained with."""
+  if size == 'quickstart':
+    config = quickstart.get_config().unlock()
+    # The tokenizer of both is the one that JOWA trained.
+    config.mtbc.tokenizer_training = config.jowa.tokenizer_training
+    return config[method]
+  return {'jowa': jowa, 'mtbc': mtbc}[method].get_config(size).unlock()
+
+
+def _data(config: ConfigDict, size: str) -> None:
+  config.data.games = ()  # filled in
+  config.data.stride = 1
+  # The paper's benchmark is 'expert'; --quality sets it.
+  config.data.quality = {'smoke': None, 'quickstart': None}.get(size, 'expert')
+  config.data.transitions = 100 if size == 'smoke' else 5000
+  config.data.held_out_fraction = 0.0
+  config.data.balance_games = False
+
+
+def _run(config: ConfigDict, size: str) -> None:
+  run = config.run
+  run.evaluate_every = 0
+  run.log_every = {'smoke': 2, 'quickstart': 20}.get(size, 100)
+  run.save_every = {'smoke': 4, 'quickstart': 100}.get(size, 2500)
+  # Greedy play, as in the released program, where checkpoints are saved: the
+  # best one is kept.
+  run.play_every = run.save_every
+  run.play_episodes = {'smoke': 1, 'quickstart': 2}.get(size, 4)
+  run.play_max_frames = {'smoke': 80, 'quickstart': 3000}.get(size, 18_000)
+  run.best_metric = ''  # filled in: the game's score
+  run.best_mode = 'max'
+  run.batch_size = {'smoke': 4, 'quickstart': 16}.get(size, 32)
+
+
+def _stage(config: ConfigDict, size: str) -> None:
+  part = _PARTS[config.method]
+  small = size in ('smoke', 'quickstart')
+  rate = 5e-4 if small else 5e-5
+  steps = {'smoke': 8, 'quickstart': 300}.get(size, 50_000)
+  config.stages = common.stages(
+    finetune=common.stage(steps, **{part: common.optimizer(rate, 0.01)})
+  )
+  if config.method == 'jowa':
+    config.losses.world_weight = 0.5
+    # From `imagination.start_step` on; dreaming takes long on a CPU.
+    config.imagination.policy = '' if small else 'planning'
+  training = config.tokenizer_training
+  training.frames_per_step = 16 if small else 128
+  config.finetune = ConfigDict(
+    dict(
+      # The released program goes on training the tokenizer; the paper does not.
+      train_tokenizer=False,
+      tokenizer=common.optimizer(5e-4 if small else 1e-4, 0.0),
+      # Without a checkpoint the tokenizer is trained, with its recipe of
+      # pretraining, for this many steps in place of the stage's.
+      scratch=dict(
+        steps={'smoke': 8, 'quickstart': 1500}.get(size, 500_000),
+        codebook_init_step=training.codebook_init_step,
+        restart_period=training.restart_period,
+        restart_until=training.restart_until,
+      ),
+    )
+  )
+  # The codes of a pretrained tokenizer are in use.
+  training.codebook_init_step = 0
+  training.restart_period = 0
+  training.restart_until = 0
+
+
+def get_config(name: str = '150m') -> ConfigDict:
+  """Returns the config of fine-tuning one size of a method.
+
+  Raises:
+    ValueError: there is no such size or method.
+  """
+  if name not in NAMES:
+    raise ValueError(f'Unknown name {name!r}; there are {NAMES}')
+  method, _, size = name.rpartition('_')
+  config = _pretraining(method or 'jowa', size)
+  _data(config, size)
+  _run(config, size)
+  _stage(config, size)
+  # Facts, section 1: the game's embedding starts as the related game's.
+  config.init_from.task_row = 'related'
+  config.init_from.params = ()  # everything
+  config.adaptation = ConfigDict(
+    dict(
+      mode='full',  # or 'heads' alone, or these and low-rank adapters: 'lora'
+      rank=8,
+      alpha=16.0,  # alpha / rank scales the adapters
+      targets=('query', 'key', 'value', 'proj'),
+    )
+  )
+  return config.lock()

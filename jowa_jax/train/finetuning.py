@@ -1,0 +1,197 @@
+"""From a pretrained agent to one new game: a config for `Run`, and its outcome.
+
+Sections 4.3 and E.2 of the paper: 5,000 transitions of a game, one stage, and
+the snapshot reported that scored best while it was fine-tuned.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jowa_jax import games as games_lib
+from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
+from jowa_jax.checkpoint.task_rows import RELATED
+from jowa_jax.checkpoint.warm_start import open_run
+from jowa_jax.configuration import ConfigError, build, differences
+
+# What may differ between a checkpoint's config and one that takes its weights.
+_FREE = {
+  'dropout',
+  'attention_dropout',
+  'fused_attention',
+  'remat',
+  'init_scale',
+  'dtype',
+  'gamma',
+}
+_MODEL = ('tokenizer', 'backbone', 'heads', 'returns')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scratch:
+  """What is otherwise without a checkpoint, see `configs/finetune.py`."""
+
+  steps: int
+  codebook_init_step: int
+  restart_period: int
+  restart_until: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Finetune:
+  """The section `finetune` of a config, which no run sees."""
+
+  train_tokenizer: bool
+  tokenizer: dict
+  scratch: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+  """A checkpoint and its score."""
+
+  step: int
+  score: float
+
+
+def resolve(
+  config: Mapping[str, Any],
+  *,
+  game: str,
+  data: str,
+  checkpoint: str | None = None,
+  quality: str | None = None,
+) -> dict[str, Any]:
+  """Returns the config of a run that fine-tunes; reads nothing from disk.
+
+  Args:
+    config: of `configs/finetune.py`.
+    game: its name.
+    data: directory of its play.
+    checkpoint: directory of the pretrained run; None trains from scratch, the
+      tokenizer included.
+    quality: of the play, see `DataConfig`; the config's if None.
+
+  Raises:
+    ConfigError: a field that is filled in was set, or one is unknown, missing
+      or of the wrong type.
+    ValueError: there is no such game.
+  """
+  games_lib.check_game(game)
+  config = json.loads(json.dumps(config))
+  options = build(_Finetune, config.pop('finetune', {}), 'finetune')
+  scratch = build(_Scratch, options.scratch, 'finetune.scratch')
+  _fill(config['data'], 'games', [game], 'data')
+  _fill(config['data'], 'directory', data, 'data')
+  if quality is not None:
+    config['data']['quality'] = quality
+  stages = [config['stages'][name] for name in config['stages']['order']]
+  _fill(config['init_from'], 'checkpoints', checkpoint or '', 'init_from')
+  if checkpoint is None:
+    if config['init_from']['task_row'] == RELATED:
+      config['init_from']['task_row'] = None
+    values = dataclasses.asdict(scratch)
+    stages[-1]['steps'] = values.pop('steps')
+    config['tokenizer_training'].update(values)
+  if checkpoint is None or options.train_tokenizer:
+    for stage in stages:
+      stage['parts'] = ['tokenizer', *stage['parts']]
+      stage['tokenizer'] = options.tokenizer
+  run = config['run']
+  if run['play_every'] and not run['best_metric']:
+    run['best_metric'] = f'play/{game}'
+  return config
+
+
+def _fill(section: dict[str, Any], name: str, value: Any, where: str) -> None:
+  """Sets a field that must not have been set by hand."""
+  if section[name]:
+    raise ConfigError(
+      f'{where}.{name}={section[name]!r}: launch.finetune fills this field '
+      'from its flags'
+    )
+  section[name] = value
+
+
+def model_differences(
+  theirs: Mapping[str, Any], ours: Mapping[str, Any]
+) -> list[str]:
+  """Returns a line for every field in which the models of two configs differ.
+
+  Those that change neither shapes nor what outputs mean are left out.
+  """
+
+  def model(config: Mapping[str, Any]) -> dict[str, Any]:
+    config = json.loads(json.dumps(config))
+    fields = {
+      section: {k: v for k, v in config[section].items() if k not in _FREE}
+      for section in _MODEL
+      if section in config
+    }
+    return {'method': config['method'], **fields}
+
+  return differences(model(theirs), model(ours))
+
+
+def check_source(
+  config: Mapping[str, Any], variants: Mapping[str, Mapping[str, Any]]
+) -> None:
+  """Raises CheckpointError unless a run's model is that of its checkpoint.
+
+  Args:
+    config: of the run; nothing is checked if it takes named parameters alone.
+    variants: configs by their names, of which one may fit.
+  """
+  source = config['init_from']
+  if not source.get('checkpoints') or source['params']:
+    return
+  with contextlib.closing(open_run(source['checkpoints'])) as found:
+    theirs = found.meta(source['step'])['config']
+  changed = model_differences(theirs, config)
+  if not changed:
+    return
+  fitting = [
+    name
+    for name, variant in variants.items()
+    if not model_differences(theirs, variant)
+  ]
+  remedy = 'set these fields to what they were in the checkpoint'
+  if fitting:
+    remedy = f'use --config={fitting[0]}'
+  lines = '\n  '.join(changed[:10])
+  raise CheckpointError(
+    f'{source["checkpoints"]} is of another model than the config; {remedy}:'
+    f'\n  {lines}'
+  )
+
+
+def snapshots(
+  workdir: str | pathlib.Path, metric: str, mode: str
+) -> tuple[Snapshot, Snapshot] | None:
+  """Returns the best and the last of a run's checkpoints, by its metrics.
+
+  Both can be loaded. None if none of them was measured.
+
+  Args:
+    workdir: of the run.
+    metric: a name in `metrics.jsonl`, such as 'play/Pong'.
+    mode: 'min' or 'max'.
+  """
+  workdir = pathlib.Path(workdir)
+  directory = workdir / 'checkpoints'
+  with contextlib.closing(Checkpoints(directory, create=False)) as found:
+    steps = found.steps()
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  measured = [
+    Snapshot(step=record['step'], score=record[metric])
+    for record in map(json.loads, lines)
+    if metric in record and record['step'] in steps
+  ]
+  if not measured:
+    return None
+  sign = 1 if mode == 'max' else -1
+  best = max(measured, key=lambda snapshot: sign * snapshot.score)
+  return best, measured[-1]

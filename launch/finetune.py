@@ -1,0 +1,79 @@
+"""Fine-tunes a pretrained agent on one game, or trains one from scratch on it.
+
+python -m launch.finetune --config=configs/finetune.py:150m --game=Pong \
+  --checkpoint=runs/jowa --data=data/pong --quality=expert --workdir=runs/pong
+
+Without --checkpoint the agent is trained from scratch. Running the same
+command again continues, as launch.train does; flags of a run are the same.
+"""
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from configs import finetune
+from jowa_jax.data.draw import QUALITIES
+from jowa_jax.train import finetuning
+from jowa_jax.train.run import CONFIG, Run
+from launch import common, training
+
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', None, 'How, such as configs/finetune.py:150m.'
+)
+_GAME = flags.DEFINE_string('game', None, 'Its name, such as Pong.')
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, 'Directory of the pretrained run; none: from scratch.'
+)
+_DATA = flags.DEFINE_string('data', None, 'Directory of play of the game.')
+_QUALITY = flags.DEFINE_enum(
+  'quality',
+  None,
+  list(QUALITIES),
+  'Play of the last fifth of the checkpoints, of all, or of the first fifth; '
+  "by default the config's data.quality.",
+)
+
+
+def main() -> None:
+  with training.session():
+    run = training.make_run(
+      finetuning.resolve(
+        _CONFIG.value.to_dict(),
+        game=_GAME.value,
+        data=_DATA.value,
+        checkpoint=_CHECKPOINT.value,
+        quality=_QUALITY.value,
+      )
+    )
+    if not (run.workdir / CONFIG).exists():
+      finetuning.check_source(run.config, _variants())
+    training.train(run)
+    if jax.process_index() == 0:
+      print(_summary(run))
+
+
+def _variants() -> dict[str, dict]:
+  return {
+    f'configs/finetune.py:{name}': finetune.get_config(name).to_dict()
+    for name in finetune.NAMES
+  }
+
+
+def _summary(run: Run) -> str:
+  """Says which snapshots were best and last, and how to evaluate them."""
+  metric, mode = (run.config['run'][f'best_{n}'] for n in ('metric', 'mode'))
+  found = finetuning.snapshots(run.workdir, metric, mode) if metric else None
+  if not found:
+    return 'No snapshot was measured: run.play_every plays with them'
+  best, last = found
+  return (
+    f'{metric}: best {best.score:g} after step {best.step}, last '
+    f'{last.score:g} after step {last.step}\n'
+    f'python -m launch.evaluate --checkpoint={run.workdir} --step={best.step} '
+    f'--games={_GAME.value} --output={run.workdir}/best.jsonl'
+  )
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['config', 'game', 'data', 'workdir'])
+  common.run(main)
