@@ -8,7 +8,7 @@ command again continues, as launch.train does; flags of a run are the same.
 """
 
 import jax
-from absl import flags
+from absl import flags, logging
 from ml_collections import config_flags
 
 from configs import finetune
@@ -47,6 +47,10 @@ def main() -> None:
     )
     if not (run.workdir / CONFIG).exists():
       finetuning.check_source(run.config, _variants())
+    if _CHECKPOINT.value is None:
+      logging.info(
+        'From scratch: %d steps, the tokenizer included', run.total_steps
+      )
     training.train(run)
     if jax.process_index() == 0:
       print(_summary(run))

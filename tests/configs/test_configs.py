@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from configs import collect, evaluate, jowa, mtbc
+from configs import collect, evaluate, finetune, jowa, mtbc
 from jowa_jax import games
 from jowa_jax.configuration import build
 from jowa_jax.eval.protocol import Protocol
@@ -36,7 +36,7 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('module', [jowa, mtbc, collect, evaluate])
+@pytest.mark.parametrize('module', [jowa, mtbc, collect, evaluate, finetune])
 def test_unknown_variant_is_an_error(module):
   with pytest.raises(ValueError, match='5b'):
     module.get_config('5b')
@@ -107,7 +107,7 @@ def test_games_of_the_configs_are_known():
 
 def test_configs_import_no_models():
   names = [path.stem for path in (ROOT / 'configs').glob('*.py')]
-  assert {'common', 'jowa', 'mtbc', 'collect'} <= set(names)
+  assert {'common', 'jowa', 'mtbc', 'collect', 'finetune'} <= set(names)
   modules = [f'configs.{name}' for name in names if name != '__init__']
   for module in modules:
     assert importlib.import_module(module).__doc__

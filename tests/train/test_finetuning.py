@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import finetune
+from configs import finetune, quickstart
 from jowa_jax import agent as agent_lib
 from jowa_jax import games
 from jowa_jax.checkpoint.manager import CheckpointError
@@ -272,6 +272,13 @@ def test_bad_fields_are_named(changes, message, resolve, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
+def _pretraining(name):
+  method, _, size = name.rpartition('_')
+  if size == 'quickstart':
+    return quickstart.get_config()[method or 'jowa'].to_dict()
+  return helpers.CONFIGS[method or 'jowa'].get_config(size).to_dict()
+
+
 @pytest.mark.parametrize('name', finetune.NAMES)
 def test_every_config_makes_a_run(name, tmp_path):
   """With a checkpoint and without."""
@@ -282,6 +289,8 @@ def test_every_config_makes_a_run(name, tmp_path):
       config.to_dict(), game='Pong', data='data', checkpoint=checkpoint
     )
     run = Run(resolved, tmp_path / 'run')
+    # What was pretrained with the config of the same name fits.
+    assert not finetuning.model_differences(_pretraining(name), run.config)
     (stage,) = run.stages
     if name in ('40m', '70m', '150m'):
       # Appendix E.2 of the paper.
