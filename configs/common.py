@@ -73,7 +73,7 @@ def base(size: str, method: str) -> ConfigDict:
   config.tokenizer_training = ConfigDict(
     dict(
       frames_per_step=2048,
-      # LPIPS weights (.npz or .pt); without them the term is left out.
+      # File of LPIPS weights; without it the term is left out.
       perceptual_weights=config_dict.placeholder(str),
       # What keeps small tokenizers from collapsing; off in the paper.
       codebook_init_step=0,

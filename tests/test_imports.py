@@ -13,6 +13,7 @@ PACKAGE = ROOT / 'jowa_jax'
 # A package may import itself and what stands before it.
 ORDER = (
   'files',
+  'weight_files',
   'games',
   'types',
   'sizes',

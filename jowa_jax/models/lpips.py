@@ -5,9 +5,6 @@ trained. Parameters are a nested dict: `conv1_1` ... `conv5_3`, each with a
 `kernel` [3, 3, in, out] and a `bias` [out], and `lin0` ... `lin4`, each [C].
 """
 
-import pickle
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jowa_jax import weight_files
 from jowa_jax.types import Params
+
+# Of the tensors' names, in a state dict that holds other modules too.
+PREFIX = 'lpips.'
 
 # Output channels and number of convolutions of the five VGG16 stages; a 2x2
 # max-pool stands between stages and a ReLU follows every convolution.
@@ -157,107 +158,54 @@ def lpips_distance(
 def load_params(path: str | Path) -> Params:
   """Reads LPIPS weights from a file.
 
-  Two layouts are read, with any of the prefixes `module.`, `_orig_mod.` and
-  `lpips.`: the released one (`net.slice1.0.weight`, `lin0.model.1.weight`)
-  and torchvision's VGG16 (`features.0.weight`) beside the same `lin*` names.
-  In a file with `lpips.*` keys, such as the released `tokenizer.pt`, all
-  other keys belong to other modules and are passed over.
-
   Args:
-    path: an `.npz`, or a `.pt` or `.pth` state dict, which needs torch.
+    path: an `.npz` or `.safetensors`, or a `.pt` or `.pth` state dict, which
+      needs torch, with what `from_state` reads.
 
   Returns:
     The parameter tree, float32.
 
   Raises:
     FileNotFoundError: there is no such file.
-    ImportError: a torch file, and torch is not installed.
-    ValueError: not a readable file of a known kind, or tensors are missing,
-      unexpected, given twice, misshapen or not finite numbers.
+    ValueError: not a readable file of a known kind, torch is needed and
+      missing, or the tensors do not fit; see `from_state`.
   """
-  path = Path(path)
-  if not path.is_file():
-    raise FileNotFoundError(
-      f'{path}: no such file of LPIPS weights; give an .npz, .pt or .pth file, '
-      'for example the released tokenizer.pt'
-    )
-  if path.suffix == '.npz':
-    state = _read_npz(path)
-  elif path.suffix in ('.pt', '.pth'):
-    state = _read_torch(path)
-  else:
-    raise ValueError(
-      f'{path}: LPIPS weights are read from .npz, .pt and .pth files, not '
-      f'{path.suffix or "files without a suffix"!r}'
-    )
-  return jax.tree.map(jnp.asarray, _convert(_lpips_part(state), path))
+  return from_state(weight_files.read_state(path), str(path))
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
-  try:
-    # On a file that is a bare .npy this raises AttributeError or TypeError.
-    with np.load(path, allow_pickle=False) as archive:
-      return {key: archive[key] for key in archive.files}
-  except (
-    AttributeError,
-    EOFError,
-    OSError,
-    TypeError,
-    ValueError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ) as error:
-    raise ValueError(
-      f'{path}: not a readable .npz of plain arrays ({error}); is it complete?'
-    ) from error
+def from_state(state: Mapping[str, np.ndarray], source: str) -> Params:
+  """Returns LPIPS weights of a state dict.
+
+  Two layouts are read, with any of the prefixes `module.`, `_orig_mod.` and
+  `lpips.`: the released one (`net.slice1.0.weight`, `lin0.model.1.weight`)
+  and torchvision's VGG16 (`features.0.weight`) beside the same `lin*` names.
+  In a state with `lpips.*` keys, such as the released `tokenizer.pt`, all
+  other keys belong to other modules and are passed over.
+
+  Args:
+    state: arrays by name.
+    source: where they are from, for messages.
+
+  Returns:
+    The parameter tree, float32.
+
+  Raises:
+    ValueError: tensors are missing, unexpected, given twice, misshapen or not
+      finite numbers.
+  """
+  return jax.tree.map(jnp.asarray, _convert(_lpips_part(state), source))
 
 
-def _read_torch(path: Path) -> dict[str, Any]:
-  try:
-    import torch
-  except ImportError as error:
-    raise ImportError(
-      f'{path}: reading a torch file needs torch, which is not installed; '
-      'run `pip install torch`, or convert the file to .npz where it is'
-    ) from error
-  try:
-    state = torch.load(path, map_location='cpu', weights_only=True)
-  except (
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    pickle.UnpicklingError,
-  ) as error:
-    raise ValueError(
-      f'{path}: not a readable torch file of plain tensors ({error})'
-    ) from error
-  if not isinstance(state, Mapping):
-    raise ValueError(
-      f'{path}: holds a {type(state).__name__}; expected a state dict'
-    )
-  return {
-    # numpy has no bfloat16, so the cast comes first.
-    str(key): value.detach().float().numpy()
-    if isinstance(value, torch.Tensor)
-    else value
-    for key, value in state.items()
-  }
-
-
-def _lpips_part(state: Mapping[str, Any]) -> dict[str, list[tuple[str, Any]]]:
+def _lpips_part(
+  state: Mapping[str, np.ndarray],
+) -> dict[str, list[tuple[str, np.ndarray]]]:
   """Short name -> [(name in the file, value)], other modules left out."""
   inside, outside = {}, {}
   for key, value in state.items():
-    short, part = key, outside
-    while prefix := next(
-      (p for p in ('module.', '_orig_mod.', 'lpips.') if short.startswith(p)),
-      None,
-    ):
-      short = short.removeprefix(prefix)
-      if prefix == 'lpips.':
-        part = inside
+    short, part = weight_files.bare_name(key), outside
+    while short.startswith(PREFIX):
+      short = weight_files.bare_name(short.removeprefix(PREFIX))
+      part = inside
     part.setdefault(short, []).append((key, value))
   # torchvision's classifier is the part of VGG16 that LPIPS does not use.
   return {
@@ -289,7 +237,7 @@ def _expected() -> dict[tuple[str, ...], tuple[tuple[str, ...], tuple]]:
 
 
 def _convert(
-  found: dict[str, list[tuple[str, Any]]], path: Path
+  found: dict[str, list[tuple[str, np.ndarray]]], source: str
 ) -> dict[str, Any]:
   """The parameter tree, or one error naming every tensor that is wrong."""
   found = dict(found)
@@ -316,19 +264,18 @@ def _convert(
   if not known:
     some = ', '.join(sorted(found)[:3]) or 'nothing'
     raise ValueError(
-      f'{path}: holds no LPIPS weights (it has {some}, ...); expected keys '
+      f'{source}: holds no LPIPS weights (it has {some}, ...); expected keys '
       'such as lpips.net.slice1.0.weight and lpips.lin0.model.1.weight'
     )
   if problems:
-    raise ValueError(f'{path}: not LPIPS weights: ' + '; '.join(problems))
+    raise ValueError(f'{source}: not LPIPS weights: ' + '; '.join(problems))
   return params
 
 
-def _fault(value: Any, shape: tuple[int, ...]) -> str | None:
+def _fault(value: np.ndarray, shape: tuple[int, ...]) -> str | None:
   """What makes a value unfit as a tensor of this shape."""
-  if not isinstance(value, np.ndarray) or value.dtype.kind not in 'fiu':
-    kind = getattr(value, 'dtype', type(value).__name__)
-    return f'is of type {kind}, expected numbers'
+  if value.dtype.kind not in 'fiu':
+    return f'is of type {value.dtype}, expected numbers'
   if value.shape != shape:
     return f'has shape {value.shape}, expected {shape}'
   if not np.isfinite(value).all():
@@ -348,7 +295,9 @@ def _insert(
   params.setdefault(name, {})[leaf] = value
 
 
-def _check_scaling(found: dict[str, list[tuple[str, Any]]]) -> list[str]:
+def _check_scaling(
+  found: dict[str, list[tuple[str, np.ndarray]]],
+) -> list[str]:
   """Takes the input scaling's buffers, optional, out of `found`."""
   problems = []
   for name, constant in (('shift', _SHIFT), ('scale', _SCALE)):
