@@ -6,8 +6,11 @@ height, width); ours are (in, out) and (height, width, in, out), and attention
 projections have the heads as an axis of their own.
 """
 
+import functools
+import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -77,18 +80,75 @@ def _tokenizer_name(path) -> str:
   return f'{name}.{_LEAVES[leaf]}'
 
 
+def _to_released(path: tuple[str, ...], value: Any) -> Any:
+  """Returns one of our arrays (numpy's or JAX's) in the released layout."""
+  leaf = path[-1]
+  if path[0] in ('q_heads', 'target_q_heads'):
+    return value.swapaxes(1, 2) if leaf.endswith('_kernel') else value
+  if leaf == 'bias':
+    return value.reshape(-1)
+  if leaf != 'kernel':
+    return value
+  if value.ndim == 4:
+    return value.transpose(3, 2, 0, 1)
+  # Attention's heads lie on one side of a matrix.
+  inputs = math.prod(value.shape[: 2 if path[-2] == 'proj' else 1])
+  return value.reshape(inputs, value.size // inputs).T
+
+
 def _to_ours(path, value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
   if path[-1] == 'kernel':
-    axes = (2, 3, 1, 0) if value.ndim == 4 else (1, 0)
-    value = value.transpose(axes)
+    value = value.transpose((2, 3, 1, 0) if value.ndim == 4 else (1, 0))
   elif path[-1].endswith('_kernel'):
     value = value.swapaxes(1, 2)
-  if value.size != np.prod(shape):
-    raise ValueError(
-      f'{released_name(path)} has {value.size} values, {"/".join(path)} needs '
-      f'shape {shape}'
-    )
   return value.reshape(shape)
+
+
+def _flat(tree: Params) -> tuple[dict[tuple[str, ...], Any], Any]:
+  leaves, treedef = jax.tree_util.tree_flatten_with_path(tree)
+  return {tuple(key.key for key in path): x for path, x in leaves}, treedef
+
+
+def to_released(params: Params) -> dict[str, np.ndarray]:
+  """Returns arrays under their released names and in the released layout.
+
+  Args:
+    params: a tree whose top-level names are those of `released_name`.
+  """
+  return {
+    released_name(path): _to_released(path, np.asarray(value))
+    for path, value in _flat(params)[0].items()
+  }
+
+
+def released_shapes(template: Params) -> dict[str, tuple[int, ...]]:
+  """Returns the shapes of `to_released`, of (abstract) arrays."""
+  return {
+    released_name(path): jax.eval_shape(
+      functools.partial(_to_released, path), leaf
+    ).shape
+    for path, leaf in _flat(template)[0].items()
+  }
+
+
+def mismatches(
+  tensors: Mapping[str, np.ndarray], template: Params
+) -> list[str]:
+  """Returns a line for each tensor that is missing, unexpected or misshapen.
+
+  Args:
+    tensors: arrays by released name, without prefixes.
+    template: as that of `from_released`.
+  """
+  expected = released_shapes(template)
+  lines = [f'missing {name}' for name in expected if name not in tensors]
+  lines += [f'unexpected {name}' for name in tensors if name not in expected]
+  lines += [
+    f'{name} has shape {tensors[name].shape}, expected {shape}'
+    for name, shape in expected.items()
+    if name in tensors and tensors[name].shape != shape
+  ]
+  return lines
 
 
 def from_released(
@@ -97,22 +157,19 @@ def from_released(
   """Returns a tree like `template` filled from released tensors.
 
   Args:
-    tensors: arrays by released name, without prefixes. Names that `template`
-      does not ask for are not looked at.
+    tensors: arrays by released name, without prefixes: those that `template`
+      asks for.
     template: dict of trees of arrays or `jax.ShapeDtypeStruct`s; its
       top-level names are those of `released_name`.
 
   Raises:
-    KeyError: names that are missing, all of them.
-    ValueError: a tensor of the wrong size.
+    ValueError: tensors are missing, unexpected or misshapen; all are named.
   """
-  leaves, treedef = jax.tree_util.tree_flatten_with_path(template)
-  paths = [tuple(key.key for key in path) for path, _ in leaves]
-  missing = [n for n in map(released_name, paths) if n not in tensors]
-  if missing:
-    raise KeyError(f'missing tensors: {", ".join(missing)}')
+  if lines := mismatches(tensors, template):
+    raise ValueError('tensors do not fit: ' + '; '.join(lines))
+  leaves, treedef = _flat(template)
   values = [
     _to_ours(path, np.asarray(tensors[released_name(path)]), leaf.shape)
-    for path, (_, leaf) in zip(paths, leaves, strict=True)
+    for path, leaf in leaves.items()
   ]
   return jax.tree_util.tree_unflatten(treedef, values)

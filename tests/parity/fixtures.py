@@ -90,6 +90,8 @@ def model_params(config: WorldActionConfig, tensors, targets: bool = True):
   )
   if targets:
     template['target_q_heads'] = template['q_heads']
+  else:
+    tensors = {k: v for k, v in tensors.items() if 'head_q_target.' not in k}
   return torch_names.from_released(tensors, template)
 
 
