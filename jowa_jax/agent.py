@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.warm_start import open_run
@@ -17,6 +16,7 @@ from jowa_jax.methods.base import (
   Policy,
   Variables,
   check_actions,
+  variable_shapes,
 )
 from jowa_jax.methods.factory import make_method, without_adapters
 from jowa_jax.types import TimeStep
@@ -128,12 +128,7 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
   with contextlib.closing(open_run(path)) as checkpoints:
     meta = checkpoints.meta(step)
     method = make_method(meta['config'])
-    template = jax.eval_shape(
-      lambda statistics: nn.meta.unbox(
-        method.init(jax.random.key(0), statistics)
-      ),
-      dict(method.spec.statistics),
-    )
+    template = variable_shapes(method)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: device, template)
     variables = checkpoints.restore_variables(template, shardings, meta['step'])

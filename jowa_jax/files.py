@@ -1,8 +1,9 @@
-"""Files that are there whole or not at all."""
+"""Files and directories that are there whole or not at all."""
 
 import contextlib
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 
@@ -30,3 +31,36 @@ def write_text(path: str | os.PathLike, text: str) -> None:
   """Writes a text file whole."""
   with written_whole(path) as temporary:
     temporary.write_text(text, encoding='utf-8')
+
+
+def check_new(path: str | os.PathLike) -> None:
+  """Raises FileExistsError if there is something of this name."""
+  if pathlib.Path(path).exists():
+    raise FileExistsError(
+      f'{path}: is there already; give another name, or remove it first'
+    )
+
+
+@contextlib.contextmanager
+def directory_written_whole(
+  path: str | os.PathLike,
+) -> Iterator[pathlib.Path]:
+  """Gives a temporary directory to fill, which becomes `path` at the end.
+
+  If the block raises, what was written is removed.
+
+  Args:
+    path: the directory wanted.
+
+  Raises:
+    FileExistsError: it is there already.
+  """
+  check_new(path)
+  path = pathlib.Path(path)
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  temporary.mkdir(parents=True)
+  try:
+    yield temporary
+    temporary.rename(path)
+  finally:
+    shutil.rmtree(temporary, ignore_errors=True)

@@ -1,6 +1,5 @@
 """Files of tensors: each kind read back, and none that can do harm."""
 
-import os
 import pickle
 import subprocess
 import sys
@@ -12,6 +11,7 @@ import pytest
 
 from jowa_jax import weight_files
 from jowa_jax.weight_files import WeightFileError, read_state, write_state
+from tests.harmful import RunsCode
 
 STATE = {
   'module.encoder.conv_in.weight': np.arange(24, dtype=np.float32).reshape(
@@ -32,16 +32,6 @@ def suffix(request):
 @pytest.fixture
 def torch():
   return pytest.importorskip('torch')
-
-
-class RunsCode:
-  """What a harmful file holds; the harm is a file that appears."""
-
-  def __init__(self, marker):
-    self.marker = str(marker)
-
-  def __reduce__(self):
-    return os.mkdir, (self.marker,)
 
 
 def test_what_is_written_is_read(tmp_path, suffix):

@@ -2,7 +2,7 @@
 
 A checkpoint is one Orbax composite of three items: `variables`, `opt_state`
 and `meta` (step, stage, config and data identity as JSON). Acting needs the
-first alone.
+first and last; imported ones have no `opt_state`.
 """
 
 import contextlib
@@ -161,7 +161,7 @@ class Checkpoints:
     self,
     step: int,
     variables: Variables,
-    opt_state: Any,
+    opt_state: Any | None,
     meta: Mapping[str, Any],
     metrics: Mapping[str, float] | None = None,
   ):
@@ -170,21 +170,17 @@ class Checkpoints:
     Args:
       step: steps taken.
       variables: of the run.
-      opt_state: of the stage.
+      opt_state: of the stage; None where nothing has been trained yet.
       meta: what JSON can hold.
       metrics: with the one that `Keep` names, if it was measured.
     """
-    self._manager.save(
-      step,
-      metrics=metrics,
-      args=ocp.args.Composite(
-        **{
-          VARIABLES: ocp.args.PyTreeSave(as_dict(variables)),
-          OPT_STATE: ocp.args.StandardSave(opt_state),
-          META: ocp.args.JsonSave(dict(meta)),
-        }
-      ),
-    )
+    items = {
+      VARIABLES: ocp.args.PyTreeSave(as_dict(variables)),
+      META: ocp.args.JsonSave(dict(meta)),
+    }
+    if opt_state is not None:
+      items[OPT_STATE] = ocp.args.StandardSave(opt_state)
+    self._manager.save(step, metrics=metrics, args=ocp.args.Composite(**items))
 
   def meta(self, step: int | None = None) -> dict[str, Any]:
     """Returns the `meta` of a checkpoint, the latest by default.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import numpy as np
+from flax import linen as nn
 
 from jowa_jax import games
 from jowa_jax.types import Params, Segment, TimeStep
@@ -141,6 +142,15 @@ class Method(NamedTuple):
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]
   augment: Augment | None = None
+
+
+def variable_shapes(method: Method) -> Variables:
+  """Returns a method's variables as shapes, without initialising them."""
+  return jax.eval_shape(
+    lambda key, statistics: nn.meta.unbox(method.init(key, statistics)),
+    jax.eval_shape(lambda: jax.random.key(0)),
+    dict(method.spec.statistics),
+  )
 
 
 def check_actions(actions: chex.Array, tasks: chex.Array) -> np.ndarray:

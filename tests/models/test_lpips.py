@@ -7,15 +7,7 @@ import pytest
 
 from jowa_jax import weight_files
 from jowa_jax.models import lpips
-
-# Layer by layer as the published network lists them: convolutions, with their
-# place in torchvision's `features`, pools, and the taps that LPIPS compares.
-_VGG16 = (
-  'conv1_1:0 conv1_2:2 tap pool conv2_1:5 conv2_2:7 tap pool '
-  'conv3_1:10 conv3_2:12 conv3_3:14 tap pool '
-  'conv4_1:17 conv4_2:19 conv4_3:21 tap pool '
-  'conv5_1:24 conv5_2:26 conv5_3:28 tap'
-).split()
+from tests.models.lpips_state import LAYERS, released_state
 
 _distance = jax.jit(lpips.lpips_distance)
 
@@ -48,7 +40,7 @@ def _numpy_features(params, x):
   x = np.repeat(x.astype(np.float64), 3, axis=-1)
   x = (x - [-0.030, -0.088, -0.188]) / [0.458, 0.448, 0.450]
   features = []
-  for layer in _VGG16:
+  for layer in LAYERS:
     if layer == 'tap':
       features.append(x)
     elif layer == 'pool':
@@ -76,25 +68,9 @@ def _numpy_lpips(params, x, y):
   return total
 
 
-def _released_state(params):
-  state = {}
-  for layer in _VGG16:
-    if ':' not in layer:
-      continue
-    name, index = layer.split(':')
-    prefix = f'net.slice{name[4]}.{index}'
-    kernel = np.asarray(params[name]['kernel'])
-    state[f'{prefix}.weight'] = kernel.transpose(3, 2, 0, 1)
-    state[f'{prefix}.bias'] = np.asarray(params[name]['bias'])
-  for i in range(5):
-    head = np.asarray(params[f'lin{i}'])
-    state[f'lin{i}.model.1.weight'] = head[None, :, None, None]
-  return state
-
-
 def _torchvision_state(params):
   state = {}
-  for key, value in _released_state(params).items():
+  for key, value in released_state(params).items():
     if key.startswith('net.'):
       key = 'features.' + key.split('.', 2)[2]
     state[key] = value
@@ -200,7 +176,7 @@ def test_every_layout_loads(params, tmp_path, layout, suffix):
     state = _torchvision_state(params)
     state['classifier.0.bias'] = np.zeros(4096)
   else:
-    state = _released_state(params)
+    state = released_state(params)
     state['scaling_layer.shift'] = np.array(
       [-0.030, -0.088, -0.188], np.float32
     ).reshape(1, 3, 1, 1)
