@@ -243,6 +243,63 @@ CASES = {
     ('--suite=plan', '--size=smoke', '--environments=0'),
     ['environments=[0]'],
   ),
+  'weights that are not there': (
+    'import_checkpoint',
+    (
+      '--tokenizer={tmp}/tokenizer.pt',
+      '--model={tmp}/JOWA_150M.pt',
+      '--output={tmp}/run',
+    ),
+    ['{tmp}/tokenizer.pt', 'no such file'],
+  ),
+  'half of the weights': (
+    'import_checkpoint',
+    ('--tokenizer={tmp}/tokenizer.pt', '--output={tmp}/run'),
+    ['--model'],
+  ),
+  'weights in no known kind of file': (
+    'import_checkpoint',
+    ('--tokenizer=README.md', '--model=README.md', '--output={tmp}/run'),
+    ['README.md', '.safetensors', "'.md'"],
+  ),
+  'weights of something else': (
+    'import_checkpoint',
+    (
+      '--tokenizer=tests/data/parity/imagination.npz',
+      '--model={tmp}/JOWA_150M.pt',
+      '--output={tmp}/run',
+    ),
+    ['imagination.npz', 'holds no released tokenizer', 'encoder.'],
+  ),
+  'an import onto what is there': (
+    'import_checkpoint',
+    ('--tokenizer=x.pt', '--model=y.pt', '--output=tests'),
+    ['tests: is there already'],
+  ),
+  'no heads of attention': (
+    'import_checkpoint',
+    (
+      '--tokenizer=x.pt',
+      '--model=y.pt',
+      '--output={tmp}/run',
+      '--num_heads=many',
+    ),
+    ['--num_heads', 'many'],
+  ),
+  'nothing to export': (
+    'export_checkpoint',
+    (
+      '--checkpoint={tmp}/none',
+      '--output_tokenizer={tmp}/t.npz',
+      '--output_model={tmp}/m.npz',
+    ),
+    ['{tmp}/none', 'does not exist'],
+  ),
+  'an export to nowhere': (
+    'export_checkpoint',
+    ('--checkpoint={tmp}/none', '--output_model={tmp}/m.npz'),
+    ['--output_tokenizer'],
+  ),
   'a stray argument': (
     'quickstart',
     ('--workdir={tmp}/q', 'smoke'),

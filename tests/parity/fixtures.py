@@ -33,6 +33,14 @@ def load(name: str) -> dict[str, np.ndarray]:
     return dict(data)
 
 
+def variants() -> list[str]:
+  """Returns the world-action models that were recorded."""
+  return sorted(
+    path.stem.removeprefix('world_action_')
+    for path in DIRECTORY.glob('world_action_*.npz')
+  )
+
+
 def under(data: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
   """Returns the entries below `prefix/`, without it."""
   found = {
@@ -167,3 +175,61 @@ def assert_gradients_close(ours, theirs, tolerance=1e-4):
     )
 
   jax.tree_util.tree_map_with_path(check, ours, theirs)
+
+
+def check_model_outputs(data, config: WorldActionConfig, params) -> None:
+  """Compares all outputs of a world-action model with those recorded.
+
+  Args:
+    data: the fixture.
+    config: of the model.
+    params: with `target_q_heads`.
+  """
+  block = config.backbone.block_size
+  ids = data['tokens'].reshape(data['tokens'].shape[0], -1, block)
+  hidden = world_action.hidden_states(
+    config.backbone,
+    params['backbone'],
+    ids[..., :-1],
+    ids[..., -1],
+    data['tasks'],
+  )
+  assert_close(hidden, data['out/hidden'])
+  logits = world_action.world_logits(
+    config.backbone, params['world_heads'], hidden
+  )
+  observations = logits.observations
+  assert_close(
+    observations.reshape(observations.shape[0], -1, observations.shape[-1]),
+    data['out/logits_observations'],
+  )
+  assert_close(logits.rewards, data['out/logits_rewards'])
+  assert_close(logits.ends, data['out/logits_ends'])
+  read = world_action.at_last_observation(config.backbone, hidden)
+  for name, key in (('q_heads', 'q'), ('target_q_heads', 'q_target')):
+    q = world_action.ensemble_logits(config.q_heads, params[name], read)
+    assert_close(q, data[f'out/logits_{key}'])
+
+
+def _channels_last(x):
+  """[B, T, D, G, G] -> [B * T, G * G, D]."""
+  x = x.reshape(-1, x.shape[2], x.shape[3] * x.shape[4])
+  return x.swapaxes(1, 2)
+
+
+def check_tokenizer_outputs(data, config: VQVAEConfig, params) -> None:
+  """Compares all outputs of a tokenizer with those recorded."""
+  frames = data['observations_uint8']
+  _, out = jax.jit(tokenizer_lib.tokenizer_losses, static_argnums=0)(
+    config, params, frames.reshape(-1, *frames.shape[-2:])
+  )
+  assert_close(out['latents'], _channels_last(data['z']))
+  np.testing.assert_array_equal(
+    out['tokens'], data['tokens'].reshape(out['tokens'].shape)
+  )
+  assert_close(
+    params['codebook'][np.asarray(out['tokens'])],
+    _channels_last(data['z_quantized']),
+  )
+  raw = data['reconstruction_raw']
+  assert_close(out['reconstruction'], raw.reshape(-1, *raw.shape[-2:]))

@@ -18,27 +18,9 @@ def fixture():
   return data, config, params, frames.reshape(-1, *frames.shape[-2:])
 
 
-def channels_last(x):
-  """[B, T, D, G, G] -> [B * T, G * G, D]."""
-  x = x.reshape(-1, x.shape[2], x.shape[3] * x.shape[4])
-  return x.swapaxes(1, 2)
-
-
 def test_outputs(fixture):
-  data, config, params, frames = fixture
-  _, out = jax.jit(tokenizer_lib.tokenizer_losses, static_argnums=0)(
-    config, params, frames
-  )
-  fixtures.assert_close(out['latents'], channels_last(data['z']))
-  np.testing.assert_array_equal(
-    out['tokens'], data['tokens'].reshape(out['tokens'].shape)
-  )
-  fixtures.assert_close(
-    params['codebook'][np.asarray(out['tokens'])],
-    channels_last(data['z_quantized']),
-  )
-  raw = data['reconstruction_raw']
-  fixtures.assert_close(out['reconstruction'], raw.reshape(-1, *raw.shape[-2:]))
+  data, config, params, _ = fixture
+  fixtures.check_tokenizer_outputs(data, config, params)
 
 
 def test_losses_and_gradients(fixture):

@@ -9,14 +9,10 @@ import optax
 import pytest
 
 from jowa_jax.methods.jowa_losses import JowaLosses, world_action_losses
-from jowa_jax.models import world_action
 from jowa_jax.train import optimizer
 from tests.parity import fixtures
 
-VARIANTS = sorted(
-  path.stem.removeprefix('world_action_')
-  for path in fixtures.DIRECTORY.glob('world_action_*.npz')
-)
+VARIANTS = fixtures.variants()
 STAGES = {
   'stage1': ('batch',),
   'stage2': ('batch',),
@@ -67,30 +63,7 @@ def setup(variant):
 @pytest.mark.parametrize('variant', VARIANTS)
 def test_outputs(variant):
   data, config, params, _ = setup(variant)
-  batch = config.backbone.block_size
-  ids = data['tokens'].reshape(data['tokens'].shape[0], -1, batch)
-  hidden = world_action.hidden_states(
-    config.backbone,
-    params['backbone'],
-    ids[..., :-1],
-    ids[..., -1],
-    data['tasks'],
-  )
-  fixtures.assert_close(hidden, data['out/hidden'])
-  logits = world_action.world_logits(
-    config.backbone, params['world_heads'], hidden
-  )
-  observations = logits.observations
-  fixtures.assert_close(
-    observations.reshape(observations.shape[0], -1, observations.shape[-1]),
-    data['out/logits_observations'],
-  )
-  fixtures.assert_close(logits.rewards, data['out/logits_rewards'])
-  fixtures.assert_close(logits.ends, data['out/logits_ends'])
-  read = world_action.at_last_observation(config.backbone, hidden)
-  for name, key in (('q_heads', 'q'), ('target_q_heads', 'q_target')):
-    q = world_action.ensemble_logits(config.q_heads, params[name], read)
-    fixtures.assert_close(q, data[f'out/logits_{key}'])
+  fixtures.check_model_outputs(data, config, params)
 
 
 def stage_losses(config, losses, stage, params, batches):

@@ -1,0 +1,102 @@
+"""Imported by the command, weights compute what the authors' program does."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import jowa_jax
+from jowa_jax import games, weight_files
+from jowa_jax.methods import factory
+from tests.parity import fixtures
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def architectures() -> list[str]:
+  """Returns a variant of each set of shapes; the others differ in losses."""
+  found = {}
+  for variant in fixtures.variants():
+    weights = load_weights(f'world_action_{variant}')
+    shapes = tuple(sorted((k, v.shape) for k, v in weights.items()))
+    found.setdefault(shapes, variant)
+  return list(found.values())
+
+
+def load_weights(name):
+  return fixtures.under(fixtures.load(name), 'state_dict')
+
+
+def launch(script, *flags):
+  done = subprocess.run(
+    [sys.executable, '-m', f'launch.{script}', *flags],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert done.returncode == 0, done.stderr
+  return done
+
+
+@pytest.fixture(scope='module', params=architectures())
+def imported(request, tmp_path_factory):
+  """An architecture's recording, and the directory it was imported to."""
+  folder = tmp_path_factory.mktemp('imported')
+  name = f'world_action_{request.param}'
+  weight_files.write_state(folder / 't.npz', load_weights('tokenizer'))
+  weight_files.write_state(folder / 'm.safetensors', load_weights(name))
+  launch(
+    'import_checkpoint',
+    f'--tokenizer={folder}/t.npz',
+    f'--model={folder}/m.safetensors',
+    f'--output={folder}/run',
+    f'--num_heads={fixtures.meta()["shape"]["heads"]}',
+    '--dtype=float32',
+  )
+  return fixtures.load(name), folder / 'run'
+
+
+def test_outputs(imported):
+  data, run = imported
+  agent = jowa_jax.load(run)
+  params = {
+    **agent.variables.params,
+    'target_q_heads': agent.variables.targets['q_heads'],
+  }
+  config = factory.jowa_model_config(agent.config)
+  fixtures.check_model_outputs(data, config, params)
+  fixtures.check_tokenizer_outputs(
+    fixtures.load('tokenizer'),
+    factory.tokenizer_config(agent.config),
+    params['tokenizer'],
+  )
+
+
+def test_it_acts_and_goes_back(imported, tmp_path):
+  data, run = imported
+  agent = jowa_jax.load(run)
+  names = ['Assault', 'Carnival']
+  agent.begin(names, planner='beam', width=2, horizon=1)
+  frames = fixtures.load('tokenizer')['observations_uint8']
+  frames = frames.reshape(-1, *frames.shape[-2:])
+  for step in range(2):
+    actions = agent.act(frames[2 * step : 2 * step + 2])
+    for game, action in zip(names, actions, strict=True):
+      assert action in games.LEGAL_ACTIONS[game]
+
+  files = tmp_path / 'tokenizer.npz', tmp_path / 'model.safetensors'
+  launch(
+    'export_checkpoint',
+    f'--checkpoint={run}',
+    f'--output_tokenizer={files[0]}',
+    f'--output_model={files[1]}',
+  )
+  sources = load_weights('tokenizer'), fixtures.under(data, 'state_dict')
+  for path, source in zip(files, sources, strict=True):
+    found = weight_files.read_state(path)
+    assert found.keys() == source.keys()
+    for name, value in source.items():
+      np.testing.assert_array_equal(found[name], value, err_msg=name)
