@@ -70,17 +70,22 @@ def import_released(
       written.
   """
   files.check_new(output)
-  frames, dynamics = _read(tokenizer, 'tokenizer'), _read(model, 'model')
+  states = {
+    'tokenizer': _read(tokenizer, 'tokenizer'),
+    'model': _read(model, 'model'),
+  }
   config = released_sizes.with_sizes(
-    config, frames.tensors, dynamics.tensors, num_heads
+    config, states['tokenizer'].tensors, states['model'].tensors
   )
+  _check_fit(config, states)
+  config = released_sizes.with_heads(config, num_heads)
   config = json.loads(json.dumps(config))
-  variables = _variables(config, frames, dynamics)
+  variables = _variables(config, states)
   meta = {
     'step': 0,
     'stage': 'imported',
     'config': config,
-    'data': {'imported': [frames.path.name, dynamics.path.name]},
+    'data': {'imported': [state.path.name for state in states.values()]},
   }
   with files.directory_written_whole(output) as directory:
     with contextlib.closing(
@@ -89,7 +94,7 @@ def import_released(
       checkpoints.save(0, variables, None, meta)
       checkpoints.wait()
     files.write_text(directory / 'config.json', json.dumps(config, indent=2))
-    _extract_lpips(frames, directory / 'lpips.npz')
+    _extract_lpips(states['tokenizer'], directory / 'lpips.npz')
   return config
 
 
@@ -182,25 +187,33 @@ def _check_kind(
   )
 
 
-def _variables(
-  config: Mapping[str, Any], frames: _State, dynamics: _State
-) -> Variables:
-  """Returns the variables of a config, filled.
+def _templates(config: Mapping[str, Any]) -> dict[str, dict[str, Params]]:
+  return _by_file(variable_shapes(make_method(config)))
+
+
+def _check_fit(config: Mapping[str, Any], states: Mapping[str, _State]) -> None:
+  """Checks tensors against a config of their sizes, heads of attention apart.
 
   Raises:
     ValueError: tensors are missing, unexpected, misshapen, or not finite
-      floating-point numbers.
+      floating-point numbers; all are named.
   """
-  shapes = variable_shapes(make_method(config))
-  templates, filled, faults = _by_file(shapes), {}, []
-  for kind, state in (('tokenizer', frames), ('model', dynamics)):
+  templates, faults = _templates(config), []
+  for kind, state in states.items():
     lines = torch_names.mismatches(state.tensors, templates[kind])
     lines += _unfit(state.tensors)
     faults += [f'{state.path}: {line}' for line in lines]
   if faults:
     listed = '\n  '.join(faults)
     raise ValueError(f'{len(faults)} tensors do not fit:\n  {listed}')
-  for kind, state in (('tokenizer', frames), ('model', dynamics)):
+
+
+def _variables(
+  config: Mapping[str, Any], states: Mapping[str, _State]
+) -> Variables:
+  """Returns the variables of a config, filled."""
+  templates, filled = _templates(config), {}
+  for kind, state in states.items():
     filled |= torch_names.from_released(state.tensors, templates[kind])
   targets = {'q_heads': filled.pop(_TARGETS)}
   return Variables(params=filled, targets=targets, extras={})

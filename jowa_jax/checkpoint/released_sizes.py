@@ -46,43 +46,37 @@ _POSITIONS = ((r'pos_emb\.weight', 0),)
 
 
 def with_sizes(
-  config: Mapping[str, Any],
-  tokenizer: Tensors,
-  model: Tensors,
-  num_heads: int | None = None,
+  config: Mapping[str, Any], tokenizer: Tensors, model: Tensors
 ) -> dict[str, Any]:
   """Returns a config with the sizes that tensors have.
 
   Where tensors contradict each other most of them are right, and where there
   are none the config is: which tensors do not fit is for others to find
-  (`torch_names.mismatches`).
+  (`torch_names.mismatches`). Attention has one head, see `with_heads`.
 
   Args:
     config: a resolved config of JOWA.
     tokenizer: arrays by released name, without prefixes.
     model: likewise, of the world-action model.
-    num_heads: of attention, which no shape tells; may be left out for the
-      sizes of `SIZES`.
 
   Raises:
-    ValueError: the two are not of one agent, or the heads of attention cannot
-      be known or do not divide the width.
+    ValueError: the two are not of one agent.
   """
   config = copy.deepcopy(dict(config))
-  frames, backbone = config['tokenizer'], config['backbone']
-  frames |= _voted(tokenizer, _TOKENIZER)
+  vqvae, backbone = config['tokenizer'], config['backbone']
+  vqvae |= _voted(tokenizer, _TOKENIZER)
   backbone |= _voted(model, _BACKBONE)
   config['heads'] |= _voted(model, _HEADS)
 
-  frames['res_blocks'] = (
+  vqvae['res_blocks'] = (
     _count(tokenizer, r'encoder\.down\.\d+\.block\.(\d+)\.')
-    or frames['res_blocks']
+    or vqvae['res_blocks']
   )
-  frames['downsample'] = _factors(tokenizer) or frames['downsample']
-  backbone['tokens_per_frame'] = _tokens_per_frame(frames)
-  if frames['vocab_size'] != backbone['vocab_size']:
+  vqvae['downsample'] = _factors(tokenizer, vqvae['downsample'])
+  backbone['tokens_per_frame'] = _tokens_per_frame(vqvae)
+  if vqvae['vocab_size'] != backbone['vocab_size']:
     raise ValueError(
-      f'The tokenizer has {frames["vocab_size"]} tokens (embedding.weight), '
+      f'The tokenizer has {vqvae["vocab_size"]} tokens (embedding.weight), '
       f'the model {backbone["vocab_size"]} (embedder.embedding_tables.1.weight '
       'and head_observations): they are not of one agent'
     )
@@ -90,6 +84,7 @@ def with_sizes(
   backbone['num_layers'] = (
     _count(model, r'transformer\.blocks\.(\d+)\.') or backbone['num_layers']
   )
+  backbone['num_heads'] = 1
   backbone['task_embedding'] = any(k.startswith('task_emb.') for k in model)
   rows = _vote(model, _POSITIONS)
   if rows:
@@ -99,7 +94,34 @@ def with_sizes(
   if outputs:
     atoms = max(outputs // backbone['num_actions'], 1)
     config['returns']['num_atoms'] = atoms
-  backbone['num_heads'] = _attention_heads(config, num_heads)
+  return config
+
+
+def with_heads(
+  config: Mapping[str, Any], num_heads: int | None = None
+) -> dict[str, Any]:
+  """Returns a config with the heads of attention, which no shape tells.
+
+  Args:
+    config: with all other sizes.
+    num_heads: of attention; may be left out for the sizes of `SIZES`.
+
+  Raises:
+    ValueError: they cannot be known, or do not divide the width.
+  """
+  config = copy.deepcopy(dict(config))
+  backbone, name = config['backbone'], size_name(config)
+  layers, width = backbone['num_layers'], backbone['width']
+  if num_heads is None and name is None:
+    raise ValueError(
+      f'A model of {layers} layers of width {width} is none of the published '
+      'sizes, and no shape tells how many heads its attention has: give '
+      '--num_heads'
+    )
+  heads = SIZES[name]['heads'] if num_heads is None else num_heads
+  if heads < 1 or width % heads:
+    raise ValueError(f'--num_heads={heads} does not divide the width {width}')
+  backbone['num_heads'] = heads
   return config
 
 
@@ -118,20 +140,6 @@ def size_name(config: Mapping[str, Any]) -> str | None:
   )
 
 
-def _attention_heads(config: Mapping[str, Any], given: int | None) -> int:
-  name, width = size_name(config), config['backbone']['width']
-  if given is None and name is None:
-    raise ValueError(
-      f'A model of {config["backbone"]["num_layers"]} layers of width {width} '
-      'is none of the published sizes, and no shape tells how many heads its '
-      'attention has: give --num_heads'
-    )
-  heads = SIZES[name]['heads'] if given is None else given
-  if heads < 1 or width % heads:
-    raise ValueError(f'--num_heads={heads} does not divide the width {width}')
-  return heads
-
-
 def _tokens_per_frame(tokenizer: Mapping[str, Any]) -> int:
   side, factor = tokenizer['resolution'], math.prod(tokenizer['downsample'])
   if side % factor:
@@ -143,15 +151,18 @@ def _tokens_per_frame(tokenizer: Mapping[str, Any]) -> int:
   return (side // factor) ** 2
 
 
-def _factors(tensors: Tensors) -> tuple[int, ...]:
+def _factors(tensors: Tensors, usual: tuple[int, ...]) -> tuple[int, ...]:
   """Returns how much smaller each convolution between levels makes a frame."""
-  pattern = r'encoder\.down\.(\d+)\.downsample\.conv\.weight'
-  kernels = {
-    int(match[1]): value.shape[-1]
-    for name, value in tensors.items()
-    if (match := re.fullmatch(pattern, name)) and value.ndim
-  }
-  return tuple(max(kernels[level] - 1, 1) for level in sorted(kernels))
+  levels = _count(tensors, r'encoder\.down\.(\d+)\.block\.') or len(usual) + 1
+  factors = []
+  for level in range(levels - 1):
+    name = rf'encoder\.down\.{level}\.downsample\.conv\.weight'
+    kernel = _vote(tensors, ((name, -1),))
+    if kernel:
+      factors.append(max(kernel - 1, 1))
+    else:
+      factors.append(usual[level] if level < len(usual) else 1)
+  return tuple(factors)
 
 
 def _voted(tensors: Tensors, fields: Mapping[str, Any]) -> dict[str, int]:

@@ -187,6 +187,19 @@ def test_all_tensors_that_do_not_fit_are_listed(tmp_path, small):
   }
 
 
+def test_whole_parts_that_are_missing_are_listed(tmp_path, small):
+  """Before heads of attention are asked for."""
+  model = {k: v for k, v in small[1].items() if not k.startswith('head_q')}
+  message = assert_refused(tmp_path, small[0], model, num_heads=None)
+  assert message.startswith('20 tensors do not fit')
+  assert 'missing head_q_target.head_module.params.9' in message
+
+
+def test_heads_of_attention_are_asked_for(tmp_path, small):
+  message = assert_refused(tmp_path, *small, num_heads=None)
+  assert 'give --num_heads' in message
+
+
 def test_files_in_each_others_place_are_named(tmp_path, small):
   tokenizer, model = small
   message = assert_refused(tmp_path, model, tokenizer)

@@ -7,7 +7,7 @@ import pytest
 
 from configs import jowa
 from jowa_jax.checkpoint import torch_names
-from jowa_jax.checkpoint.released_sizes import size_name, with_sizes
+from jowa_jax.checkpoint.released_sizes import size_name, with_heads, with_sizes
 from jowa_jax.methods.base import variable_shapes
 from jowa_jax.methods.factory import make_method
 from tests.checkpoint import released_states as states
@@ -61,7 +61,7 @@ def test_published_sizes_are_recognised(size):
     empty(states.tokenizer_shapes()),
     empty(states.model_shapes(**states.PUBLISHED[size])),
   )
-  assert found == config(size)
+  assert with_heads(found) == config(size)
   assert size_name(found) == size
 
 
@@ -72,7 +72,7 @@ def test_sizes_of_ones_own_are_recognised():
   )
   model['pos_emb.weight'] = (6 * 37, 24)
   base = config()
-  found = with_sizes(base, empty(tokenizer), empty(model), num_heads=4)
+  found = with_heads(with_sizes(base, empty(tokenizer), empty(model)), 4)
   assert base == config()
   assert size_name(found) is None
   expected = config()
@@ -93,43 +93,47 @@ def test_other_factors_between_levels_are_recognised():
   tokenizer = states.tokenizer_shapes(**states.SMALL_TOKENIZER)
   tokenizer['encoder.down.1.downsample.conv.weight'] = (8, 8, 4, 4)
   model = states.model_shapes(**states.SMALL_MODEL)
-  found = with_sizes(config(), empty(tokenizer), empty(model), num_heads=2)
+  found = with_sizes(config(), empty(tokenizer), empty(model))
   assert found['tokenizer']['downsample'] == (7, 3)
   assert found['backbone']['tokens_per_frame'] == 16
   tokenizer['encoder.down.0.downsample.conv.weight'] = (8, 8, 6, 6)
   with pytest.raises(ValueError, match=r'\(5, 3\) times.*not divide their 84'):
-    with_sizes(config(), empty(tokenizer), empty(model), num_heads=2)
+    with_sizes(config(), empty(tokenizer), empty(model))
 
 
 def test_one_tensor_that_does_not_fit_changes_no_size():
   """It is named later; were a size read from it, all others would be."""
   tokenizer = empty(states.tokenizer_shapes(**states.SMALL_TOKENIZER))
   model = empty(states.model_shapes(**states.SMALL_MODEL))
-  expected = with_sizes(config(), tokenizer, model, num_heads=2)
+  expected = with_sizes(config(), tokenizer, model)
   for state in (tokenizer, model):
-    for name in [n for n in state if n != 'embedding.weight']:
-      kept = state.pop(name)
-      if '.downsample.' not in name and name != 'pos_emb.weight':
-        found = with_sizes(config(), tokenizer, model, num_heads=2)
-        assert found == expected, name
+    for name, kept in list(state.items()):
+      if name == 'embedding.weight':
+        continue
+      del state[name]
+      if name != 'pos_emb.weight':
+        assert with_sizes(config(), tokenizer, model) == expected, name
+      if name != 'pos_emb.weight' and '.downsample.' not in name:
         state[name] = np.zeros((5, 5), np.float32)
-        found = with_sizes(config(), tokenizer, model, num_heads=2)
-        assert found == expected, name
+        assert with_sizes(config(), tokenizer, model) == expected, name
       state[name] = kept
 
 
 def test_heads_of_attention_are_asked_for():
-  tokenizer = empty(states.tokenizer_shapes(**states.SMALL_TOKENIZER))
-  model = empty(states.model_shapes(**states.SMALL_MODEL))
+  found = with_sizes(
+    config(),
+    empty(states.tokenizer_shapes(**states.SMALL_TOKENIZER)),
+    empty(states.model_shapes(**states.SMALL_MODEL)),
+  )
   with pytest.raises(ValueError, match='2 layers of width 16.*--num_heads'):
-    with_sizes(config(), tokenizer, model)
+    with_heads(found)
   for heads in (0, 3):
     with pytest.raises(ValueError, match=f'--num_heads={heads} does not'):
-      with_sizes(config(), tokenizer, model, heads)
+      with_heads(found, heads)
 
 
 def test_a_tokenizer_of_another_agent_is_refused():
   tokenizer = empty(states.tokenizer_shapes(**states.SMALL_TOKENIZER))
   model = states.model_shapes(**{**states.SMALL_MODEL, 'vocab': 64})
   with pytest.raises(ValueError, match='32 tokens .*the model 64.*not of one'):
-    with_sizes(config(), tokenizer, empty(model), num_heads=2)
+    with_sizes(config(), tokenizer, empty(model))
