@@ -19,13 +19,12 @@ from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent, load
 from jowa_jax.collect.collect import collect_from_config
 from jowa_jax.configuration import ConfigError, build, differences
-from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.judge import QUALITY, judge
 from jowa_jax.eval.players import load_player
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.recording import record
-from jowa_jax.eval.records import Rollout, write_rollouts
+from jowa_jax.eval.records import data_rollouts, write_rollouts
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.report import write_report
 from jowa_jax.report.video import write_video
@@ -265,34 +264,6 @@ def _check_directory(path: pathlib.Path, config: dict[str, Any]) -> None:
       f'{path.parent} was begun with another config; give another directory '
       f'or restore these fields:\n  {lines}'
     )
-
-
-def data_rollouts(
-  episodes: list[episodes_lib.Episode],
-) -> list[Rollout]:
-  """Returns the complete episodes of a data set as rollouts of 'data'."""
-  counts: dict[str, int] = {}
-  rollouts = []
-  for episode in episodes:
-    if not episode.terminated:
-      continue
-    number = counts.get(episode.game, 0)
-    counts[episode.game] = number + 1
-    rollouts.append(
-      Rollout(
-        agent='data',
-        game=episode.game,
-        rollout=number,
-        seed=episode.episode_id,
-        score=episode.score,
-        clipped_score=float(episode.rewards.sum(dtype=int)),
-        decisions=len(episode),
-        frames=4 * len(episode),
-        seconds=0.0,
-        terminated=True,
-      )
-    )
-  return rollouts
 
 
 def _versions() -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Says what is in a data set, and draws it.
 
 python -m launch.inspect_data --data=data/pretrain --games=Assault,Carnival \\
-  --picture=data.png [--verify]
+  --picture=data.png [--verify] [--scores=runs/eval/data.jsonl]
 """
 
 import json
@@ -10,12 +10,16 @@ from absl import flags
 
 from jowa_jax import files
 from jowa_jax.data import inspection, stored
+from jowa_jax.eval.records import data_rollouts, write_rollouts
 from launch import common
 
 _DATA = flags.DEFINE_string('data', None, 'Of launch.prepare_data or collect.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list; default all.')
 _PICTURE = flags.DEFINE_string('picture', None, 'A .png, .svg or .pdf file.')
 _JSON = flags.DEFINE_string('json', None, 'A file for the same numbers.')
+_SCORES = flags.DEFINE_string(
+  'scores', None, 'JSON lines of its complete episodes, for launch.report.'
+)
 _VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')
 
 
@@ -29,6 +33,13 @@ def main() -> None:
     files.write_text(_JSON.value, json.dumps(summary, indent=2))
   if _PICTURE.value:
     inspection.draw(episodes, _PICTURE.value)
+  if _SCORES.value:
+    rollouts = data_rollouts(episodes)
+    if not rollouts:
+      raise ValueError(
+        f'--scores: {_DATA.value} has no complete episode of {names}'
+      )
+    write_rollouts(_SCORES.value, rollouts)
   if _VERIFY.value:
     inspection.verify(episodes)
     print('Everything is as it was written.')

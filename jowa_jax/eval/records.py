@@ -13,6 +13,7 @@ from typing import Any
 from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import differences
+from jowa_jax.data.episodes import Episode
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +52,32 @@ def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
   """
   text = _decode(pathlib.Path(path).read_bytes(), path)
   return [_parse(line, path, n) for n, line in enumerate(text.splitlines(), 1)]
+
+
+def data_rollouts(episodes: Iterable[Episode]) -> list[Rollout]:
+  """Returns the complete episodes of a data set as rollouts of 'data'."""
+  counts: dict[str, int] = {}
+  rollouts = []
+  for episode in episodes:
+    if not episode.terminated:
+      continue
+    number = counts.get(episode.game, 0)
+    counts[episode.game] = number + 1
+    rollouts.append(
+      Rollout(
+        agent='data',
+        game=episode.game,
+        rollout=number,
+        seed=episode.episode_id,
+        score=episode.score,
+        clipped_score=float(episode.rewards.sum(dtype=int)),
+        decisions=len(episode),
+        frames=4 * len(episode),
+        seconds=0.0,
+        terminated=True,
+      )
+    )
+  return rollouts
 
 
 # Of a setup: where a checkpoint lies, as its weights tell which it is, and how

@@ -132,7 +132,10 @@ def render(
       for game, arrays in inputs.reconstructions.items()
     },
     dreams={g: _dream_grid(arrays) for g, arrays in inputs.dreams.items()},
-    training=[_training(m, curves) for m, curves in inputs.curves.items()],
+    training=[
+      _training(m, curves, inputs.configs.get(m, {}))
+      for m, curves in inputs.curves.items()
+    ],
     timings=[
       {
         'phase': labels.plain(phase),
@@ -260,7 +263,9 @@ def _spread(length: int) -> list[int]:
   return np.linspace(0, length - 1, count).round().astype(int).tolist()
 
 
-def _training(method: str, curves: Curves) -> dict[str, Any]:
+def _training(
+  method: str, curves: Curves, config: Mapping[str, Any]
+) -> dict[str, Any]:
   """A method's plots, grouped by the prefix of the metric's name."""
   names = dict.fromkeys(name.removeprefix(_HELD_OUT) for name in curves.series)
   groups: dict[str, list[dict[str, Any]]] = {}
@@ -285,12 +290,28 @@ def _training(method: str, curves: Curves) -> dict[str, Any]:
       f'{stage} to step {words.number(end, 0)}' + (' (shaded)' if i % 2 else '')
       for i, (stage, _, end) in enumerate(curves.stages)
     ],
+    'snapshots': _snapshots(curves, config.get('run', {})),
     'any_held_out': any(n.startswith(_HELD_OUT) for n in curves.series),
     'groups': [
       (labels.GROUPS.get(group) or labels.plain(group), groups[group])
       for group in ordered(groups, tuple(labels.GROUPS))
     ],
   }
+
+
+def _snapshots(curves: Curves, run: Mapping[str, Any]) -> str:
+  """Says which snapshot was the best by the run's metric, beside the last."""
+  metric = run.get('best_metric')
+  if metric not in curves.series:
+    return ''
+  steps, values = curves.series[metric]
+  best = np.argmax(values if run['best_mode'] == 'max' else -values)
+  found = [
+    f'{name} {words.significant(values[i])} after step '
+    f'{words.number(steps[i], 0)}'
+    for name, i in (('best', best), ('last', -1))
+  ]
+  return f'{metric}: {", ".join(found)}.'
 
 
 def data_uri(frame: np.ndarray) -> str:

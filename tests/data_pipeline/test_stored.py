@@ -16,6 +16,7 @@ from jowa_jax.data import dataset, formats, inspection, stored, writer
 from jowa_jax.data.episodes import DataError, RawEpisode, digest, encode_png
 from jowa_jax.data.rlds_atari import RldsSource
 from jowa_jax.data.sources import Part
+from jowa_jax.eval.records import read_rollouts
 
 PART = Part('Pong', 2, 7)
 
@@ -324,7 +325,8 @@ def test_frames_of_the_wrong_kind(tmp_path):
 def test_inspection(written, tmp_path):
   done = subprocess.run(
     [sys.executable, '-m', 'launch.inspect_data', f'--data={written}']
-    + [f'--picture={tmp_path}/x.png', f'--json={tmp_path}/x.json', '--verify'],
+    + [f'--picture={tmp_path}/x.png', f'--json={tmp_path}/x.json', '--verify']
+    + [f'--scores={tmp_path}/data.jsonl'],
     capture_output=True,
     text=True,
   )
@@ -342,5 +344,8 @@ def test_inspection(written, tmp_path):
     'steps': 9,
     'mean_return': float(others.sum()),
   }
+  scores = read_rollouts(tmp_path / 'data.jsonl')
+  assert [r.agent for r in scores] == ['data'] * 3
+  assert sum(r.decisions for r in scores) < 39 and scores[0].game == 'Pong'
   picture = cv2.imread(str(tmp_path / 'x.png'))
   assert picture.shape[1] == 1400 and picture.std() > 10

@@ -74,6 +74,8 @@ def test_a_complete_page(workdir):
     'Mood',
     'world to step 100, joint to step 300 (shaded)',
     'model.width 64',
+    # It falls with every step.
+    'mood/of_the_day: best 0.1 after step 10, last 0.005 after step 200.',
     'games Assault, Carnival',
     'jax 0.10.2',
   ):
