@@ -8,6 +8,7 @@ import collections
 import logging
 import pickle
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ import numpy as np
 from jowa_jax import files
 
 _TORCH = ('.pt', '.pth')
+_SAFE_TORCH = (2, 6)
 SUFFIXES = ('.npz', '.safetensors', *_TORCH)
 # What torch's wrappers for many devices and for compiling put before names.
 _WRAPPERS = ('module.', '_orig_mod.')
@@ -116,6 +118,14 @@ def import_torch(path: str | Path) -> Any:
       f'{path}: a {Path(path).suffix} file needs torch, which is not '
       'installed; run `pip install torch`, or take .npz or .safetensors'
     ) from error
+  version = tuple(map(int, re.findall(r'\d+', torch.__version__)[:2]))
+  if version < _SAFE_TORCH:
+    # Before, a file could run code however it was loaded (CVE-2025-32434).
+    raise WeightFileError(
+      f'{path}: torch {torch.__version__} does not keep a file from running '
+      f'code; run `pip install -U torch` for at least '
+      f'{".".join(map(str, _SAFE_TORCH))}, or take .npz or .safetensors'
+    )
   return torch
 
 
@@ -132,6 +142,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
   except (
     EOFError,
     OSError,
+    RuntimeError,  # another compression or version, a password
     ValueError,
     zipfile.BadZipFile,
     zlib.error,
@@ -169,6 +180,7 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
     RuntimeError,
     TypeError,
     ValueError,
+    struct.error,
   ) as error:
     raise _unreadable(path, error) from error
   if not isinstance(state, Mapping):
@@ -200,7 +212,13 @@ def _check_archive(path: Path) -> None:
   try:
     with zipfile.ZipFile(path) as archive:
       damaged = archive.testzip()
-  except (EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
+  except (
+    EOFError,
+    OSError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+  ) as error:
     raise _unreadable(path, error) from error
   if damaged:
     raise _unreadable(path, f'the checksum of {damaged} is another')

@@ -70,11 +70,13 @@ def _summary(run: Run) -> str:
   if not found:
     return 'No snapshot was measured: run.play_every plays with them'
   best, last = found
+  score = 'not measured' if last.score is None else f'{last.score:g}'
+  output = run.workdir.parent / 'eval' / f'{run.workdir.name}.jsonl'
   return (
-    f'{metric}: best {best.score:g} after step {best.step}, last '
-    f'{last.score:g} after step {last.step}\n'
+    f'{metric}: best {best.score:g} after step {best.step}, last {score} '
+    f'after step {last.step}\n'
     f'python -m launch.evaluate --checkpoint={run.workdir} --step={best.step} '
-    f'--games={_GAME.value} --output={run.workdir}/best.jsonl'
+    f'--games={_GAME.value} --output={output}'
   )
 
 

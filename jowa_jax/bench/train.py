@@ -120,10 +120,10 @@ def run(
   Raises:
     ValueError: a size, a stage or a number is none.
   """
-  if stage not in STAGES or (tokens and stage == 'stage1'):
+  if stage not in STAGES or ((tokens or imagination) and stage == 'stage1'):
     raise ValueError(
       f'stage={stage!r} must be in {list(STAGES)}, and stage1 trains the '
-      'tokenizer on frames, not on tokens'
+      'tokenizer on frames, not on tokens, and imagines nothing'
     )
   devices = len(jax.devices())
   for count in batch_sizes:

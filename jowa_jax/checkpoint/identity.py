@@ -20,14 +20,23 @@ def weights_digest(params: Any) -> str:
 def run_digest(config: Mapping[str, Any]) -> str:
   """Returns a hash of what stays the same at all of a training run's steps.
 
-  That is the method, its sizes, its games and its seed; stages may have been
-  made longer since, and directories moved.
+  That is the method, its sizes, its games, what of them it saw, what it began
+  from and its seed; stages may have been made longer since, and directories
+  moved.
   """
   kept = {
     name: section
     for name, section in config.items()
-    if name in ('method', 'tokenizer', 'backbone', 'heads', 'losses')
+    if name
+    in (
+      *('method', 'tokenizer', 'backbone', 'heads', 'losses'),
+      *('adaptation', 'imagination'),
+    )
   }
   kept |= {'games': config['data']['games'], 'seed': config['run']['seed']}
+  drawn = ('quality', 'transitions', 'runs', 'checkpoints')
+  kept |= {name: config['data'].get(name) for name in drawn}
+  begun = dict(config.get('init_from', {}))
+  kept['init_from'] = {**begun, 'checkpoints': bool(begun.get('checkpoints'))}
   text = json.dumps(kept, sort_keys=True)
   return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

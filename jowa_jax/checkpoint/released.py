@@ -129,8 +129,15 @@ def export_released(
     if weight_files.needs_torch(path):
       weight_files.import_torch(path)
   trees = _by_file(variables)
-  for kind, path in (('model', model), ('tokenizer', tokenizer)):
-    weight_files.write_state(path, torch_names.to_released(trees[kind]))
+  weight_files.write_state(model, torch_names.to_released(trees['model']))
+  try:
+    weight_files.write_state(
+      tokenizer, torch_names.to_released(trees['tokenizer'])
+    )
+  except BaseException:
+    # The same command is to work again.
+    pathlib.Path(model).unlink()
+    raise
 
 
 def _by_file(variables: Variables) -> dict[str, dict[str, Params]]:

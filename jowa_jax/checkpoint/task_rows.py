@@ -18,7 +18,7 @@ _TABLES = ('observation_task_embedding', 'action_task_embedding')
 
 def check_source(source: str | None) -> None:
   """Raises ValueError unless `task_rows` understands the source."""
-  if source not in (None, NEW, RELATED):
+  if source and source not in (NEW, RELATED):
     try:
       games_lib.check_game(source)
     except ValueError as error:
@@ -36,7 +36,7 @@ def task_rows(
   Args:
     names: the games.
     source: 'related' for the row of `games.RELATED_GAMES`, where there is one;
-      'new'; a game, for its row; or None: every game keeps its own.
+      'new'; a game, for its row; or None or '': every game keeps its own.
   """
   check_source(source)
   rows = {}
@@ -44,7 +44,7 @@ def task_rows(
     origin = name
     if source == RELATED:
       origin = games_lib.RELATED_GAMES.get(name, name)
-    elif source is not None:
+    elif source:
       origin = source
     if origin != name:
       fresh = origin == NEW

@@ -100,13 +100,19 @@ def _restore(
 ) -> dict[str, Params]:
   """Returns the parameters of a checkpoint, see `warm_start`."""
   theirs = source.meta(step).get('config', {}).get('adaptation', {})
+  if params and BACKBONE not in params and LORA in params:
+    raise CheckpointError(
+      f'init_from.params={tuple(params)}: adapters belong to a backbone, take '
+      f'{BACKBONE!r} too'
+    )
   names = set(params or variables.params) - {LORA}
   if theirs.get('mode') == LORA and BACKBONE in names:
     # The backbone without its adapters would be another agent's.
     if theirs != adaptation:
       raise CheckpointError(
         f'init_from.checkpoints={source.directory} is a run with low-rank '
-        f'adapters: set the section adaptation to theirs, {theirs}'
+        f'adapters: set the section adaptation to theirs, {theirs}, or merge '
+        'them by launch.export_checkpoint and launch.import_checkpoint'
       )
     names.add(LORA)
   template = Variables(

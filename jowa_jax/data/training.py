@@ -57,7 +57,7 @@ class DataConfig:
   token_cache: str = ''
 
   def __post_init__(self):
-    if self.quality is not None:
+    if self.quality:
       if self.quality not in draw.QUALITIES:
         raise ValueError(
           f'quality={self.quality!r} is not in {tuple(draw.QUALITIES)}'
@@ -67,7 +67,7 @@ class DataConfig:
           f'quality={self.quality!r} chooses the checkpoints: leave '
           f'checkpoints={self.checkpoints} out'
         )
-    draw.check_amount(None, self.transitions)
+    draw.check_amount(None, self.transitions or None)
 
 
 class TrainingData:
@@ -103,7 +103,7 @@ class TrainingData:
     episodes = stored.load_episodes(
       config.directory, config.games, config.runs, config.checkpoints
     )
-    if config.quality is not None or config.transitions is not None:
+    if config.quality or config.transitions:
       episodes = _draw(config, episodes, seed)
     train, held_out = episodes_lib.split_episodes(
       episodes, config.held_out_fraction, seed

@@ -5,7 +5,8 @@ does not name gets neither gradients nor an optimizer state.
 
 Low-rank adapters are those of Hu et al., 2021 (arXiv 2106.09685, section 4.1):
 W + alpha / rank * A B, with B zero at first, so that an adapted agent begins
-as the pretrained one.
+as the pretrained one. They are not decayed: their product is a difference, and
+decay would pull the agent back to the pretrained one.
 """
 
 import dataclasses
@@ -105,8 +106,6 @@ def adapt(
     parts=parts,
     evaluate=_on_merged(config, method.evaluate),
     policy=policy,
-    augment=method.augment
-    and method.augment._replace(apply=_on_merged(config, method.augment.apply)),
   )
 
 
@@ -125,13 +124,20 @@ def _adapted_part(
   if config.mode == 'heads':
     # Of the backbone, the forward pass alone is left.
     saved = 2 * flops.backbone(backbone)
-    return Part(rest, part.loss, part.flops - saved)
+    return part._replace(params=rest, flops=part.flops - saved)
 
   # Of the 12 squares of the width in a layer, the gradients of the targets.
   frozen = (12 - len(config.targets)) * backbone.width**2
   saved = 2 * backbone.num_layers * backbone.max_tokens * frozen
-  loss = _on_merged(config, part.loss)
-  return Part((LORA, *rest), loss, part.flops - saved)
+  augment = part.augment and part.augment._replace(
+    apply=_on_merged(config, part.augment.apply)
+  )
+  return Part(
+    params=(LORA, *rest),
+    loss=_on_merged(config, part.loss),
+    flops=part.flops - saved,
+    augment=augment,
+  )
 
 
 def init_adapters(

@@ -35,6 +35,23 @@ class Aux(NamedTuple):
   carry: dict[str, Any]  # arrays for `Method.after_update`, never logged
 
 
+class Augment(NamedTuple):
+  """What is done with a batch before a part's loss reads it.
+
+  Attributes:
+    apply: (variables, batch, key, step, parts) -> (batch, metrics); `step`
+      counts the steps taken in the stage, and row i is in part i % `parts` of
+      the batch, see `train.step`.
+    rows: what each part's number of rows must be divisible by.
+  """
+
+  apply: Callable[
+    [Variables, Segment, chex.PRNGKey, chex.Array, int],
+    tuple[Segment, Metrics],
+  ]
+  rows: int
+
+
 class Part(NamedTuple):
   """One loss and the parameters it updates.
 
@@ -43,11 +60,13 @@ class Part(NamedTuple):
     loss: (variables, batch, key) -> (scalar, Aux).
     flops: floating-point operations of a step for every segment, by formula,
       see `models.flops`.
+    augment: what is done with the batch first; None for nothing.
   """
 
   params: tuple[str, ...]
   loss: Callable[[Variables, Segment, chex.PRNGKey], tuple[chex.Array, Aux]]
   flops: float
+  augment: Augment | None = None
 
 
 class Encoder(NamedTuple):
@@ -100,23 +119,6 @@ class Policy(NamedTuple):
   ]
 
 
-class Augment(NamedTuple):
-  """What a method does with a batch before the parts' losses read it.
-
-  Attributes:
-    apply: (variables, batch, key, step, parts) -> (batch, metrics); `step`
-      counts the steps taken in the stage, and row i is in part i % `parts` of
-      the batch, see `train.step`.
-    rows: what `parts` of a batch's rows must be divisible by.
-  """
-
-  apply: Callable[
-    [Variables, Segment, chex.PRNGKey, chex.Array, int],
-    tuple[Segment, Metrics],
-  ]
-  rows: int
-
-
 class Method(NamedTuple):
   """A trainable agent.
 
@@ -131,7 +133,6 @@ class Method(NamedTuple):
     evaluate: (variables, batch) -> metrics on held-out segments.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
-    augment: what is done with a batch first; None for nothing.
   """
 
   spec: BatchSpec
@@ -141,7 +142,6 @@ class Method(NamedTuple):
   encoder: Encoder | None
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]
-  augment: Augment | None = None
 
 
 def variable_shapes(method: Method) -> Variables:

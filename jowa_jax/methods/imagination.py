@@ -138,7 +138,7 @@ def dream_segments(
 
   metrics = {
     'imagination/segments': imagined.mean(),
-    'imagination/reward': jnp.mean(rewards),
+    'imagination/reward': jnp.mean(rewards),  # of a dreamed step
     'imagination/passes': passes,
   }
   return jax.tree.map(pick, dreamt, kept), metrics
@@ -193,7 +193,7 @@ def imagine_half(
   step: chex.Array,
   parts: int,
 ) -> tuple[Segment, Metrics]:
-  """Returns a batch of which half goes on in dreams, from a step on.
+  """Returns a batch, as tokens, of which half goes on in dreams from a step on.
 
   Args:
     model: sizes.
@@ -208,6 +208,7 @@ def imagine_half(
   """
   num_envs, length = batch.mask.shape
   before = batch.replace(
+    observations=None,
     tokens=tokens,
     imagined=jnp.zeros(num_envs, bool),
     acted=jnp.ones((num_envs, length), bool),

@@ -103,8 +103,14 @@ def make_jowa(
     return variables.replace(targets={'q_heads': targets})
 
   def imagine(variables: Variables, batch: Segment, key, step, parts: int):
-    # Encoded once, for the dreams and for the losses.
-    tokens = segment_tokens(variables, batch)
+    # Encoded once, for the dreams and for the losses, and in parts, as the
+    # memory for it is what parts are for.
+    rows = jax.tree.map(
+      lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch
+    )
+    tokens = jax.lax.map(lambda part: segment_tokens(variables, part), rows)
+    tokens = jnp.moveaxis(tokens, 0, 1)
+    tokens = tokens.reshape(batch.task.size, *tokens.shape[2:])
     return imagine_half(
       *(model, imagination, variables.params, tokens, batch, key, step, parts)
     )
@@ -152,13 +158,13 @@ def make_jowa(
         loss(joint=True),
         # The target heads are read, not differentiated.
         world_flops + 4 * q_flops,
+        Augment(imagine, 2) if imagination.policy else None,
       ),
     },
     after_update=after_update,
     encoder=Encoder(('tokenizer',), encode),
     evaluate=evaluate,
     policy=make_policy(model, encode),
-    augment=Augment(imagine, 2) if imagination.policy else None,
   )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jowa_jax import games as games_lib
-from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
+from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.checkpoint.task_rows import RELATED
 from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.configuration import ConfigError, build, differences
@@ -25,7 +25,6 @@ _FREE = {
   'remat',
   'init_scale',
   'dtype',
-  'gamma',
 }
 _MODEL = ('tokenizer', 'backbone', 'heads', 'returns')
 
@@ -54,7 +53,7 @@ class Snapshot:
   """A checkpoint and its score."""
 
   step: int
-  score: float
+  score: float | None  # None: it was not measured
 
 
 def resolve(
@@ -91,6 +90,11 @@ def resolve(
   stages = [config['stages'][name] for name in config['stages']['order']]
   _fill(config['init_from'], 'checkpoints', checkpoint or '', 'init_from')
   if checkpoint is None:
+    if config['init_from']['params']:
+      raise ConfigError(
+        f'init_from.params={config["init_from"]["params"]} are of a pretrained '
+        'run: give --checkpoint'
+      )
     if config['init_from']['task_row'] == RELATED:
       config['init_from']['task_row'] = None
     values = dataclasses.asdict(scratch)
@@ -173,7 +177,8 @@ def snapshots(
 ) -> tuple[Snapshot, Snapshot] | None:
   """Returns the best and the last of a run's checkpoints, by its metrics.
 
-  Both can be loaded. None if none of them was measured.
+  Both can be loaded. The last was not measured where the run was asked to stop
+  just then. None if none of them was. Any process may ask alone.
 
   Args:
     workdir: of the run.
@@ -182,8 +187,8 @@ def snapshots(
   """
   workdir = pathlib.Path(workdir)
   directory = workdir / 'checkpoints'
-  with contextlib.closing(Checkpoints(directory, create=False)) as found:
-    steps = found.steps()
+  # Orbax would wait for the other processes.
+  steps = [int(p.name) for p in directory.iterdir() if p.name.isdigit()]
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   measured = [
     Snapshot(step=record['step'], score=record[metric])
@@ -194,4 +199,7 @@ def snapshots(
     return None
   sign = 1 if mode == 'max' else -1
   best = max(measured, key=lambda snapshot: sign * snapshot.score)
-  return best, measured[-1]
+  last = measured[-1]
+  if last.step < max(steps):
+    last = Snapshot(step=max(steps), score=None)
+  return best, last

@@ -97,13 +97,16 @@ class Run:
         'run.evaluate_every needs held-out episodes: set '
         'data.held_out_fraction above 0'
       )
-    augment = self.method.augment
-    if augment and self._run.batch_size % (augment.rows * self._run.accumulate):
-      raise ConfigError(
-        f'run.batch_size={self._run.batch_size} does not divide by '
-        f'{augment.rows}, as half of a batch is imagined, times '
-        f'run.accumulate={self._run.accumulate}'
-      )
+    for stage in self.stages:
+      for name in stage.optimizers:
+        augment = self.method.parts[name].augment
+        rows = augment.rows * self._run.accumulate if augment else 1
+        if self._run.batch_size % rows:
+          raise ConfigError(
+            f'run.batch_size={self._run.batch_size} does not divide by '
+            f'{augment.rows}, as half of a batch is imagined, times '
+            f'run.accumulate={self._run.accumulate}'
+          )
     parts = sharding.batch_parts(self._mesh)
     if self._run.batch_size % (parts * self._run.accumulate):
       raise ConfigError(

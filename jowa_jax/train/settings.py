@@ -121,7 +121,7 @@ class InitFrom:
     params: top-level parameters to take; all if empty.
     step: which checkpoint; the latest if None.
     task_row: what the embedding of a game of `data.games` starts from: None
-      for its own row in the checkpoint, 'related' for that of the game in
+      or '' for its own row in the checkpoint, 'related' for that of the game in
       `games.RELATED_GAMES`, where there is one, 'new' for a fresh one, or the
       name of a game.
   """
@@ -133,7 +133,7 @@ class InitFrom:
 
   def __post_init__(self):
     check_source(self.task_row)
-    if not self.checkpoints and (self.task_row, self.step) != (None, None):
+    if not self.checkpoints and (self.task_row or self.step is not None):
       raise ValueError(
         f'task_row={self.task_row!r} and step={self.step} are of another run: '
         'give its checkpoints, or leave them out'

@@ -1,9 +1,9 @@
 """One training step: the parts of a stage, each updated in turn.
 
-The order of a step is: the method's `augment` (imagined segments); for every
-part of the stage, in the stage's order, its loss on the variables as the parts
-before it left them, its gradients, clip and update; then the method's
-`after_update` (target copies, code restarts).
+The order of a step is: for every part of the stage, in the stage's order, on
+the variables as the parts before it left them, its `augment` (imagined
+segments), loss, gradients, clip and update; then the method's `after_update`
+(target copies, code restarts).
 """
 
 from collections.abc import Callable
@@ -84,14 +84,6 @@ def step_fn(
     key = jax.random.fold_in(jax.random.key(seed), state.step)
     variables, opt_state = state.variables, dict(state.opt_state)
     metrics, carry = {}, {}
-    if method.augment:
-      batch, metrics = method.augment.apply(
-        variables,
-        batch,
-        jax.random.fold_in(key, len(transforms)),
-        state.step - first_step,
-        parts,
-      )
     for i, (name, tx) in enumerate(transforms.items()):
       part = method.parts[name]
       part_key = jax.random.fold_in(key, i)
@@ -100,8 +92,18 @@ def step_fn(
         joined = {**variables.params, **params}
         return part.loss(variables.replace(params=joined), batch, key)
 
+      rows = batch
+      if part.augment:
+        rows, extra = part.augment.apply(
+          variables,
+          batch,
+          jax.random.fold_in(key, len(transforms) + i),
+          state.step - first_step,
+          parts,
+        )
+        metrics |= extra
       params = {group: variables.params[group] for group in part.params}
-      (value, aux), grads = _gradients(loss, params, batch, part_key, parts)
+      (value, aux), grads = _gradients(loss, params, rows, part_key, parts)
       updates, opt_state[name] = tx.update(grads, opt_state[name], params)
       params = optax.apply_updates(params, updates)
       variables = variables.replace(params={**variables.params, **params})

@@ -39,13 +39,13 @@ def test_related_games():
     MSPACMAN: BERZERK,
   }
   assert task_rows(('Assault',), 'related') == {}
-  assert task_rows(('Robotank',), None) == {}
+  assert task_rows(('Robotank',), None) == task_rows(('Robotank',), '') == {}
   assert task_rows(('Robotank',), 'Pong') == {ROBOTANK: PONG}
   assert task_rows(('Robotank',), 'Robotank') == {}
   assert task_rows(('Robotank',), 'new') == {ROBOTANK: None}
 
 
-@pytest.mark.parametrize('source', ['phoenix', 'Phoenixx', ''])
+@pytest.mark.parametrize('source', ['phoenix', 'Phoenixx', 'None'])
 def test_a_source_that_is_none(source):
   with pytest.raises(ValueError, match=f'task_row={source!r} is neither'):
     task_rows(('Robotank',), source)

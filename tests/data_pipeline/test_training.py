@@ -238,7 +238,7 @@ def test_quality_and_transitions(atari_data_dir, tmp_path):
   [
     (dict(quality='good'), "quality='good'.*expert"),
     (dict(quality='expert', checkpoints=(1,)), 'chooses the checkpoints'),
-    (dict(transitions=0), 'transitions is 0'),
+    (dict(transitions=-1), 'transitions is -1'),
   ],
 )
 def test_bad_draws_are_refused(options, message):

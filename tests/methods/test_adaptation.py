@@ -160,8 +160,10 @@ def test_dreams_are_those_of_the_merged_weights():
   def apply(variables, *args):
     return variables, args
 
-  method = _make('jowa')._replace(augment=Augment(apply, rows=2))
-  augment = adapt(method, LORA, small.BACKBONE).augment
+  method = _make('jowa')
+  part = method.parts['world_action']._replace(augment=Augment(apply, rows=2))
+  method = method._replace(parts={'world_action': part})
+  augment = adapt(method, LORA, small.BACKBONE).parts['world_action'].augment
   variables = small.variables(_adapted('jowa'))
   seen, args = augment.apply(variables, 'batch', 'key', 3, 1)
   assert args == ('batch', 'key', 3, 1) and augment.rows == 2

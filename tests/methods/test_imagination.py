@@ -76,7 +76,8 @@ def test_every_part_of_a_batch_is_half_imagined(
   for i in range(parts):
     assert np.asarray(ours.imagined[i::parts]).mean() == 0.5
   # The other rows are as they were.
-  for name in ('actions', 'rewards', 'ends', 'mask', 'task', 'observations'):
+  assert ours.observations is None  # its tokens are read
+  for name in ('actions', 'rewards', 'ends', 'mask', 'task'):
     np.testing.assert_array_equal(
       getattr(ours, name)[~imagined], getattr(batch, name)[~imagined]
     )
@@ -176,6 +177,46 @@ def test_a_step_is_compiled_once_and_learns_from_dreams(
   assert dreams[2]['world/rewards'] != none[2]['world/rewards']
   assert dreams[2]['q/td'] != none[2]['q/td']
   assert all(np.isfinite(list(m.values())).all() for m in dreams)
+
+
+def first_step(method, variables, batch, *parts):
+  """Returns the metrics of a step of these parts."""
+  optimizers = {name: OptimizerConfig(learning_rate=0.1) for name in parts}
+  step = jax.jit(step_lib.step_fn(method, Stage('s', 1, optimizers), 0, 0))
+  opt_state = {
+    name: step_lib.make_optimizer(config).init(
+      {group: variables.params[group] for group in method.parts[name].params}
+    )
+    for name, config in optimizers.items()
+  }
+  state = TrainState(
+    step=jnp.int32(0), variables=variables, opt_state=opt_state
+  )
+  return step(state, batch)[1]
+
+
+@pytest.mark.slow
+def test_until_it_starts_it_changes_nothing(
+  variables, batch, compilation_cache
+):
+  """Also frames are encoded by the tokenizer as it is after its update."""
+  parts = ('tokenizer', 'world_action')
+  with quick_compilation(compilation_cache):
+    without = first_step(make(), variables, batch, *parts)
+    later = first_step(
+      make(policy='planning', start_step=1), variables, batch, *parts
+    )
+  for name, value in without.items():
+    np.testing.assert_allclose(later[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_the_world_part_alone_imagines_nothing(
+  variables, batch, compilation_cache
+):
+  method = make(policy='planning', start_step=0)
+  with quick_compilation(compilation_cache):
+    metrics = first_step(method, variables, batch, 'world')
+  assert not [name for name in metrics if name.startswith('imagination/')]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from configs import finetune, quickstart
 from jowa_jax import agent as agent_lib
 from jowa_jax import games
+from jowa_jax.checkpoint.identity import run_digest
 from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.collect.collect import collect
 from jowa_jax.configuration import ConfigError
@@ -190,6 +191,30 @@ def test_best_and_last_are_known_and_can_be_loaded(finetuned):
   assert agent_lib.load(workdir, best.step).step == 2
   loaded = agent_lib.load(workdir)
   jax.tree.map(np.testing.assert_array_equal, loaded.variables, variables)
+
+
+def test_a_last_snapshot_that_was_not_measured_is_said_to_be(tmp_path):
+  for step in (2, 4):
+    (tmp_path / 'checkpoints' / str(step)).mkdir(parents=True)
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 2, "play/Pong": 1.5}\n')
+  best, last = finetuning.snapshots(tmp_path, 'play/Pong', 'max')
+  assert best == Snapshot(step=2, score=1.5)
+  assert last == Snapshot(step=4, score=None)
+
+
+def test_runs_of_other_origin_are_other_runs(resolve):
+  """Or their rollouts would pass for one agent's, see `report.scores`."""
+  configs = (
+    resolve(),
+    resolve(checkpoint=None),
+    resolve(quality='expert'),
+    resolve(adaptation__mode='lora'),
+    resolve(init_from__task_row='new'),
+  )
+  assert len({run_digest(config) for config in configs}) == len(configs)
+  moved = resolve()
+  moved['init_from']['checkpoints'] = '/elsewhere'
+  assert run_digest(moved) == run_digest(configs[0])
 
 
 def test_the_tokenizer_may_be_trained_on(resolve, finished, tmp_path):
