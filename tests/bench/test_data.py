@@ -1,8 +1,11 @@
 """The benchmark of data runs and measures all it says; not how fast."""
 
+import pytest
+
 from jowa_jax.bench import data
 
 
+@pytest.mark.slow
 def test_every_measurement_is_there():
   results = data.run(steps=900, log_rows=1500, batch_size=8, seconds=0.3)
   rates = {

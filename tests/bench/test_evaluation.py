@@ -13,6 +13,7 @@ from jowa_jax.bench import evaluation
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_rates_are_measured(tmp_path):
   path = tmp_path / 'eval.json'
   done = subprocess.run(

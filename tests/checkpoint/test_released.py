@@ -94,7 +94,13 @@ def test_round_trip(tmp_path, small, suffix, prefix):
   make_method(meta['config'], to_train=True)
 
 
-@pytest.mark.parametrize('prefix', states.PREFIXES)
+@pytest.mark.parametrize(
+  'prefix',
+  [
+    pytest.param(prefix, marks=[pytest.mark.slow] if i else [])
+    for i, prefix in enumerate(states.PREFIXES)
+  ],
+)
 def test_round_trip_of_a_published_size(tmp_path, prefix):
   suffix = '.npz' if prefix == 'module.' else '.safetensors'
   run = check_round_trip(

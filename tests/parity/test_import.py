@@ -75,6 +75,7 @@ def test_outputs(imported):
   )
 
 
+@pytest.mark.slow
 def test_it_acts_and_goes_back(imported, tmp_path):
   data, run = imported
   agent = jowa_jax.load(run)

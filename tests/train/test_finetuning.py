@@ -217,6 +217,7 @@ def test_runs_of_other_origin_are_other_runs(resolve):
   assert run_digest(moved) == run_digest(configs[0])
 
 
+@pytest.mark.slow
 def test_the_tokenizer_may_be_trained_on(resolve, finished, tmp_path):
   config = resolve(finetune__train_tokenizer=True, stages__finetune__steps=1)
   variables = _train(config, tmp_path)
@@ -224,6 +225,7 @@ def test_the_tokenizer_may_be_trained_on(resolve, finished, tmp_path):
   assert _moved(variables, finished) == moved
 
 
+@pytest.mark.slow
 def test_adapters_are_trained_saved_merged_and_gone_on_from(
   resolve, finished, tmp_path
 ):

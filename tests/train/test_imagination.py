@@ -20,6 +20,7 @@ def config_of(data_dir, **changes):
   )
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_dreams_the_same(
   atari_data_dir, tmp_path, compilation_cache
 ):

@@ -43,6 +43,7 @@ class Interrupted:
     return self._function(*arguments)
 
 
+@pytest.mark.slow
 def test_stopped_while_encoding_and_while_playing(
   atari_data_dir, tmp_path, compilation_cache, monkeypatch
 ):
