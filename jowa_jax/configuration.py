@@ -55,6 +55,26 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     raise ConfigError(f'{where}: {error}') from error
 
 
+def fill(section: dict[str, Any], name: str, value: Any, where: str, of: str):
+  """Sets a field of `section` that must not have been set by hand.
+
+  Args:
+    section: of a config.
+    name: of the field, which is empty.
+    value: of it.
+    where: the section's name, for messages.
+    of: who fills it, and from what.
+
+  Raises:
+    ConfigError: the field was set.
+  """
+  if section[name]:
+    raise ConfigError(
+      f'{where}.{name}={section[name]!r}: {of}, so leave it empty'
+    )
+  section[name] = value
+
+
 def _convert(value: Any, hint: Any, where: str) -> Any:
   """Checks a value against a type; ints pass for floats, lists for tuples."""
   origin, args = typing.get_origin(hint), typing.get_args(hint)

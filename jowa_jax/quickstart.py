@@ -18,7 +18,7 @@ from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent, load
 from jowa_jax.collect.collect import collect_from_config
-from jowa_jax.configuration import ConfigError, build, differences
+from jowa_jax.configuration import ConfigError, build, differences, fill
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.judge import QUALITY, judge
 from jowa_jax.eval.players import load_player
@@ -74,14 +74,8 @@ class _Clock:
         _write_json(self._path, self._seconds)
 
 
-def _fill(section: dict[str, Any], name: str, value: Any, where: str) -> None:
-  """Sets a field that must not have been set by hand."""
-  if section[name]:
-    raise ConfigError(
-      f'{where}.{name}={section[name]!r}: quickstart fills this field from '
-      'games, seed and workdir'
-    )
-  section[name] = value
+# For messages: who fills in a field.
+_FILLS = 'quickstart fills this field from games, seed and workdir'
 
 
 def resolve(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
@@ -95,10 +89,18 @@ def resolve(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
   games = games_lib.parse_games(config['games'])
   for name in METHODS:
     part, where = config[name], name
-    _fill(part['data'], 'games', list(games), f'{where}.data')
-    _fill(part['data'], 'directory', str(workdir / 'data'), f'{where}.data')
-    _fill(part['data'], 'token_cache', str(workdir / 'tokens'), f'{where}.data')
-    _fill(part['run'], 'seed', config['seed'], f'{where}.run')
+    fill(part['data'], 'games', list(games), f'{where}.data', _FILLS)
+    fill(
+      part['data'], 'directory', str(workdir / 'data'), f'{where}.data', _FILLS
+    )
+    fill(
+      part['data'],
+      'token_cache',
+      str(workdir / 'tokens'),
+      f'{where}.data',
+      _FILLS,
+    )
+    fill(part['run'], 'seed', config['seed'], f'{where}.run', _FILLS)
     if not part['data']['held_out_fraction']:
       raise ConfigError(
         f'{where}.data.held_out_fraction must be above 0: the report judges '
@@ -106,9 +108,9 @@ def resolve(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
       )
   # MTBC starts from what JOWA trained.
   checkpoints = str(workdir / 'jowa' / CHECKPOINTS)
-  _fill(config['mtbc']['init_from'], 'checkpoints', checkpoints, 'mtbc')
-  _fill(config['collect'], 'games', list(games), 'collect')
-  _fill(config['collect'], 'seed', config['seed'], 'collect')
+  fill(config['mtbc']['init_from'], 'checkpoints', checkpoints, 'mtbc', _FILLS)
+  fill(config['collect'], 'games', list(games), 'collect', _FILLS)
+  fill(config['collect'], 'seed', config['seed'], 'collect', _FILLS)
   return config
 
 

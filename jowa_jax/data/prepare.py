@@ -25,7 +25,6 @@ from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.sources import Part, Source
 
 SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
-MANIFEST = formats.MANIFEST
 # In the output until the manifest is there.
 _WORK = '.preparing'
 _LENGTHS, _NOTES = 'lengths', 'notes'
@@ -155,7 +154,7 @@ def prepare(
   _convert(jobs, lengths, options, progress)
   manifest = _finish(request, output, work, jobs, lengths)
   # With the manifest the directory is complete.
-  writer.write_json(output / MANIFEST, manifest)
+  writer.write_json(output / formats.MANIFEST, manifest)
   (output / _WORK).rmtree()
   return manifest
 
@@ -187,7 +186,7 @@ def _read_manifest(
   output: epath.Path, request: Request
 ) -> dict[str, Any] | None:
   """Returns the manifest of a finished directory of the same request."""
-  path = output / MANIFEST
+  path = output / formats.MANIFEST
   if not path.exists():
     return None
   try:

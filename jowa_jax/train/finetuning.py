@@ -15,7 +15,7 @@ from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.checkpoint.task_rows import RELATED
 from jowa_jax.checkpoint.warm_start import open_run
-from jowa_jax.configuration import ConfigError, build, differences
+from jowa_jax.configuration import ConfigError, build, differences, fill
 
 # What may differ between a checkpoint's config and one that takes its weights.
 _FREE = {
@@ -26,6 +26,8 @@ _FREE = {
   'init_scale',
   'dtype',
 }
+# For messages: who fills in a field.
+_FILLS = 'launch.finetune fills this field from its flags'
 _MODEL = ('tokenizer', 'backbone', 'heads', 'returns')
 
 
@@ -83,12 +85,14 @@ def resolve(
   config = json.loads(json.dumps(config))
   options = build(_Finetune, config.pop('finetune', {}), 'finetune')
   scratch = build(_Scratch, options.scratch, 'finetune.scratch')
-  _fill(config['data'], 'games', [game], 'data')
-  _fill(config['data'], 'directory', data, 'data')
+  fill(config['data'], 'games', [game], 'data', _FILLS)
+  fill(config['data'], 'directory', data, 'data', _FILLS)
   if quality is not None:
     config['data']['quality'] = quality
   stages = [config['stages'][name] for name in config['stages']['order']]
-  _fill(config['init_from'], 'checkpoints', checkpoint or '', 'init_from')
+  fill(
+    config['init_from'], 'checkpoints', checkpoint or '', 'init_from', _FILLS
+  )
   if checkpoint is None:
     if config['init_from']['params']:
       raise ConfigError(
@@ -108,16 +112,6 @@ def resolve(
   if run['play_every'] and not run['best_metric']:
     run['best_metric'] = f'play/{game}'
   return config
-
-
-def _fill(section: dict[str, Any], name: str, value: Any, where: str) -> None:
-  """Sets a field that must not have been set by hand."""
-  if section[name]:
-    raise ConfigError(
-      f'{where}.{name}={section[name]!r}: launch.finetune fills this field '
-      'from its flags'
-    )
-  section[name] = value
 
 
 def model_differences(

@@ -89,7 +89,7 @@ def test_every_route_gives_the_same_transitions(
   assert sorted(os.listdir(tmp_path / 'out')) == [
     formats.EPISODES,
     formats.FRAMES,
-    prepare.MANIFEST,
+    formats.MANIFEST,
   ]
 
 
@@ -124,7 +124,7 @@ def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
   output = tmp_path / 'out'
   options = dict(runs='all', transitions=900, seed=3)
   manifest = _prepare(sources, output, **options)
-  assert manifest == json.loads((output / prepare.MANIFEST).read_text())
+  assert manifest == json.loads((output / formats.MANIFEST).read_text())
   assert manifest['request']['seed'] == 3
   assert manifest['versions']['apache-beam']
   game = manifest['games'][GAME]
@@ -259,7 +259,7 @@ def test_a_mistake_does_not_claim_the_directory(sources, tmp_path):
 
 @pytest.mark.parametrize('text', ['{', '{}'])
 def test_a_damaged_manifest(sources, tmp_path, text):
-  (tmp_path / prepare.MANIFEST).write_text(text)
+  (tmp_path / formats.MANIFEST).write_text(text)
   with pytest.raises(DataError, match='manifest.json is damaged.*remove'):
     _prepare(sources, tmp_path)
 
@@ -313,7 +313,7 @@ def test_killed_at_any_moment_it_continues(sources, tmp_path):
     time.sleep(seconds)
     if process.poll() is None:
       killed += 1
-      assert not (output / prepare.MANIFEST).exists()
+      assert not (output / formats.MANIFEST).exists()
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
   assert killed
