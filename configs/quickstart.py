@@ -107,6 +107,7 @@ def _evaluate(smoke: bool) -> ConfigDict:
     dict(
       protocol=protocol,
       agents=agents,
+      num_dreams=4 if smoke else 64,  # of each game, held beside what followed
       films=('jowa_beam',),  # agents whose play is filmed
       film_decisions=8 if smoke else 300,
     )

@@ -194,7 +194,13 @@ def quickstart(
     if to_do:
       data = runs['jowa'].load_data()
       write_rollouts(folder / 'data.jsonl', data_rollouts(data.episodes))
-      judge(agents['jowa'], data, folder, cloner=agents['mtbc'])
+      judge(
+        agents['jowa'],
+        data,
+        folder,
+        cloner=agents['mtbc'],
+        num_dreams=config['evaluate']['num_dreams'],
+      )
   games = games_lib.parse_games(config['games'])
   for name, player in players.items():
     path = folder / f'{name}.jsonl'

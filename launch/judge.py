@@ -24,6 +24,9 @@ _GAMES = flags.DEFINE_string('games', None, "Default: the run's.")
 _HELD_OUT = flags.DEFINE_float(
   'held_out_fraction', None, "Of each game's episodes; default: the run's."
 )
+_NUM_DREAMS = flags.DEFINE_integer(
+  'num_dreams', 64, 'Of each game, compared with what really followed.'
+)
 _OUTPUT = flags.DEFINE_string('output', None, 'Directory of the files.')
 
 
@@ -46,7 +49,7 @@ def main() -> None:
     agent.config['run']['batch_size'],
     agent.config['run']['seed'],
   )
-  judge(agent, data, _OUTPUT.value)
+  judge(agent, data, _OUTPUT.value, num_dreams=_NUM_DREAMS.value)
   print(pathlib.Path(_OUTPUT.value))
 
 

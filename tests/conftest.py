@@ -1,5 +1,6 @@
 """Quick compilation, and real play that is collected once for all tests."""
 
+import gc
 import pathlib
 import types
 
@@ -9,7 +10,10 @@ from jowa_jax.collect.collect import collect
 
 # Where compiling takes most of the time, and optimising most of that.
 QUICKLY_COMPILED = (
+  'bench',
+  'checkpoint',
   'eval',
+  'launch',
   'methods',
   'models',
   'parity',
@@ -43,6 +47,17 @@ def quick_compilation(request, compilation_cache):
 
   with helpers.quick_compilation(compilation_cache):
     yield
+
+
+@pytest.fixture(scope='module', autouse=True)
+def young_heap():
+  """What earlier modules left in caches is not searched for garbage again.
+
+  JAX keeps all that was traced: by the end a million objects, which every full
+  collection would walk.
+  """
+  gc.collect()
+  gc.freeze()
 
 
 @pytest.fixture(scope='session')

@@ -14,8 +14,6 @@ from jowa_jax.eval.open_loop import open_loop
 
 # Written last: with it, all is there.
 QUALITY = 'model_quality.json'
-# Dreams of each game that open-loop curves are means of.
-_DREAMS = 64
 
 
 def judge(
@@ -23,6 +21,7 @@ def judge(
   data: TrainingData,
   folder: str | os.PathLike,
   cloner: Agent | None = None,
+  num_dreams: int = 64,
 ) -> None:
   """Judges an agent on the episodes that the data holds out.
 
@@ -34,10 +33,14 @@ def judge(
     data: with held-out episodes.
     folder: where the files go.
     cloner: a behaviour-cloning agent whose accuracy is told too.
+    num_dreams: of each game, evenly spaced; what is told of dreams, and the
+      open-loop curves, are means of so many.
 
   Raises:
-    ValueError: the data holds nothing out.
+    ValueError: the data holds nothing out, or num_dreams is not positive.
   """
+  if num_dreams < 1:
+    raise ValueError(f'num_dreams is {num_dreams}, not at least 1')
   if data.held_out is None:
     raise ValueError(
       'No episodes are held out (data.held_out_fraction=0), and what a model '
@@ -46,7 +49,7 @@ def judge(
   folder = pathlib.Path(folder)
   held_out = data.held_out.episodes
   seen = quality.reconstruct(agent, held_out, data.statistics['median_frames'])
-  dreamed = quality.dream(agent, held_out)
+  dreamed = quality.dream(agent, held_out, num_sequences=num_dreams)
   for name, results in (('reconstructions', seen), ('dreams', dreamed)):
     arrays = {
       f'{game}/{key}': array
@@ -55,7 +58,12 @@ def judge(
     }
     with files.written_whole(folder / f'{name}.npz') as temporary:
       np.savez_compressed(temporary, **arrays)
-  curves = open_loop(agent, held_out, num_sequences=_DREAMS)
+  curves = open_loop(
+    agent,
+    held_out,
+    num_sequences=num_dreams,
+    batch_size=min(num_dreams, 64),
+  )
   files.write_text(folder / 'open_loop.json', json.dumps(curves, indent=2))
   tables = {
     game: {**metrics, **(dreamed[game][0] if game in dreamed else {})}

@@ -120,11 +120,11 @@ def test_finished_data_sets_are_not_played_again(atari_data_dir):
   assert set(os.listdir(atari_data_dir)) == {'jowa_atari', 'jowa_atari_frames'}
 
 
-# 800 searched decisions keep a process busy for many seconds.
+# 300 searched decisions keep a process busy for several seconds.
 _ARGUMENTS = [
   '--config.games=Carnival',
   '--config.epsilons=(1.0, 0.0)',
-  '--config.steps_per_checkpoint=800',
+  '--config.steps_per_checkpoint=300',
   '--config.num_processes=2',
 ]
 
@@ -175,7 +175,7 @@ def test_continues_after_a_kill(tmp_path):
   (piece,) = work.glob('checkpoint_0*.npz')
   seconds = play.load(piece).seconds
   stats = collect(
-    tmp_path, 'Carnival', (1.0, 0.0), 800, num_processes=2, progress=False
+    tmp_path, 'Carnival', (1.0, 0.0), 300, num_processes=2, progress=False
   )
   assert stats[0].seconds == round(seconds, 3)  # not played again
   assert set(os.listdir(tmp_path)) == {'jowa_atari', 'jowa_atari_frames'}

@@ -51,7 +51,11 @@ def read_context(config, case, length):
 
 @pytest.mark.parametrize(
   ('name', 'decoder'),
-  [*((name, 'parallel') for name in MODELS), (MODELS[0], 'sequential')],
+  [
+    *((name, 'parallel') for name in MODELS),
+    # That both decoders find the same, other tests say too.
+    pytest.param(MODELS[0], 'sequential', marks=pytest.mark.slow),
+  ],
 )
 def test_plans(name, decoder):
   """All games and context lengths of one (width, horizon) in one call."""
