@@ -8,6 +8,7 @@ python -m launch.report --results=runs/eval,other/jowa.jsonl --runs=runs/jowa \
 from absl import flags
 
 from jowa_jax.report import write_report
+from jowa_jax.report.summary import REPS
 from launch import common
 
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Of a quickstart.')
@@ -21,6 +22,9 @@ _PICTURES = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
   'output', None, 'The page; <workdir>/report/index.html by default.'
 )
+_REPS = flags.DEFINE_integer(
+  'reps', REPS, 'Bootstrap resamples that intervals are read from.'
+)
 
 
 def main() -> None:
@@ -30,6 +34,7 @@ def main() -> None:
     results=_RESULTS.value,
     runs=_RUNS.value,
     pictures=_PICTURES.value,
+    reps=_REPS.value,
   )
   print(page)
 

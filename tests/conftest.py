@@ -11,7 +11,6 @@ from jowa_jax.collect.collect import collect
 # Where compiling takes most of the time, and optimising most of that.
 QUICKLY_COMPILED = (
   'bench',
-  'checkpoint',
   'eval',
   'launch',
   'methods',

@@ -75,8 +75,14 @@ def check_round_trip(folder, suffix, prefix, tokenizer, model, **kwargs):
   return run
 
 
-@pytest.mark.parametrize('suffix', ['.npz', '.safetensors', '.pt'])
-@pytest.mark.parametrize('prefix', ['', *states.PREFIXES])
+@pytest.mark.parametrize(
+  ('suffix', 'prefix'),
+  [
+    ('.npz', ''),
+    *(('.safetensors', prefix) for prefix in states.PREFIXES),
+    *(('.pt', prefix) for prefix in ('', *states.PREFIXES)),
+  ],
+)
 def test_round_trip(tmp_path, small, suffix, prefix):
   run = check_round_trip(
     tmp_path, suffix, prefix, *small, num_heads=states.SMALL_HEADS

@@ -253,7 +253,7 @@ def test_nothing_happens_when_off_or_not_trained():
 
 
 def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
-  weights = lpips.init_params(jax.random.key(0))
+  weights = jax.jit(lpips.init_params)(jax.random.key(0))
   names = {}
   for slice_, indices in enumerate(
     ((0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)), start=1
@@ -281,7 +281,9 @@ def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
   part = tokenizer_lib.part(config, training)
   variables = Variables(
     params={
-      'tokenizer': nn.meta.unbox(tokenizer_lib.init(config, jax.random.key(1)))
+      'tokenizer': nn.meta.unbox(
+        jax.jit(tokenizer_lib.init, static_argnums=0)(config, jax.random.key(1))
+      )
     },
     targets={},
     extras={},
@@ -290,7 +292,7 @@ def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
   shape = (*batch.mask.shape, 16, 16)
   frames = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
   batch = batch.replace(observations=frames)
-  total, aux = part.loss(variables, batch, jax.random.key(2))
+  total, aux = jax.jit(part.loss)(variables, batch, jax.random.key(2))
   terms = [
     aux.metrics[f'tokenizer/{name}']
     for name in ('reconstruction', 'commitment', 'perceptual')

@@ -92,7 +92,7 @@ def test_values_of_one_step_are_those_of_the_dream(params):
   assert checked > 10
 
 
-@pytest.mark.parametrize('depth', [2, 3])
+@pytest.mark.parametrize('depth', [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_values_along_a_single_path(params, depth):
   """With one legal action every simulation goes a step further, to the limit.
 

@@ -241,7 +241,7 @@ def layouts(config, batches, directory):
   )[2]
   mesh = sharding.make_mesh({'data': -1})
   frames = np.concatenate([batch.observations for batch in batches])
-  frames = np.tile(frames.reshape(-1, 84, 84), (50, 1, 1))[:2048]
+  frames = np.tile(frames.reshape(-1, 84, 84), (25, 1, 1))[:1024]
   return {
     'params': specs(state.variables.params),
     'targets': specs(state.variables.targets),

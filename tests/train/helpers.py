@@ -71,6 +71,7 @@ def tiny_config(data_dir, method='jowa', steps=(3, 4), **changes) -> dict:
     config,
     tokenizer__downsample=(7, 6),
     tokenizer__latent_channels=8,
+    tokenizer__res_blocks=0,
     backbone__tokens_per_frame=4,
     backbone__max_blocks=2,
     backbone__num_layers=1,

@@ -26,7 +26,13 @@ def _bytes(tree):
   return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize(('name', 'mode'), TRAINED)
+@pytest.mark.parametrize(
+  ('name', 'mode'),
+  [
+    pytest.param(*case, marks=[pytest.mark.slow] if case[0] == 'mtbc' else [])
+    for case in TRAINED
+  ],
+)
 def test_the_frozen_stay_bit_for_bit_and_cost_no_moments(
   name, mode, real_batch, atari_data_dir
 ):

@@ -113,7 +113,16 @@ def test_from_scratch_everything_is_trained(resolve):
   assert config['init_from']['task_row'] is None
 
 
-@pytest.mark.parametrize('task_row', ['related', 'new', 'Pong', None], ids=str)
+@pytest.mark.parametrize(
+  'task_row',
+  [
+    'related',
+    'new',
+    pytest.param('Pong', marks=pytest.mark.slow),
+    pytest.param(None, marks=pytest.mark.slow),
+  ],
+  ids=str,
+)
 def test_a_games_row_starts_from(task_row, resolve, finished, tmp_path):
   """Everything else is as it was pretrained; of no step, nothing is trained."""
   # Of another seed: of the same, an untrained row is a fresh one.

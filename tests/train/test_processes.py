@@ -42,13 +42,10 @@ def free_port() -> int:
     return free.getsockname()[1]
 
 
-@pytest.fixture(scope='module')
-def together(atari_data_dir, tmp_path_factory, compilation_cache):
-  """The directory of a run by two processes, and what each of them read."""
-  workdir = tmp_path_factory.mktemp('together') / 'run'
-  arguments = (free_port(), atari_data_dir, workdir, compilation_cache)
-  processes = [_start(process, *arguments) for process in range(2)]
-  found = []
+def _train_together(*arguments):
+  """Trains in two processes; returns what each of them read."""
+  port, found = free_port(), []
+  processes = [_start(process, port, *arguments) for process in range(2)]
   try:
     for process in processes:
       output, errors = process.communicate(timeout=600)
@@ -57,26 +54,51 @@ def together(atari_data_dir, tmp_path_factory, compilation_cache):
   finally:
     for process in processes:
       process.kill()
-  return workdir, found
+  return found
+
+
+@pytest.fixture(scope='module')
+def together(atari_data_dir, tmp_path_factory, compilation_cache):
+  """The directory of a run by two processes, and what each of them read."""
+  workdir = tmp_path_factory.mktemp('together') / 'run'
+  return workdir, _train_together(atari_data_dir, workdir, compilation_cache)
 
 
 def test_each_process_reads_its_rows(together):
   _, found = together
   for process in found:
     assert process['processes'] == 2
-    # Two of four rows at each of seven steps; held-out batches are whole.
+    # Two of four rows at each of four steps; held-out batches are whole.
     rows = [tuple(row) for row in process['rows']]
-    assert rows.count((2, False)) == 3 and rows.count((2, True)) == 4
+    assert rows.count((2, True)) == 4
     assert {size for size, _ in rows} == {2, 4}
 
 
 def test_two_processes_train_as_one(together, atari_data_dir, tmp_path):
   workdir, _ = together
   config = two_processes.config_of(atari_data_dir, tmp_path / 'run')
-  Run(config, tmp_path / 'run').train(progress=False)
+  _check_alone(config, workdir, tmp_path / 'run', 4)
+
+
+@pytest.mark.slow
+def test_two_processes_train_both_stages_as_one(
+  atari_data_dir, tmp_path, compilation_cache
+):
+  workdir, alone = tmp_path / 'together', tmp_path / 'run'
+  found = _train_together(atari_data_dir, workdir, compilation_cache, 'both')
+  for process in found:
+    rows = [tuple(row) for row in process['rows']]
+    assert rows.count((2, False)) == 3 and rows.count((2, True)) == 4
+  config = two_processes.config_of(atari_data_dir, alone, 'both')
+  _check_alone(config, workdir, alone, 7)
+
+
+def _check_alone(config, workdir, alone, steps):
+  """Trains in this process, and compares the metrics of every step."""
+  Run(config, alone).train(progress=False)
   # Once each, by the first process.
-  ours, theirs = read_metrics(workdir), read_metrics(tmp_path / 'run')
-  assert [r['step'] for r in ours] == [1, 2, 3, 4, 5, 6, 7]
+  ours, theirs = read_metrics(workdir), read_metrics(alone)
+  assert [r['step'] for r in ours] == [*range(1, steps + 1)]
   assert any(name.startswith('held_out/') for name in ours[-1])
   for mine, other in zip(ours, theirs, strict=True):
     assert mine.keys() == other.keys()

@@ -1,9 +1,10 @@
 """Run by test_processes as one of two processes of a run.
 
-Usage: two_processes.py <process> <port> <data> <run directory> <cache> [stop]
+Usage: two_processes.py <process> <port> <data> <run directory> <cache> [how]
 
-Prints one line of JSON: what the process read. With `stop` the second process
-is sent SIGTERM while it encodes frames.
+Prints one line of JSON: what the process read. The run has the second stage
+alone, or `both`; `stop` has both, and the second process is sent SIGTERM while
+it encodes frames.
 """
 
 import json
@@ -19,9 +20,10 @@ from jowa_jax.train.run import Run
 from tests.train import helpers
 
 
-def config_of(data_dir, workdir):
+def config_of(data_dir, workdir, how=''):
   return helpers.comparable_config(
     data_dir,
+    steps=(3, 4) if how else (0, 4),
     run__batch_size=4,
     run__evaluate_every=4,
     run__evaluate_batches=2,
@@ -50,7 +52,7 @@ def interrupt_encoding():
   loop.frozen_encoder = frozen_encoder
 
 
-def main(process, port, data_dir, workdir, cache, stop=''):
+def main(process, port, data_dir, workdir, cache, how=''):
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(process))
   rows, read = [], SegmentDataset.batch
@@ -61,10 +63,10 @@ def main(process, port, data_dir, workdir, cache, stop=''):
     return batch
 
   SegmentDataset.batch = counted
-  if stop:
+  if how == 'stop':
     interrupt_encoding()
   with helpers.quick_compilation(cache):
-    Run(config_of(data_dir, workdir), workdir).train(progress=False)
+    Run(config_of(data_dir, workdir, how), workdir).train(progress=False)
   print(json.dumps({'processes': jax.process_count(), 'rows': rows}))
 
 
