@@ -106,6 +106,8 @@ def resolve(config: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, Any]:
         f'{where}.data.held_out_fraction must be above 0: the report judges '
         'the model on episodes it was not trained on'
       )
+  if config['evaluate']['num_dreams'] < 1:
+    raise ConfigError('evaluate.num_dreams must be at least 1, for the report')
   # MTBC starts from what JOWA trained.
   checkpoints = str(workdir / 'jowa' / CHECKPOINTS)
   fill(config['mtbc']['init_from'], 'checkpoints', checkpoints, 'mtbc', _FILLS)

@@ -14,6 +14,7 @@ import pytest
 from configs import quickstart as quickstart_config
 from jowa_jax import quickstart
 from jowa_jax.bench import passes
+from jowa_jax.configuration import ConfigError
 from jowa_jax.plan.dream import DECODERS
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -138,7 +139,12 @@ def test_killed_and_continued(tmp_path):
   assert 'has tokens of tokenizer other' in refused.stderr
   # By hand comes to the same, and goes onto a page.
   for script, *flags in (
-    ('judge', f'--checkpoint={tmp_path}/jowa', f'--output={tmp_path}/judged'),
+    (
+      'judge',
+      f'--checkpoint={tmp_path}/jowa',
+      f'--output={tmp_path}/judged',
+      '--num_dreams=4',
+    ),
     (
       'report',
       f'--pictures={tmp_path}/judged',
@@ -163,6 +169,24 @@ def test_killed_and_continued(tmp_path):
   ).items():
     assert quality[game].items() <= table.items()
   assert 'steps dreamed' in (tmp_path / 'page' / 'index.html').read_text()
+
+
+@pytest.mark.parametrize(
+  ('section', 'field', 'value'),
+  [
+    ('jowa.data', 'held_out_fraction', 0.0),
+    ('evaluate', 'num_dreams', 0),
+  ],
+)
+def test_a_report_needs_something_to_tell(section, field, value, tmp_path):
+  config = quickstart_config.get_config('smoke').to_dict()
+  fields = config
+  for name in section.split('.'):
+    fields = fields[name]
+  fields[field] = value
+  with pytest.raises(ConfigError, match=f'{section}.{field} must be'):
+    quickstart.quickstart(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
 
 
 def test_another_config_is_refused(tmp_path):
