@@ -58,12 +58,7 @@ def judge(
     }
     with files.written_whole(folder / f'{name}.npz') as temporary:
       np.savez_compressed(temporary, **arrays)
-  curves = open_loop(
-    agent,
-    held_out,
-    num_sequences=num_dreams,
-    batch_size=min(num_dreams, 64),
-  )
+  curves = open_loop(agent, held_out, num_sequences=num_dreams)
   files.write_text(folder / 'open_loop.json', json.dumps(curves, indent=2))
   tables = {
     game: {**metrics, **(dreamed[game][0] if game in dreamed else {})}

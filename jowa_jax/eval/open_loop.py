@@ -147,7 +147,7 @@ def open_loop(
     horizon: frames dreamed; by default as many as the position table has room
       for.
     num_sequences: per game, evenly spaced.
-    batch_size: sequences per call.
+    batch_size: sequences per call, `num_sequences` at most.
 
   Raises:
     ValueError: context and horizon do not fit into the position table.
@@ -162,6 +162,7 @@ def open_loop(
       f'into the {blocks} blocks of the position table: shorten one'
     )
   run = dreamer(agent, context, horizon)
+  batch_size = min(batch_size, num_sequences)
   results = {}
   for game, group in by_game(episodes).items():
     if not long_enough(game, group, length):

@@ -1,6 +1,5 @@
 """Released files, imported, are fine-tuned by two processes as by one."""
 
-import os
 import pathlib
 import re
 import subprocess
@@ -17,8 +16,7 @@ from jowa_jax.checkpoint.released import export_released
 from jowa_jax.collect.collect import collect
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train.metrics import RATES
-from tests.train.helpers import flat, read_metrics
-from tests.train.test_processes import free_port
+from tests.train.helpers import ONE_DEVICE, flat, free_port, read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 GAME = 'Robotank'
@@ -52,12 +50,7 @@ def imported(tmp_path_factory):
 def _start(script, *flags):
   return subprocess.Popen(
     [sys.executable, '-m', f'launch.{script}', *flags],
-    env={
-      **os.environ,
-      'JAX_PLATFORMS': 'cpu',
-      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-      'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
-    },
+    env=ONE_DEVICE,
     cwd=ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import socket
 
 import jax
 import numpy as np
@@ -15,6 +17,13 @@ from jowa_jax.train.settings import parse_stages
 
 GAMES = ('Assault', 'Carnival')
 CONFIGS = {'jowa': jowa, 'mtbc': mtbc}
+# The environment of a script that is one process of a run, quickly compiled.
+ONE_DEVICE = {
+  **os.environ,
+  'JAX_PLATFORMS': 'cpu',
+  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+  'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+}
 
 
 @contextlib.contextmanager
@@ -163,6 +172,12 @@ def flat(tree) -> dict[str, np.ndarray]:
   """Returns the arrays of a tree by path."""
   leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
   return {jax.tree_util.keystr(path): np.array(x) for path, x in leaves}
+
+
+def free_port() -> int:
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    return free.getsockname()[1]
 
 
 def read_metrics(workdir):

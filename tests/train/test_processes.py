@@ -5,7 +5,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from jowa_jax.train.metrics import RATES
 from jowa_jax.train.preemption import EXIT_CODE
 from jowa_jax.train.run import Run
 from tests.train import helpers, two_processes
-from tests.train.helpers import read_metrics
+from tests.train.helpers import free_port, read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -34,12 +33,6 @@ def _start(process, *arguments):
     stderr=subprocess.PIPE,
     text=True,
   )
-
-
-def free_port() -> int:
-  with socket.socket() as free:
-    free.bind(('127.0.0.1', 0))
-    return free.getsockname()[1]
 
 
 def _train_together(*arguments):
@@ -145,12 +138,7 @@ class Launched:
       self.processes.append(
         subprocess.Popen(
           [*command, *flags],
-          env={
-            **os.environ,
-            'JAX_PLATFORMS': 'cpu',
-            'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-            'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
-          },
+          env=helpers.ONE_DEVICE,
           cwd=ROOT,
           stdout=subprocess.DEVNULL,
           stderr=(workdir.parent / f'errors_{process}').open('w'),
