@@ -38,6 +38,16 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   # Decisions that each action of a random play is held.
   config.search.hold = 2
 
+  # What --replay plays again; of all the above, num_processes counts then, and
+  # games if it is given, too.
+  config.replay = ml_collections.ConfigDict()
+  # Numbers of the checkpoints, such as (0, 3); all if empty.
+  config.replay.checkpoints = ()
+  # Decisions of each, the last episode cut off and not verified; 0 for all.
+  config.replay.steps_per_checkpoint = 0
+  # Whether to try recordings of another version of ale-py.
+  config.replay.any_version = False
+
   if arg == 'smoke':
     config.epsilons = (1.0, 0.2)
     config.steps_per_checkpoint = 120

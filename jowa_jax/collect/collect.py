@@ -1,58 +1,26 @@
 """Collects real play of Atari games as RLDS data sets, in many processes."""
 
-import dataclasses
-import json
+import functools
 import logging
-import multiprocessing
 import os
 import pathlib
 import shutil
-import signal
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent import futures
-from multiprocessing import connection
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import tqdm
-
 from jowa_jax import games as game_tables
-from jowa_jax.collect import play, policies
+from jowa_jax.collect import pieces, play, policies, pool, recordings
+from jowa_jax.collect.pieces import SplitStats
+from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import build
-from jowa_jax.data import formats, writer
-from jowa_jax.data.sources import Part
 
-# Where finished checkpoints wait until their game is complete.
-_WORK = '.jowa_atari_pieces'
-
-
-@dataclasses.dataclass(frozen=True)
-class SplitStats:
-  """How the play of one checkpoint went."""
-
-  game: str
-  checkpoint: int
-  epsilon: float
-  episodes: int  # the cut ones included
-  full_episodes: int
-  steps: int  # decisions
-  mean_return: float | None  # unclipped, of full episodes; None without any
-  seconds: float  # of one process
-
-  def __str__(self) -> str:
-    score = 'no full episode'
-    if self.mean_return is not None:
-      score = f'mean return {self.mean_return:.1f}'
-    return (
-      f'{self.game} checkpoint_{self.checkpoint:02d} (epsilon '
-      f'{self.epsilon:g}): {self.episodes} episodes ({self.full_episodes} '
-      f'full), {self.steps} steps, {score}, {self.seconds:.0f} s'
-    )
+_ORIGIN = {
+  'source': 'played by a look-ahead search mixed with random decisions'
+}
 
 
 def collect(
-  output: str | os.PathLike,
+  output: str | os.PathLike | None,
   games: str | Sequence[str],
   epsilons: Sequence[float],
   steps_per_checkpoint: int,
@@ -63,6 +31,7 @@ def collect(
   run: int = 1,
   sticky: float = 0.0,
   search: policies.Search | None = None,
+  record: str | os.PathLike | None = None,
 ) -> list[SplitStats]:
   """Plays every game at every epsilon and writes one data set per game.
 
@@ -72,7 +41,7 @@ def collect(
   training. What is finished is not played again after a restart.
 
   Args:
-    output: the directory to write to.
+    output: the directory to write to; None writes the recording alone.
     games: games or a list of them, as `games.parse_games` takes them.
     epsilons: the share of random decisions of each checkpoint, poor to good.
     steps_per_checkpoint: decisions played for each.
@@ -82,6 +51,7 @@ def collect(
     run: the number in the data set's name; runs differ in their play.
     sticky: the sticky-action chance; DQN-Replay was made with 0.25.
     search: the look-ahead teacher's settings, its defaults if None.
+    record: the file to record the play in, if any (see `recordings`).
 
   Returns:
     The statistics of every split, games in the order given.
@@ -89,47 +59,100 @@ def collect(
   Raises:
     ValueError: an argument is out of range, or a data set of the same name
       was made with other settings.
+    FileExistsError: there is a recording of the same name, of other play.
   """
-  output = pathlib.Path(output)
   names = game_tables.parse_games(games)
   _check_arguments(epsilons, steps_per_checkpoint, sticky, num_processes)
-  specs = {
-    name: [
+  if output is None and record is None:
+    raise ValueError('Nothing would be written: give an output or a recording')
+  search = search or policies.Search()
+  runs = [
+    [
       play.Checkpoint(
-        name,
-        run,
-        checkpoint,
-        float(epsilon),
-        steps_per_checkpoint,
-        seed,
-        float(sticky),
-        search or policies.Search(),
+        *(name, run, checkpoint, float(epsilon), steps_per_checkpoint),
+        *(seed, float(sticky), search),
       )
       for checkpoint, epsilon in enumerate(epsilons)
     ]
     for name in names
+  ]
+  output = None if output is None else pathlib.Path(output)
+  record = None if record is None else pathlib.Path(record)
+  return _collect(output, record, runs, num_processes, progress)
+
+
+def _collect(
+  output: pathlib.Path | None,
+  record: pathlib.Path | None,
+  runs: Sequence[Sequence[play.Checkpoint]],
+  num_processes: int | None,
+  progress: bool,
+) -> list[SplitStats]:
+  """Plays what is neither finished nor waiting; returns how all went."""
+  specs = [spec for some in runs for spec in some]
+  stats: dict[play.Checkpoint, SplitStats] = {}
+  unfinished = []
+  for some in runs if output else ():
+    finished = pieces.read_finished(output, some)
+    if finished is None:
+      unfinished.append(some)
+    else:
+      stats.update(zip(some, finished, strict=True))
+  kept = {
+    spec: pieces.path_of(output, spec) for some in unfinished for spec in some
   }
-  finished = {
-    name: stats
-    for name in names
-    if (stats := _read_record(output, specs[name])) is not None
-  }
-  pieces = {
-    spec: _piece_path(output, spec)
-    for name in names
-    if name not in finished
-    for spec in specs[name]
-  }
-  missing = {name: len(epsilons) for name in names}
-  for spec in _play_all(pieces, num_processes, progress):
-    missing[spec.game] -= 1
-    if not missing[spec.game]:
-      finished[spec.game] = _finish(output, specs[spec.game], pieces)
-  return [stats for name in names for stats in finished[name]]
+  recording = record and _read_recording(record, specs)
+  if not record or recording:
+    recorded = {}
+  else:
+    recorded = {spec: _recorded_piece(record, spec) for spec in specs}
+
+  def played():
+    missing = []
+    for spec in specs:
+      paths = [at[spec] for at in (kept, recorded) if spec in at]
+      if not all(path.exists() for path in paths):
+        missing.append(spec)
+      elif paths:
+        logging.info('%s %s was played before', spec.game, spec.split)
+        yield spec
+    work = functools.partial(_play_to_files, kept, recorded)
+    for spec, _ in pool.each_done(work, missing, num_processes, progress):
+      yield spec
+
+  stats |= pieces.finish_runs(output, unfinished, played(), lambda _: _ORIGIN)
+  if record:
+    recording = recording or _finish_recording(record, list(recorded.values()))
+    for spec, some in zip(specs, recording.checkpoints, strict=True):
+      stats.setdefault(spec, pieces.stats_of_recorded(some))
+  return [stats[spec] for spec in specs]
+
+
+def _play_to_files(
+  kept: Mapping[play.Checkpoint, pathlib.Path],
+  recorded: Mapping[play.Checkpoint, pathlib.Path],
+  spec: play.Checkpoint,
+  report: Callable[[int], None],
+) -> None:
+  """Plays a checkpoint and keeps it where it is wanted."""
+  piece = kept.get(spec)
+  # If it is there, what was recorded of it is not.
+  if piece and piece.exists():
+    played = play.load(piece)
+  else:
+    played = play.play(spec, report)
+    if piece:
+      play.save(piece, played)
+  if spec in recorded:
+    recording = recordings.of_now([recordings.of_played(spec, played)])
+    recordings.write(recorded[spec], recording)
 
 
 def collect_from_config(
-  config: Mapping[str, Any], output: str | os.PathLike, progress: bool = True
+  config: Mapping[str, Any],
+  output: str | os.PathLike | None,
+  progress: bool = True,
+  record: str | os.PathLike | None = None,
 ) -> list[SplitStats]:
   """Calls `collect` as a config of `configs/collect.py` says."""
   return collect(
@@ -143,6 +166,28 @@ def collect_from_config(
     run=config['run'],
     sticky=config['sticky'],
     search=build(policies.Search, config['search'], 'search'),
+    record=record,
+  )
+
+
+def replay_from_config(
+  config: Mapping[str, Any],
+  names: str,
+  output: str | os.PathLike | None,
+  games: str = '',
+  progress: bool = True,
+) -> list[SplitStats]:
+  """Calls `replay` as the section `replay` of a config says.
+
+  Of the rest of the config, `num_processes` alone counts.
+  """
+  return replay(
+    names,
+    output,
+    games,
+    num_processes=config['num_processes'] or None,
+    progress=progress,
+    **config['replay'],
   )
 
 
@@ -160,197 +205,36 @@ def _check_arguments(epsilons, steps, sticky, num_processes) -> None:
       )
 
 
-def _piece_path(output: pathlib.Path, spec: play.Checkpoint) -> pathlib.Path:
-  folder = output / _WORK / f'{spec.game}_run_{spec.run}'
-  return folder / spec.file_name()
+def _recorded_piece(
+  record: pathlib.Path, spec: play.Checkpoint
+) -> pathlib.Path:
+  """Returns where a checkpoint waits until all of a recording are there."""
+  folder = record.with_name(f'.{record.name}.pieces')
+  return folder / f'{spec.game}_run_{spec.run}-{pieces.file_name(spec)}'
 
 
-def _settings(specs: Sequence[play.Checkpoint]) -> list[dict]:
-  """Returns the settings as JSON gives them back."""
-  return json.loads(json.dumps([dataclasses.asdict(spec) for spec in specs]))
-
-
-def _read_record(
-  output: pathlib.Path, specs: Sequence[play.Checkpoint]
-) -> list[SplitStats] | None:
-  """Returns the statistics of a finished data set, None if there is none."""
-  path = formats.data_set_path(
-    output, specs[0].game, specs[0].run, formats.FRAMES
-  )
-  if not path.exists():
+def _read_recording(
+  record: pathlib.Path, specs: Sequence[play.Checkpoint]
+) -> recordings.Recording | None:
+  """Returns a finished recording, None if there is none."""
+  if not record.exists():
     return None
-  try:
-    record = json.loads((path / formats.RECORD).read_text())
-  except FileNotFoundError:
-    record = {}
-  if record.get('settings') != _settings(specs):
-    raise ValueError(
-      f'{path} was made with other settings: remove it, or choose another '
-      'output directory or run number'
+  recording = recordings.load(record)
+  found = [dict(some.settings) for some in recording.checkpoints]
+  if found != [spec.settings() for spec in specs]:
+    raise FileExistsError(
+      f'{record}: is there already, with play of other settings; give another '
+      'name, or remove it first'
     )
-  return [SplitStats(**stats) for stats in record['splits']]
+  recordings.check_version(recording, str(record))
+  return recording
 
 
-def _finish(
-  output: pathlib.Path,
-  specs: Sequence[play.Checkpoint],
-  pieces: dict[play.Checkpoint, pathlib.Path],
-) -> list[SplitStats]:
-  """Turns a game's pieces into its data set and removes them."""
-  work = pieces[specs[0]].parent
-  stats, parts = [], []
-  for spec in specs:
-    played = play.load(pieces[spec])
-    stats.append(_stats(spec, played))
-    parts.append(Part(spec.game, spec.run, spec.checkpoint))
-    writer.write_part(work / 'data', parts[-1], enumerate(played.episodes))
-  record = {
-    'source': 'played by a look-ahead search mixed with random decisions',
-    'settings': _settings(specs),
-    'splits': [dataclasses.asdict(split) for split in stats],
-  }
-  writer.finish_run(output, work / 'data', parts, record)
-  shutil.rmtree(work)
-  if not any(work.parent.iterdir()):
-    work.parent.rmdir()
-  return stats
-
-
-def _stats(spec: play.Checkpoint, played: play.Played) -> SplitStats:
-  returns = [
-    float(episode.rewards.sum())
-    for episode in played.episodes
-    if episode.terminated
-  ]
-  return SplitStats(
-    spec.game,
-    spec.checkpoint,
-    spec.epsilon,
-    len(played.episodes),
-    len(returns),
-    sum(len(episode.actions) for episode in played.episodes),
-    sum(returns) / len(returns) if returns else None,
-    round(played.seconds, 3),
-  )
-
-
-def _play_all(
-  pieces: dict[play.Checkpoint, pathlib.Path],
-  num_processes: int | None,
-  progress: bool,
-) -> Iterator[play.Checkpoint]:
-  """Plays what is missing; yields every checkpoint once its file is there."""
-  missing = [spec for spec, path in pieces.items() if not path.exists()]
-  for spec in pieces:
-    if spec not in missing:
-      logging.info('%s %s was played before', spec.game, spec.split)
-      yield spec
-  if not missing:
-    return
-  # The longest first, so that no process is left alone with it at the end.
-  missing.sort(key=lambda spec: -spec.cost)
-  context = multiprocessing.get_context('spawn')
-  done, stop = context.SimpleQueue(), context.Event()
-  workers = min(num_processes or os.cpu_count() or 1, len(missing))
-  bar = _Progress(missing, progress)
-  executor = futures.ProcessPoolExecutor(
-    workers, context, initializer=_start_worker, initargs=(done, stop)
-  )
-  try:
-    running = {
-      executor.submit(_play_to_file, number, spec, pieces[spec]): spec
-      for number, spec in enumerate(missing)
-    }
-    while running:
-      finished, _ = futures.wait(
-        running, timeout=0.2, return_when=futures.FIRST_COMPLETED
-      )
-      while not done.empty():
-        bar.update(*done.get())
-      for future in finished:
-        future.result()
-        yield running.pop(future)
-  finally:
-    stop.set()
-    executor.shutdown(cancel_futures=True)
-    bar.close()
-
-
-# In a worker: the queue that progress goes to, and the event that ends it.
-_reports = _stop = None
-
-
-def _start_worker(reports, stop) -> None:
-  """Prepares a process: it must not outlive the one that started it."""
-  global _reports, _stop
-  _reports, _stop = reports, stop
-  # Ctrl-C reaches the whole group; the parent alone handles it.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  parent = multiprocessing.parent_process()
-
-  def follow_parent():
-    connection.wait([parent.sentinel])
-    os._exit(1)
-
-  threading.Thread(target=follow_parent, daemon=True).start()
-
-
-def _play_to_file(
-  number: int, spec: play.Checkpoint, path: pathlib.Path
-) -> None:
-  last = time.monotonic()
-
-  def report(decisions: int) -> None:
-    nonlocal last
-    if time.monotonic() - last > 0.5:
-      last = time.monotonic()
-      _reports.put((number, decisions))
-      if _stop.is_set():
-        raise RuntimeError('The collection was stopped')
-
-  _reports.put((number, 0))
-  play.save(path, play.play(spec, report))
-  _reports.put((number, spec.steps))
-
-
-class _Progress:
-  """One bar over all processes: what runs, and how long is left."""
-
-  def __init__(self, specs: Sequence[play.Checkpoint], shown: bool):
-    self._specs = specs
-    self._done: dict[int, int] = {}
-    self._start = time.monotonic()
-    self._bar = tqdm.tqdm(
-      total=sum(spec.steps for spec in specs),
-      disable=not shown,
-      desc='Collecting',
-      bar_format=(
-        '{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt} decisions '
-        '[{elapsed}{postfix}]'
-      ),
-    )
-
-  def update(self, number: int, decisions: int) -> None:
-    self._bar.update(decisions - self._done.get(number, 0))
-    self._done[number] = decisions
-    running = [
-      f'{self._specs[i].game} {self._specs[i].split}'
-      for i, done in self._done.items()
-      if done < self._specs[i].steps
-    ]
-    self._bar.set_postfix_str(', '.join([self._time_left(), *running]))
-
-  def _time_left(self) -> str:
-    """Foretells by emulator steps: random decisions cost far fewer."""
-    done = sum(
-      self._specs[i].cost * decisions / self._specs[i].steps
-      for i, decisions in self._done.items()
-    )
-    if not done:
-      return 'time left unknown'
-    total = sum(spec.cost for spec in self._specs)
-    seconds = (time.monotonic() - self._start) * (total / done - 1)
-    return f'{tqdm.tqdm.format_interval(seconds)} left'
-
-  def close(self) -> None:
-    self._bar.close()
+def _finish_recording(
+  record: pathlib.Path, paths: Sequence[pathlib.Path]
+) -> recordings.Recording:
+  """Joins the pieces of a recording and removes them."""
+  recording = recordings.merge([recordings.load(path) for path in paths])
+  recordings.write(record, recording)
+  shutil.rmtree(paths[0].parent)
+  return recording

@@ -1,12 +1,11 @@
 """Plays one checkpoint of one game and keeps it in one file."""
 
 import dataclasses
-import hashlib
 import json
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,11 +38,12 @@ class Checkpoint:
       self.game, self.epsilon, self.search
     )
 
-  def file_name(self) -> str:
-    """Returns a name that other settings do not share."""
-    settings = json.dumps(dataclasses.asdict(self), sort_keys=True)
-    digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-    return f'{self.split}-{digest}.npz'
+  def settings(self) -> dict[str, Any]:
+    """Returns all of it, as JSON gives it back."""
+    return json.loads(json.dumps(dataclasses.asdict(self)))
+
+  def play(self, report: Callable[[int], None]) -> 'Played':
+    return play(self, report)
 
 
 class Played(NamedTuple):
@@ -53,39 +53,67 @@ class Played(NamedTuple):
   seconds: float
 
 
+def emulator_seed(spec: Checkpoint) -> int:
+  """Returns what seeds the emulator that plays a checkpoint's episodes."""
+  seeds = np.random.SeedSequence(_seeds(spec))
+  return int(seeds.generate_state(1)[0] % 2**31)
+
+
+def _seeds(spec: Checkpoint) -> tuple[int, int, int, int]:
+  return spec.seed, spec.run, games.task_id(spec.game), spec.checkpoint
+
+
+def play_episode(
+  env: ale_env.AleEnv,
+  policy: policies.Policy,
+  limit: int,
+  report: Callable[[int], None] = lambda done: None,
+) -> RawEpisode:
+  """Plays one episode, and cuts it off after `limit` decisions.
+
+  `report` is told after every decision how many are done.
+  """
+  legal = games.LEGAL_ACTIONS[env.game]
+  frame = env.reset()
+  frames, actions, rewards = [], [], []
+  ended = terminated = False
+  while not ended and len(actions) < limit:
+    frames.append(encode_png(frame))
+    actions.append(policy(env, not actions))
+    outcome = env.step(legal[actions[-1]])
+    rewards.append(outcome.reward)
+    frame, terminated = outcome.frame, outcome.terminated
+    ended = terminated or outcome.truncated
+    report(len(actions))
+  if terminated:
+    frames.append(encode_png(frame))
+  return RawEpisode(
+    frames,
+    np.array(actions, np.int32),
+    np.array(rewards, np.float32),
+    terminated,
+  )
+
+
 def _play_episodes(
   spec: Checkpoint, report: Callable[[int], None]
 ) -> Iterator[RawEpisode]:
   """Yields episodes of `spec.steps` decisions in all, the last one cut off."""
-  seeds = (spec.seed, spec.run, games.task_id(spec.game), spec.checkpoint)
-  env_seed = np.random.SeedSequence(seeds).generate_state(1)[0] % 2**31
-  env = ale_env.AleEnv(spec.game, int(env_seed), spec.sticky)
+  env = ale_env.AleEnv(spec.game, emulator_seed(spec), spec.sticky)
   policy = policies.make_policy(
-    spec.game, spec.epsilon, seeds, spec.search, spec.sticky
+    spec.game, spec.epsilon, _seeds(spec), spec.search, spec.sticky
   )
-  legal = games.LEGAL_ACTIONS[spec.game]
   done = 0
   while done < spec.steps:
-    frame = env.reset()
-    frames, actions, rewards = [], [], []
-    ended = terminated = False
-    while not ended and done < spec.steps:
-      frames.append(encode_png(frame))
-      actions.append(policy(env, not actions))
-      outcome = env.step(legal[actions[-1]])
-      rewards.append(outcome.reward)
-      frame, terminated = outcome.frame, outcome.terminated
-      ended = terminated or outcome.truncated
-      done += 1
-      report(done)
-    if terminated:
-      frames.append(encode_png(frame))
-    yield RawEpisode(
-      frames,
-      np.array(actions, np.int32),
-      np.array(rewards, np.float32),
-      terminated,
+    before = done
+    episode = play_episode(
+      env,
+      policy,
+      spec.steps - done,
+      lambda t, before=before: report(before + t),
     )
+    done += len(episode.actions)
+    yield episode
 
 
 def play(

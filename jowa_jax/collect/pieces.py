@@ -1,0 +1,173 @@
+"""Played checkpoints on disk, until those of a run become its data sets."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from jowa_jax.collect import play, recordings
+from jowa_jax.collect.pool import Spec
+from jowa_jax.data import formats, writer
+from jowa_jax.data.sources import Part
+
+# Where finished checkpoints wait until their run is complete.
+_WORK = '.jowa_atari_pieces'
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitStats:
+  """How the play of one checkpoint went."""
+
+  game: str
+  checkpoint: int
+  epsilon: float
+  episodes: int  # the cut ones included
+  full_episodes: int
+  steps: int  # decisions
+  mean_return: float | None  # unclipped, of full episodes; None without any
+  seconds: float  # of one process
+
+  def __str__(self) -> str:
+    score = 'no full episode'
+    if self.mean_return is not None:
+      score = f'mean return {self.mean_return:.1f}'
+    return (
+      f'{self.game} checkpoint_{self.checkpoint:02d} (epsilon '
+      f'{self.epsilon:g}): {self.episodes} episodes ({self.full_episodes} '
+      f'full), {self.steps} steps, {score}, {self.seconds:.0f} s'
+    )
+
+
+def file_name(spec: Spec) -> str:
+  """Returns a name that other settings do not share."""
+  settings = json.dumps(spec.settings(), sort_keys=True)
+  digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
+  return f'{spec.split}-{digest}.npz'
+
+
+def path_of(output: pathlib.Path, spec: Spec) -> pathlib.Path:
+  """Returns where a checkpoint's play waits."""
+  return _run_folder(output, spec) / file_name(spec)
+
+
+def _run_folder(output: pathlib.Path, spec: Spec) -> pathlib.Path:
+  return output / _WORK / f'{spec.game}_run_{spec.run}'
+
+
+def read_finished(
+  output: pathlib.Path, specs: Sequence[Spec]
+) -> list[SplitStats] | None:
+  """Returns the statistics of a run's data sets, None if there are none.
+
+  Raises:
+    ValueError: they were made with other settings.
+  """
+  path = formats.data_set_path(
+    output, specs[0].game, specs[0].run, formats.FRAMES
+  )
+  if not path.exists():
+    return None
+  try:
+    record = json.loads((path / formats.RECORD).read_text())
+  except FileNotFoundError:
+    record = {}
+  if record.get('settings') != [spec.settings() for spec in specs]:
+    raise ValueError(
+      f'{path} was made with other settings: remove it, or choose another '
+      'output directory or run number'
+    )
+  return [SplitStats(**stats) for stats in record['splits']]
+
+
+def finish_runs(
+  output: pathlib.Path,
+  runs: Iterable[Sequence[Spec]],
+  played: Iterable[Spec],
+  origin: Callable[[Spec], Mapping[str, Any]],
+) -> dict[Spec, SplitStats]:
+  """Makes each run's data sets as soon as all its checkpoints are there.
+
+  Args:
+    output: where the data sets go, and where the pieces wait.
+    runs: the checkpoints of each run that has no data sets yet.
+    played: checkpoints as their pieces appear.
+    origin: of a run's first checkpoint: what the record says of its source.
+
+  Returns:
+    How it went.
+  """
+  run_of = {spec: specs for specs in runs for spec in specs}
+  missing, stats = set(run_of), {}
+  for spec in played:
+    missing.discard(spec)
+    specs = run_of.get(spec, ())
+    if specs and missing.isdisjoint(specs):
+      finished = _finish(output, specs, origin(specs[0]))
+      stats.update(zip(specs, finished, strict=True))
+  return stats
+
+
+def _finish(
+  output: pathlib.Path, specs: Sequence[Spec], origin: Mapping[str, Any]
+) -> list[SplitStats]:
+  """Turns a run's pieces into its data sets and removes them."""
+  work = _run_folder(output, specs[0])
+  stats, parts = [], []
+  for spec in specs:
+    played = play.load(path_of(output, spec))
+    stats.append(stats_of(spec, played))
+    parts.append(Part(spec.game, spec.run, spec.checkpoint))
+    writer.write_part(work / 'data', parts[-1], enumerate(played.episodes))
+  record = {
+    **origin,
+    'settings': [spec.settings() for spec in specs],
+    'splits': [dataclasses.asdict(split) for split in stats],
+  }
+  writer.finish_run(output, work / 'data', parts, record)
+  remove(output, specs[:1])
+  return stats
+
+
+def remove(output: pathlib.Path, specs: Iterable[Spec]) -> None:
+  """Removes the pieces of the runs of these checkpoints."""
+  for work in {_run_folder(output, spec) for spec in specs}:
+    shutil.rmtree(work, ignore_errors=True)
+  work = output / _WORK
+  if work.exists() and not any(work.iterdir()):
+    work.rmdir()
+
+
+def stats_of(spec: Spec, played: play.Played) -> SplitStats:
+  """Returns how the play of a checkpoint went."""
+  returns = [
+    float(episode.rewards.sum())
+    for episode in played.episodes
+    if episode.terminated
+  ]
+  return SplitStats(
+    spec.game,
+    spec.checkpoint,
+    spec.epsilon,
+    len(played.episodes),
+    len(returns),
+    sum(len(episode.actions) for episode in played.episodes),
+    sum(returns) / len(returns) if returns else None,
+    round(played.seconds, 3),
+  )
+
+
+def stats_of_recorded(some: recordings.Recorded) -> SplitStats:
+  """Returns how the play of a recorded checkpoint went."""
+  return SplitStats(
+    some.game,
+    some.checkpoint,
+    some.settings['epsilon'],
+    len(some.lengths),
+    int(some.terminated.sum()),
+    len(some.actions),
+    some.mean_return,
+    some.seconds,
+  )
