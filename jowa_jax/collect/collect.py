@@ -8,15 +8,15 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import ale_py
+
 from jowa_jax import games as game_tables
 from jowa_jax.collect import pieces, play, policies, pool, recordings
 from jowa_jax.collect.pieces import SplitStats
 from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import build
 
-_ORIGIN = {
-  'source': 'played by a look-ahead search mixed with random decisions'
-}
+_SOURCE = 'played by a look-ahead search mixed with random decisions'
 
 
 def collect(
@@ -120,9 +120,13 @@ def _collect(
     for spec, _ in pool.each_done(work, missing, num_processes, progress):
       yield spec
 
-  stats |= pieces.finish_runs(output, unfinished, played(), lambda _: _ORIGIN)
+  stats |= pieces.finish_runs(output, unfinished, played(), lambda _: _SOURCE)
   if record:
-    recording = recording or _finish_recording(record, list(recorded.values()))
+    if not recording:
+      paths = list(recorded.values())
+      recording = recordings.merge([recordings.load(path) for path in paths])
+      recordings.write(record, recording)
+    shutil.rmtree(_recorded_pieces(record), ignore_errors=True)
     for spec, some in zip(specs, recording.checkpoints, strict=True):
       stats.setdefault(spec, pieces.stats_of_recorded(some))
   return [stats[spec] for spec in specs]
@@ -209,8 +213,14 @@ def _recorded_piece(
   record: pathlib.Path, spec: play.Checkpoint
 ) -> pathlib.Path:
   """Returns where a checkpoint waits until all of a recording are there."""
-  folder = record.with_name(f'.{record.name}.pieces')
-  return folder / f'{spec.game}_run_{spec.run}-{pieces.file_name(spec)}'
+  # What another version of ale-py played before an interruption is no part.
+  version = f'ale_py_{ale_py.__version__}'
+  name = f'{spec.game}_run_{spec.run}-{version}-{pieces.file_name(spec)}'
+  return _recorded_pieces(record) / name
+
+
+def _recorded_pieces(record: pathlib.Path) -> pathlib.Path:
+  return record.with_name(f'.{record.name}.pieces')
 
 
 def _read_recording(
@@ -227,14 +237,4 @@ def _read_recording(
       'name, or remove it first'
     )
   recordings.check_version(recording, str(record))
-  return recording
-
-
-def _finish_recording(
-  record: pathlib.Path, paths: Sequence[pathlib.Path]
-) -> recordings.Recording:
-  """Joins the pieces of a recording and removes them."""
-  recording = recordings.merge([recordings.load(path) for path in paths])
-  recordings.write(record, recording)
-  shutil.rmtree(paths[0].parent)
   return recording

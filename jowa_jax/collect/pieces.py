@@ -5,8 +5,7 @@ import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
@@ -86,7 +85,7 @@ def finish_runs(
   output: pathlib.Path,
   runs: Iterable[Sequence[Spec]],
   played: Iterable[Spec],
-  origin: Callable[[Spec], Mapping[str, Any]],
+  source: Callable[[Spec], str],
 ) -> dict[Spec, SplitStats]:
   """Makes each run's data sets as soon as all its checkpoints are there.
 
@@ -94,7 +93,8 @@ def finish_runs(
     output: where the data sets go, and where the pieces wait.
     runs: the checkpoints of each run that has no data sets yet.
     played: checkpoints as their pieces appear.
-    origin: of a run's first checkpoint: what the record says of its source.
+    source: from a run's first checkpoint to what the record says of where
+      it is from.
 
   Returns:
     How it went.
@@ -105,13 +105,13 @@ def finish_runs(
     missing.discard(spec)
     specs = run_of.get(spec, ())
     if specs and missing.isdisjoint(specs):
-      finished = _finish(output, specs, origin(specs[0]))
+      finished = _finish(output, specs, source(specs[0]))
       stats.update(zip(specs, finished, strict=True))
   return stats
 
 
 def _finish(
-  output: pathlib.Path, specs: Sequence[Spec], origin: Mapping[str, Any]
+  output: pathlib.Path, specs: Sequence[Spec], source: str
 ) -> list[SplitStats]:
   """Turns a run's pieces into its data sets and removes them."""
   work = _run_folder(output, specs[0])
@@ -122,22 +122,27 @@ def _finish(
     parts.append(Part(spec.game, spec.run, spec.checkpoint))
     writer.write_part(work / 'data', parts[-1], enumerate(played.episodes))
   record = {
-    **origin,
+    'source': source,
     'settings': [spec.settings() for spec in specs],
     'splits': [dataclasses.asdict(split) for split in stats],
   }
   writer.finish_run(output, work / 'data', parts, record)
-  remove(output, specs[:1])
+  shutil.rmtree(work)
+  _remove_if_empty(work.parent)
   return stats
 
 
 def remove(output: pathlib.Path, specs: Iterable[Spec]) -> None:
-  """Removes the pieces of the runs of these checkpoints."""
-  for work in {_run_folder(output, spec) for spec in specs}:
-    shutil.rmtree(work, ignore_errors=True)
-  work = output / _WORK
-  if work.exists() and not any(work.iterdir()):
-    work.rmdir()
+  """Removes the pieces of these checkpoints, and no others."""
+  for spec in specs:
+    path_of(output, spec).unlink(missing_ok=True)
+    _remove_if_empty(_run_folder(output, spec))
+  _remove_if_empty(output / _WORK)
+
+
+def _remove_if_empty(folder: pathlib.Path) -> None:
+  if folder.exists() and not any(folder.iterdir()):
+    folder.rmdir()
 
 
 def stats_of(spec: Spec, played: play.Played) -> SplitStats:

@@ -1,11 +1,12 @@
 """Recorded play: what gives episodes back, a byte or less for a decision.
 
 The emulator is deterministic, so that the actions are all that must be kept.
-A recording is an uncompressed table of contents, as JSON, and compressed
-arrays in one `.npz` file without pickles. It holds checkpoints of one or more
-games; per episode there are the actions as ale-py numbers them (the shared
-vocabulary of 18), the score and a checksum of the last frame, by which a
-replay is verified.
+A recording is one compressed `.npz` file without pickles: `contents`, JSON in
+bytes, which lists checkpoints of one or more games and how they were played,
+and columns that hold the episodes of all of them, one after the other. Those
+are the actions as ale-py numbers them (the shared vocabulary of 18), and of
+each episode its length, whether it ended in game over, its score and a
+checksum of its last frame, by which a replay is verified.
 """
 
 import dataclasses
@@ -251,7 +252,7 @@ def load(path: str | os.PathLike | Traversable) -> Recording:
     )
   try:
     recording = _assemble(contents, arrays)
-  except (KeyError, ValueError, TypeError) as error:
+  except (KeyError, IndexError, ValueError, TypeError) as error:
     raise DataError(
       f'{path} is damaged: its arrays do not fit its contents; get it again'
     ) from error
@@ -280,14 +281,14 @@ def _assemble(
   }
   checkpoints = tuple(
     Recorded(
-      settings=some['settings'],
-      emulator_seed=some['emulator_seed'],
-      seconds=some['seconds'],
+      settings=dict(some['settings']),
+      emulator_seed=int(some['emulator_seed']),
+      seconds=float(some['seconds']),
       **{name: cut[name][row] for name in _COLUMNS},
     )
     for row, some in enumerate(described)
   )
-  return Recording(contents['ale_py'], checkpoints)
+  return Recording(str(contents['ale_py']), checkpoints)
 
 
 def _check(recording: Recording, where: str) -> None:

@@ -5,8 +5,10 @@ import functools
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import ale_py
 
 from jowa_jax import games as game_tables
 from jowa_jax.collect import ale_env, pieces, play, pool, recordings
@@ -24,7 +26,7 @@ class Replay:
   recorded: recordings.Recorded
   steps: int  # decisions
   where: str  # the recording's name, for messages and records
-  origin: Mapping[str, Any]  # what a data set's record says of its source
+  source: str  # what a data set's record says of where it is from
 
   @property
   def game(self) -> str:
@@ -180,15 +182,16 @@ def _specs(names: str, cap: int, any_version: bool) -> list[Replay]:
     recording = recordings.load(path)
     if not any_version:
       recordings.check_version(recording, name)
-    origin = {
-      'source': f'replayed from the recording {os.path.basename(name)}, '
-      f'digest {recording.digest}, of ale-py {recording.ale_py}',
-    }
+    source = (
+      f'replayed with ale-py {ale_py.__version__} from the recording '
+      f'{os.path.basename(name)} of ale-py {recording.ale_py}, digest '
+      f'{recording.digest}'
+    )
     for some in recording.checkpoints:
       if seen.setdefault(some.name, name) != name:
         raise DataError(f'{some.name} is in {seen[some.name]} and in {name}')
       steps = min(cap or len(some.actions), len(some.actions))
-      specs.append(Replay(some, steps, name, origin))
+      specs.append(Replay(some, steps, name, source))
   return specs
 
 
@@ -243,7 +246,7 @@ def _write(
 
   try:
     stats |= pieces.finish_runs(
-      output, unfinished, played(), lambda spec: spec.origin
+      output, unfinished, played(), lambda spec: spec.source
     )
   except ReplayError:
     pieces.remove(output, todo)

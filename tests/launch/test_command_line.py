@@ -119,6 +119,32 @@ CASES = {
     ('--output={tmp}/data', '--config.games=Pongg'),
     ['Pongg'],
   ),
+  'nothing to collect': ('collect', (), ['--output', '--record', '--replay']),
+  'a recording of what is recorded': (
+    'collect',
+    ('--record={tmp}/a.npz', '--replay=Boxing'),
+    ['--record and --replay'],
+  ),
+  'no such recording to collect from': (
+    'collect',
+    ('--output={tmp}/data', '--replay={tmp}/none.npz'),
+    ['{tmp}/none.npz', 'shipped'],
+  ),
+  'a recording to collect from that is none': (
+    'collect',
+    ('--output={tmp}/data', '--replay=README.md'),
+    ['README.md is no recording'],
+  ),
+  'a setting that a recording has': (
+    'collect',
+    ('--output={tmp}/data', '--replay=x', '--config.search.depth=3'),
+    ['--config.search.depth', 'replay.*'],
+  ),
+  'a part of no recording to collect': (
+    'collect',
+    ('--output={tmp}/data', '--config.replay.steps_per_checkpoint=3'),
+    ['--config.replay.steps_per_checkpoint goes with --replay'],
+  ),
   'unknown game to start with': (
     'quickstart',
     ('--workdir={tmp}/q', '--config.games=Tetris'),

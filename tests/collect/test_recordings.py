@@ -1,0 +1,373 @@
+"""Recorded play gives the same data sets back, or says why it cannot."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import numpy as np
+import pytest
+
+from jowa_jax.collect import pieces, play, policies, recordings
+from jowa_jax.collect.collect import collect
+from jowa_jax.collect.replay import ReplayError, _specs, _to_file, replay
+from jowa_jax.data import formats
+from jowa_jax.data.tf_libraries import tfds
+
+# Random games of Carnival are over within 450 decisions.
+STEPS = 500
+
+
+@pytest.fixture(scope='module')
+def collected(tmp_path_factory):
+  """Two checkpoints of Carnival and of Assault, as data sets and recorded."""
+  folder = tmp_path_factory.mktemp('recorded')
+  stats = collect(
+    folder / 'data',
+    'Carnival,Assault',
+    (1.0, 1.0),
+    STEPS,
+    progress=False,
+    record=folder / 'play.npz',
+  )
+  assert sorted(os.listdir(folder)) == ['data', 'play.npz']
+  return types.SimpleNamespace(
+    data=folder / 'data', path=str(folder / 'play.npz'), stats=stats
+  )
+
+
+def _record(data, game, kind):
+  path = pathlib.Path(formats.data_set_path(data, game, 1, kind))
+  return json.loads((path / formats.RECORD).read_text())
+
+
+def _frames_files(data, game):
+  """Returns the bytes of all files of what training reads."""
+  path = pathlib.Path(formats.data_set_path(data, game, 1, formats.FRAMES))
+  return {
+    file.name: file.read_bytes()
+    for file in path.iterdir()
+    if file.name != formats.RECORD
+  }
+
+
+def _episodes(data, game):
+  """Returns the RLDS episodes; maps are not in the same order in each file."""
+  path = formats.data_set_path(data, game, 1)
+  splits = tfds.builder_from_directory(path).as_dataset()
+  return [
+    {**episode, 'steps': list(tfds.as_numpy(episode['steps']))}
+    for split in sorted(splits)
+    for episode in splits[split]
+  ]
+
+
+def _spec(epsilon=1.0, steps=STEPS, sticky=0.0):
+  search = policies.Search(rollouts=1, depth=2)
+  return play.Checkpoint('Carnival', 2, 3, epsilon, steps, 7, sticky, search)
+
+
+def _same(one, other):
+  assert one.ale_py == other.ale_py and one.digest == other.digest
+  for a, b in zip(one.checkpoints, other.checkpoints, strict=True):
+    columns = [dataclasses.asdict(some) for some in (a, b)]
+    for name, value in columns[0].items():
+      np.testing.assert_array_equal(value, columns[1][name], err_msg=name)
+
+
+def test_replay_gives_the_collected_data_sets_back(collected, tmp_path):
+  output = tmp_path / 'again'
+  stats = replay(collected.path, output, progress=False)
+  assert set(os.listdir(output)) == {'jowa_atari', 'jowa_atari_frames'}
+  timeless = [
+    [dataclasses.replace(split, seconds=0) for split in some]
+    for some in (stats, collected.stats)
+  ]
+  assert timeless[0] == timeless[1]
+  digest = recordings.load(collected.path).digest
+  for game in ('Carnival', 'Assault'):
+    assert _frames_files(output, game) == _frames_files(collected.data, game)
+    for one, other in zip(
+      _episodes(output, game), _episodes(collected.data, game), strict=True
+    ):
+      np.testing.assert_equal(one['steps'], other['steps'])
+      assert int(one['episode_id']) == int(other['episode_id'])
+      assert int(one['checkpoint_id']) == int(other['checkpoint_id'])
+    record = _record(output, game, formats.FRAMES)
+    assert digest in record['source'] and 'play.npz' in record['source']
+    original = _record(collected.data, game, formats.FRAMES)
+    for new, old in zip(record['settings'], original['settings'], strict=True):
+      assert new.pop('replayed_steps') == STEPS and len(new.pop('recording'))
+      assert new == old
+  # What is finished is not played again; other play is not overwritten.
+  assert replay(collected.path, output, progress=False) == stats
+  with pytest.raises(ValueError, match='other settings'):
+    replay(collected.path, output, steps_per_checkpoint=9, progress=False)
+
+
+@pytest.mark.parametrize('sticky', [0.0, 0.25])
+def test_searched_and_sticky_play_is_given_back(sticky, tmp_path):
+  spec = _spec(epsilon=0.9, steps=1000, sticky=sticky)
+  played = play.play(spec)
+  assert len(played.episodes) > 2
+  recording = recordings.of_now([recordings.of_played(spec, played)])
+  recordings.write(tmp_path / 'a', recording)  # needs no suffix
+  _same(recordings.load(tmp_path / 'a'), recording)
+  (again,) = _specs(str(tmp_path / 'a'), 0, False)
+  for one, other in zip(
+    again.play(lambda done: None).episodes, played.episodes, strict=True
+  ):
+    assert one.frames == other.frames and one.terminated == other.terminated
+    np.testing.assert_array_equal(one.actions, other.actions)
+    np.testing.assert_array_equal(one.rewards, other.rewards)
+
+
+def test_merged_recordings_are_those_of_one_collection(collected):
+  whole = recordings.load(collected.path)
+  assert whole.games == ('Carnival', 'Assault')
+  halves = [
+    recordings.Recording(whole.ale_py, whole.checkpoints[part])
+    for part in (slice(0, 2), slice(2, 4))
+  ]
+  _same(recordings.merge(halves), whole)
+  with pytest.raises(ValueError, match='is there twice'):
+    recordings.merge([whole, halves[0]])
+  with pytest.raises(ValueError, match='0.1 and .* cannot be joined'):
+    recordings.merge([halves[0], dataclasses.replace(halves[1], ale_py='0.1')])
+
+
+def test_a_part_of_a_recording(collected, tmp_path):
+  (split,) = replay(
+    collected.path,
+    tmp_path,
+    'Carnival',
+    checkpoints=(1,),
+    steps_per_checkpoint=60,
+    num_processes=1,
+    progress=False,
+  )
+  assert (split.game, split.checkpoint, split.steps) == ('Carnival', 1, 60)
+  (cut,) = _episodes(tmp_path, 'Carnival')
+  whole = _episodes(collected.data, 'Carnival')
+  first = next(episode for episode in whole if episode['checkpoint_id'] == 1)
+  assert len(cut['steps']) == 60
+  for one, other in zip(cut['steps'], first['steps'], strict=False):
+    np.testing.assert_array_equal(one['observation'], other['observation'])
+    assert one['action'] == other['action']
+
+
+def test_a_recording_alone_goes_on_after_a_kill(tmp_path):
+  path = tmp_path / 'play.npz'
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'launch.collect', f'--record={path}', '--noprogress']
+    + ['--config.games=Carnival', '--config.epsilons=(1.0, 0.0)']
+    + ['--config.steps_per_checkpoint=100', '--config.num_processes=2'],
+  )
+  work = tmp_path / '.play.npz.pieces'
+  deadline = time.monotonic() + 60
+  while not (found := list(work.glob('*-checkpoint_00-*.npz'))):
+    assert time.monotonic() < deadline
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait(timeout=30)
+  assert os.listdir(tmp_path) == [work.name]
+  piece = recordings.load(found[0])
+  arguments = ('Carnival', (1.0, 0.0), 100)
+  stats = collect(
+    None, *arguments, num_processes=1, progress=False, record=path
+  )
+  assert os.listdir(tmp_path) == ['play.npz']
+  recording = recordings.load(path)
+  assert recording.checkpoints[0].seconds == piece.checkpoints[0].seconds
+  # A finished one is not played again, and not overwritten by other play.
+  before = path.stat().st_mtime_ns
+  again = collect(None, *arguments, progress=False, record=path)
+  assert again == stats and path.stat().st_mtime_ns == before
+  with pytest.raises(FileExistsError, match='other settings'):
+    collect(None, *arguments, seed=1, progress=False, record=path)
+
+
+def test_data_sets_that_are_there_are_played_again_to_be_recorded(
+  collected, tmp_path
+):
+  path = tmp_path / 'late.npz'
+  stats = collect(
+    collected.data,
+    'Carnival,Assault',
+    (1.0, 1.0),
+    STEPS,
+    progress=False,
+    record=path,
+  )
+  assert stats == collected.stats
+  assert recordings.load(path).digest == recordings.load(collected.path).digest
+
+
+def test_a_replay_goes_on_where_it_was_interrupted(collected, tmp_path):
+  specs = _specs(collected.path, 40, False)
+  _to_file(tmp_path, specs[0], lambda done: None)
+  kept = play.load(pieces.path_of(tmp_path, specs[0])).seconds
+  stats = replay(
+    collected.path,
+    tmp_path,
+    'Carnival',
+    steps_per_checkpoint=40,
+    num_processes=1,
+    progress=False,
+  )
+  assert stats[0].seconds == round(kept, 3)
+  assert set(os.listdir(tmp_path)) == {'jowa_atari', 'jowa_atari_frames'}
+
+
+def _changed(path, **changes):
+  """Changes the second checkpoint of a recording."""
+  recording = recordings.load(path)
+  checkpoints = list(recording.checkpoints)
+  checkpoints[1] = dataclasses.replace(checkpoints[1], **changes)
+  return dataclasses.replace(recording, checkpoints=tuple(checkpoints))
+
+
+@pytest.mark.parametrize('column', ['scores', 'checksums', 'terminated'])
+def test_another_outcome_is_refused(column, collected, tmp_path):
+  values = getattr(recordings.load(collected.path).checkpoints[1], column)
+  wrong = values.copy()
+  wrong[1] = not wrong[1] if column == 'terminated' else wrong[1] + 1
+  path, output = tmp_path / 'wrong.npz', tmp_path / 'data'
+  recordings.write(path, _changed(collected.path, **{column: wrong}))
+  message = 'wrong.npz: Carnival, run 1, checkpoint 1, episode 1 is not what'
+  with pytest.raises(ReplayError, match=message) as error:
+    replay(str(path), output, 'Carnival', num_processes=1, progress=False)
+  assert f'expected {wrong[1]}, found {values[1]}' in str(error.value)
+  assert os.listdir(tmp_path) == ['wrong.npz']
+
+
+def test_an_episode_of_another_length_is_refused(collected):
+  spec = _specs(collected.path, 0, False)[0]
+  lengths = spec.recorded.lengths + np.array([1, -1], np.int32)
+  longer = dataclasses.replace(spec.recorded, lengths=lengths)
+  with pytest.raises(ReplayError, match='episode 0 .* decisions: expected'):
+    dataclasses.replace(spec, recorded=longer).play(lambda done: None)
+
+
+def _edited(data, tmp_path, contents=lambda contents: None, **columns):
+  """Writes a recording that `recordings.write` would refuse."""
+  path = tmp_path / 'edited.npz'
+  with np.load(data) as stored:
+    arrays = dict(stored)
+  described = json.loads(arrays['contents'].tobytes())
+  contents(described)
+  arrays['contents'] = np.frombuffer(json.dumps(described).encode(), np.uint8)
+  for name, change in columns.items():
+    arrays[name] = change(arrays[name])
+  np.savez_compressed(path, **arrays)
+  return path
+
+
+def _illegal(actions):
+  actions = actions.copy()
+  actions[STEPS + 3] = 17
+  return actions
+
+
+def _set(*names, value):
+  def change(contents):
+    for name in names[:-1]:
+      contents = contents[name]
+    contents[names[-1]] = value
+
+  return change
+
+
+_SETTINGS = ('checkpoints', 1, 'settings')
+EDITS = {
+  'no checkpoint': (dict(contents=_set('checkpoints', value=[])), 'damaged'),
+  'fewer actions': (dict(actions=lambda column: column[:-1]), 'damaged'),
+  'other actions': (
+    dict(actions=lambda column: column.astype(np.int32)),
+    'damaged',
+  ),
+  'no action': (
+    dict(actions=_illegal),
+    r'checkpoint 1, episode 0: the action 17 of decision 3 is not legal in Car',
+  ),
+  'no episode': (
+    dict(lengths=lambda column: column * 2),
+    'has 500 actions for episodes of 1000 decisions',
+  ),
+  'no game': (
+    dict(contents=_set(*_SETTINGS, 'game', value='Tetris')),
+    "Unknown game 'Tetris'",
+  ),
+  'no run': (
+    dict(contents=_set(*_SETTINGS, 'run', value='one')),
+    "setting run of a checkpoint is 'one'",
+  ),
+  'other ale-py': (
+    dict(contents=_set('ale_py', value='0.9')),
+    r'with ale-py 0.9, and .* is installed: pip install ale-py==0.9',
+  ),
+  'another format': (dict(contents=_set('version', value=9)), 'version 9'),
+}
+
+
+@pytest.mark.parametrize('edit', EDITS)
+def test_an_edited_recording_is_refused(edit, collected, tmp_path):
+  changes, message = EDITS[edit]
+  path = _edited(collected.path, tmp_path, **changes)
+  with pytest.raises(ValueError, match=f'edited.npz.*{message}') as error:
+    replay(str(path), tmp_path / 'data', progress=False)
+  assert '\n' not in str(error.value)
+  assert os.listdir(tmp_path) == ['edited.npz']
+
+
+def test_another_version_can_be_tried(collected, tmp_path):
+  path = _edited(collected.path, tmp_path, _set('ale_py', value='0.9'))
+  (split, _) = replay(
+    str(path), games='Assault', any_version=True, progress=False
+  )
+  assert split.steps == STEPS
+
+
+def test_a_file_cut_short_is_refused_wherever_it_is_cut(collected, tmp_path):
+  data, path = pathlib.Path(collected.path).read_bytes(), tmp_path / 'cut.npz'
+  for stop in range(0, len(data), 41):
+    path.write_bytes(data[:stop])
+    with pytest.raises(ValueError, match='cut.npz is no recording, or one'):
+      recordings.load(path)
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    (dict(names='Tetris'), "no recording 'Tetris'.*shipped"),
+    (dict(names=','), 'No recording is named'),
+    (dict(games='Pong'), 'game Pong is not recorded, only Assault, Carnival'),
+    (dict(checkpoints=(0, 2)), 'checkpoint 2 is not recorded, only 0, 1'),
+    (dict(steps_per_checkpoint=-1), 'steps_per_checkpoint is -1'),
+    (dict(num_processes=-1), 'num_processes is -1'),
+  ],
+)
+def test_bad_arguments(arguments, message, collected, tmp_path):
+  arguments = {'names': collected.path, **arguments}
+  with pytest.raises(ValueError, match=message):
+    replay(output=tmp_path / 'data', progress=False, **arguments)
+  assert not os.listdir(tmp_path)
+
+
+def test_one_checkpoint_in_two_recordings_is_refused(collected, tmp_path):
+  copy = tmp_path / 'copy.npz'
+  copy.write_bytes(pathlib.Path(collected.path).read_bytes())
+  with pytest.raises(ValueError, match='checkpoint 0 is in .* and in .*copy'):
+    replay(f'{collected.path}, {copy}', tmp_path / 'data', progress=False)
+
+
+def test_what_is_shipped_can_be_read():
+  shipped = recordings.packaged()
+  assert sum(len(path.read_bytes()) for path in shipped.values()) <= 2e6
+  for name, path in shipped.items():
+    assert recordings.load(path).games == (name,)
