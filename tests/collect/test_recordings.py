@@ -371,3 +371,16 @@ def test_what_is_shipped_can_be_read():
   assert sum(len(path.read_bytes()) for path in shipped.values()) <= 2e6
   for name, path in shipped.items():
     assert recordings.load(path).games == (name,)
+
+
+def test_the_script_verifies_a_part(collected):
+  done = subprocess.run(
+    [sys.executable, '-m', 'launch.collect', f'--replay={collected.path}']
+    + ['--config.games=Assault', '--config.replay.checkpoints=(1,)']
+    + ['--config.replay.steps_per_checkpoint=30', '--noprogress'],
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  (line,) = done.stdout.splitlines()
+  assert line.startswith('Assault checkpoint_01 (epsilon 1): 1 episodes (0')
