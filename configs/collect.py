@@ -1,6 +1,15 @@
-"""What `launch.collect` plays: `configs/collect.py:default|smoke`."""
+"""What `launch.collect` plays: `configs/collect.py:default|smoke|<Game>`.
+
+A game's own variant made the recording of it that the package ships.
+"""
 
 import ml_collections
+
+# Depth of the search for the recorded games: that of the most points per
+# decision among 12, 18 and 24.
+DEPTHS = dict(
+  Asterix=18, Boxing=12, MsPacman=12, Qbert=24, SpaceInvaders=24, UpNDown=18
+)
 
 
 def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
@@ -9,11 +18,12 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   Raises:
     ValueError: the variant is unknown.
   """
-  if arg not in ('default', 'smoke'):
-    raise ValueError(f"Variant {arg!r} is unknown: 'default' or 'smoke'")
+  variants = ('default', 'smoke', *DEPTHS)
+  if arg not in variants:
+    raise ValueError(f'Variant {arg!r} is unknown: one of {variants}')
   config = ml_collections.ConfigDict()
   # Games separated by commas, or a list of games.py such as 'pretrain'.
-  config.games = 'Assault,Carnival'
+  config.games = 'MsPacman,SpaceInvaders'
   # The share of random decisions of each checkpoint, from poor to good.
   config.epsilons = (1.0, 0.4, 0.15, 0.02)
   # Decisions played for each checkpoint.
@@ -28,15 +38,13 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
 
   # The look-ahead teacher.
   config.search = ml_collections.ConfigDict()
-  # Random plays tried after each legal first action.
-  config.search.rollouts = 2
-  # Decisions in each.
-  config.search.depth = 12
+  # Decisions that every action is tried for.
+  config.search.depth = 16
+  # Decisions between searches; the action is held in between.
+  config.search.every = 2
   config.search.discount = 0.97
   # Points that losing a life costs.
   config.search.life_penalty = 100.0
-  # Decisions that each action of a random play is held.
-  config.search.hold = 2
 
   # What --replay plays again; of all the above, num_processes counts then, and
   # games if it is given, too.
@@ -51,4 +59,9 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   if arg == 'smoke':
     config.epsilons = (1.0, 0.2)
     config.steps_per_checkpoint = 120
+  elif arg in DEPTHS:
+    config.games = arg
+    config.epsilons = (1.0, 0.6, 0.3, 0.1, 0.02)
+    config.steps_per_checkpoint = 12_000
+    config.search.depth = DEPTHS[arg]
   return config.lock()

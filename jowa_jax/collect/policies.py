@@ -16,78 +16,94 @@ from jowa_jax.collect import ale_env
 # Takes the environment and whether an episode has just begun; returns an index
 # into the game's minimal actions.
 Policy = Callable[[ale_env.AleEnv, bool], int]
+# Values that differ by less are equal.
+_MARGIN = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-  """Settings of the look-ahead teacher."""
+  """Settings of the look-ahead teacher.
 
-  rollouts: int = 2  # random plays tried after each legal first action
-  depth: int = 12  # decisions in a rollout, the first one included
-  discount: float = 0.97  # per decision
-  life_penalty: float = 100.0  # points that losing a life costs
-  hold: int = 2  # decisions that each action of a rollout is held
+  Attributes:
+    depth: decisions that every action is tried for.
+    every: decisions between searches; the action is held in between.
+    discount: of rewards, per decision.
+    life_penalty: points that losing a life costs.
+  """
+
+  depth: int = 16
+  every: int = 2
+  discount: float = 0.97
+  life_penalty: float = 100.0
 
   def __post_init__(self):
-    if min(self.rollouts, self.depth, self.hold) < 1:
-      raise ValueError(f'rollouts, depth and hold must be at least 1: {self}')
+    if min(self.depth, self.every) < 1:
+      raise ValueError(f'depth and every must be at least 1: {self}')
 
 
 class _Teacher:
-  """Random shooting: plays the action whose rollouts scored best.
+  """Tries every action, held for a while, and plays the one that scores most.
 
-  Most decisions of a game change nothing within a rollout's reach. Among
-  equals the teacher takes turns, on from the action it played last: buttons
-  are pressed and released, as shooting needs, and an imitator that sees the
-  last action knows the next.
+  Nothing is drawn at random, so that what it plays is a function of the game's
+  state and the last action, which a student can learn. Random continuations
+  score as much and cannot be learned: by their luck another action looks best
+  each time. Among equals the last action stays.
   """
 
-  def __init__(
-    self, game: str, rng: np.random.Generator, search: Search, sticky: float
-  ):
-    self._rng = rng
+  def __init__(self, game: str, seed: int, search: Search, sticky: float):
     self._search = search
-    self._legal = np.array(games.LEGAL_ACTIONS[game])
-    self._discounts = search.discount ** np.arange(search.depth)
+    self._legal = [int(action) for action in games.LEGAL_ACTIONS[game]]
     # Rollouts need no pixels, so the emulator itself skips the frames; its
     # state is the same whatever the frame skip.
     self._emulator = ale_env.make_emulator(
-      game, int(rng.integers(2**31)), sticky, ale_env.FRAME_SKIP
+      game, seed, sticky, ale_env.FRAME_SKIP
     )
+    self.forget()
+
+  def forget(self) -> None:
+    """Forgets the last action, as an episode begins."""
+    self._last = 0
+    self._held = 0  # decisions that the last action has been played for
+
+  def deviate(self, action: int) -> None:
+    """Takes note of an action that another chose, and searches again next."""
+    self._last, self._held = action, 0
+
+  def decide(self, env: ale_env.AleEnv) -> int:
+    """Returns an index into the game's minimal actions."""
+    if self._held % self._search.every == 0:
+      best = self.search(env)
+      if not best[self._last]:
+        self._last = int(np.argmax(best))
+      self._held = 0
+    self._held += 1
+    return self._last
 
   def search(self, env: ale_env.AleEnv) -> np.ndarray:
     """Returns which actions are best, [A] bool."""
-    search = self._search
-    count = len(self._legal)
-    chunks = -(-search.depth // search.hold)
-    # The same random continuations after every first action: where the first
-    # action makes no difference the values tie, and what is left is signal.
-    tails = self._rng.integers(count, size=(1, search.rollouts, chunks))
-    plans = np.repeat(tails, count, axis=0)
-    plans[:, :, 0] = np.arange(count)[:, None]
-    plans = np.repeat(plans, search.hold, axis=2)[:, :, : search.depth]
     state, lives = env.clone_state(), env.lives
-    values = [
-      sum(self._value(state, lives, plan) for plan in rollouts)
-      for rollouts in self._legal[plans].tolist()
-    ]
-    return values == np.max(values)
+    values = [self._value(state, lives, action) for action in self._legal]
+    return np.array(values) >= np.max(values) - _MARGIN
 
-  def _value(self, state, lives: int, actions: list[int]) -> float:
-    """Returns a rollout's discounted reward; a lost life ends it."""
-    emulator = self._emulator
+  def _value(self, state, lives: int, action: int) -> float:
+    """Returns the discounted reward of holding an action on.
+
+    Losing a life ends it.
+    """
+    emulator, search = self._emulator, self._search
     emulator.restoreState(state)
-    value = 0.0
-    for discount, action in zip(self._discounts, actions, strict=True):
+    value, discount = 0.0, 1.0
+    for _ in range(search.depth):
       value += discount * emulator.act(action)
       if emulator.lives() < lives:
-        return value - discount * self._search.life_penalty
+        return value - discount * search.life_penalty
       if emulator.game_over():
         break
+      discount *= search.discount
     return value
 
 
-class _EpsilonSearch:
+class _EpsilonTeacher:
   """The teacher's decisions, each with the chance epsilon of a random one."""
 
   def __init__(
@@ -101,18 +117,15 @@ class _EpsilonSearch:
     self._epsilon = epsilon
     self._rng = rng
     self._count = count  # actions
-    self._last = -1
 
   def __call__(self, env: ale_env.AleEnv, first: bool) -> int:
     if first:
-      self._last = -1
+      self._teacher.forget()
     if self._rng.random() < self._epsilon:
-      self._last = int(self._rng.integers(self._count))
-    else:
-      turns = (self._last + 1 + np.arange(self._count)) % self._count
-      best = self._teacher.search(env)
-      self._last = int(turns[np.argmax(best[turns])])
-    return self._last
+      action = int(self._rng.integers(self._count))
+      self._teacher.deviate(action)
+      return action
+    return self._teacher.decide(env)
 
 
 def make_policy(
@@ -142,11 +155,13 @@ def make_policy(
   if epsilon == 1:
     count = len(games.LEGAL_ACTIONS[games.check_game(game)])
     return lambda env, first: int(rng.integers(count))
-  teacher = _Teacher(game, rng, search, sticky)
-  return _EpsilonSearch(teacher, epsilon, rng, len(games.LEGAL_ACTIONS[game]))
+  teacher = _Teacher(game, int(rng.integers(2**31)), search, sticky)
+  return _EpsilonTeacher(teacher, epsilon, rng, len(games.LEGAL_ACTIONS[game]))
 
 
 def relative_cost(game: str, epsilon: float, search: Search) -> float:
   """Returns a decision's expected emulator steps, to foretell durations."""
-  rollouts = len(games.LEGAL_ACTIONS[game]) * search.rollouts
-  return 1 + (1 - epsilon) * rollouts * search.depth
+  steps = len(games.LEGAL_ACTIONS[game]) * search.depth
+  # A random decision is followed by a search, however few went before it.
+  searches = (1 - epsilon) * max(epsilon, 1 / search.every)
+  return 1 + searches * steps
