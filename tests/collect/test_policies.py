@@ -108,13 +108,13 @@ def _value_by_hand(env, action, search):
 def test_value_is_the_discounted_reward_of_holding_less_the_penalty():
   search = policies.Search(depth=12, life_penalty=50.0)
   rng = np.random.default_rng(0)
-  teacher = policies._Teacher('Assault', 0, search, 0.0)
-  env = ale_env.AleEnv('Assault')
+  teacher = policies._Teacher('MsPacman', 0, search, 0.0)
+  env = ale_env.AleEnv('MsPacman')
   env.reset()
   values = []
   for _ in range(45):
     state, lives = env.clone_state(), env.lives
-    action = int(rng.choice(games.LEGAL_ACTIONS['Assault']))
+    action = int(rng.choice(games.LEGAL_ACTIONS['MsPacman']))
     values.append(teacher._value(state, lives, action))
     # The rollout left the environment alone, so it plays from the same state.
     assert values[-1] == pytest.approx(_value_by_hand(env, action, search))
