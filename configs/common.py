@@ -101,6 +101,8 @@ def base(size: str, method: str) -> ConfigDict:
       held_out_fraction=0.0,  # of each game's episodes
       balance_games=False,  # draw all games equally often
       game_weights=config_dict.placeholder(tuple),  # or this often
+      # Of every batch, drawn from segments with a reward; 0 as in the paper.
+      reward_share=0.0,
       prefetch=config_dict.placeholder(int),  # batches; by cores
       runs=config_dict.placeholder(tuple),  # all
       checkpoints=config_dict.placeholder(tuple),  # all
