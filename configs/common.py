@@ -6,7 +6,11 @@ from jowa_jax.sizes import RULES, SIZES
 
 
 def optimizer(
-  learning_rate: float, weight_decay: float, warmup_steps: int = 0
+  learning_rate: float,
+  weight_decay: float,
+  warmup_steps: int = 0,
+  decay: str = 'constant',
+  final_fraction: float = 0.0,
 ) -> ConfigDict:
   """One part's optimizer (Table 13)."""
   return ConfigDict(
@@ -18,6 +22,10 @@ def optimizer(
       b2=0.999,
       eps=1e-8,
       warmup_steps=warmup_steps,  # linear
+      # Of the rate after the warm-up, over the rest of the stage: 'constant' is
+      # none, 'linear' and 'cosine' end with `final_fraction` of it.
+      decay=decay,
+      final_fraction=final_fraction,
     )
   )
 
@@ -93,6 +101,8 @@ def base(size: str, method: str) -> ConfigDict:
       held_out_fraction=0.0,  # of each game's episodes
       balance_games=False,  # draw all games equally often
       game_weights=config_dict.placeholder(tuple),  # or this often
+      # Of every batch, drawn from segments with a reward; 0 as in the paper.
+      reward_share=0.0,
       prefetch=config_dict.placeholder(int),  # batches; by cores
       runs=config_dict.placeholder(tuple),  # all
       checkpoints=config_dict.placeholder(tuple),  # all

@@ -5,6 +5,7 @@ it, so that no field of a config is ever ignored.
 """
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
@@ -53,6 +54,21 @@ def build(cls: type[T], section: Mapping[str, Any], where: str) -> T:
     return cls(**values)
   except ValueError as error:
     raise ConfigError(f'{where}: {error}') from error
+
+
+def with_defaults(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a section and, as JSON holds them, the defaults it leaves out.
+
+  Args:
+    cls: a dataclass, whose fields without a default are not added.
+    section: of a config; it is not checked.
+  """
+  defaults = {
+    field.name: field.default
+    for field in dataclasses.fields(cls)
+    if field.default is not dataclasses.MISSING
+  }
+  return {**json.loads(json.dumps(defaults)), **section}
 
 
 def fill(section: dict[str, Any], name: str, value: Any, where: str, of: str):

@@ -56,6 +56,10 @@ class SegmentDataset:
   def num_segments(self) -> int:
     return len(self._cut)
 
+  def rewarded(self) -> np.ndarray:
+    """Returns which segments hold a reward that is not 0, [N] bool."""
+    return self._cut.with_marks(e.rewards != 0 for e in self.episodes)
+
   def batch(self, indices: np.ndarray) -> types.Segment:
     """Returns the chosen segments as numpy arrays, [B, T, ...].
 

@@ -4,6 +4,7 @@ No order is ever stored: the place of a segment in the shuffled epoch is
 computed when it is asked for, so that data sets of any size cost nothing.
 """
 
+import fractions
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 _ROUNDS = 6
 # How finely weights of groups are told apart.
 _TICKETS = 10_000
+# Marks that are counted together.
+_BLOCK = 64
 
 
 class Sampler:
@@ -28,6 +31,7 @@ class Sampler:
     batch_size: int,
     seed: int,
     weights: Sequence[float] | None = None,
+    stream: tuple[int, ...] = (),
   ):
     """Describes the sampling.
 
@@ -38,6 +42,7 @@ class Sampler:
       seed: decides the order.
       weights: how often each group is drawn, in any unit; each group then has
         epochs of its own. All segments are drawn equally often if None.
+      stream: positive numbers that tell the orders of one seed apart.
 
     Raises:
       ValueError: there is nothing to draw from, or the arguments do not fit.
@@ -55,7 +60,7 @@ class Sampler:
         f'{len(sizes)} groups need as many positive weights, not {weights}'
       )
     self.batch_size = batch_size
-    self._seed = seed
+    self._seed, self._stream = seed, stream
     self._sizes = sizes
     self._firsts = np.cumsum([0, *sizes[:-1]])
     # Group of every draw of a cycle, and draws of it earlier in the cycle.
@@ -79,29 +84,130 @@ class Sampler:
     Raises:
       ValueError: the batch does not divide over the processes.
     """
-    if self.batch_size % num_processes or not 0 <= process < num_processes:
-      raise ValueError(
-        f'A batch of {self.batch_size} does not divide over {num_processes} '
-        f'processes, of which this is number {process}'
-      )
-    rows = self.batch_size // num_processes
-    first = step * self.batch_size + process * rows
-    cycles, place = np.divmod(np.arange(first, first + rows), len(self._cycle))
+    rows = _rows(self.batch_size, process, num_processes)
+    return self.draw(step * self.batch_size + rows)
+
+  def draw(self, draws: np.ndarray) -> np.ndarray:
+    """Returns the segments of draws [N], counted from 0 over all batches."""
+    cycles, place = np.divmod(draws, len(self._cycle))
     groups = self._cycle[place]
-    indices = np.empty(rows, np.int64)
+    indices = np.empty(len(draws), np.int64)
     for group in np.unique(groups):
       mine = groups == group
       per_cycle = int((self._cycle == group).sum())
-      draws = cycles[mine] * per_cycle + self._earlier[place[mine]]
-      epochs, places = np.divmod(draws, self._sizes[group])
+      drawn = cycles[mine] * per_cycle + self._earlier[place[mine]]
+      epochs, places = np.divmod(drawn, self._sizes[group])
       for epoch in np.unique(epochs):
         now = np.flatnonzero(mine)[epochs == epoch]
         indices[now] = self._firsts[group] + shuffled(
           places[epochs == epoch],
           self._sizes[group],
-          (self._seed, int(group), int(epoch)),
+          (self._seed, int(group), int(epoch), *self._stream),
         )
     return indices
+
+
+class Marked:
+  """Some of many places, in an eighth of a byte each, found by their rank."""
+
+  def __init__(self, marks: np.ndarray):
+    """Keeps which of the places, [N] bool, are marked."""
+    padded = np.zeros(-(-len(marks) // _BLOCK) * _BLOCK, bool)
+    padded[: len(marks)] = marks
+    blocks = padded.reshape(-1, _BLOCK)
+    self._bits = np.packbits(blocks, axis=1)
+    self._stops = np.cumsum(blocks.sum(1, dtype=np.int64))
+
+  def __len__(self) -> int:
+    return int(self._stops[-1]) if len(self._stops) else 0
+
+  def find(self, ranks: np.ndarray) -> np.ndarray:
+    """Returns the places of the marks of ranks [N] in [0, len(self))."""
+    block = np.searchsorted(self._stops, ranks, side='right')
+    bits = np.unpackbits(self._bits[block], axis=1)
+    earlier = self._stops[block] - bits.sum(1, dtype=np.int64)
+    counts = np.cumsum(bits, axis=1, dtype=np.int64)
+    found = (counts == (ranks - earlier + 1)[:, None]).argmax(1)
+    return block * _BLOCK + found
+
+
+class MarkedShareSampler:
+  """Draws a share of every batch from marked segments, the rest from all.
+
+  The rest is what `Sampler` draws, marked segments among it. Both come without
+  replacement within an epoch of their own, and their groups in the same
+  proportions. A batch has its share of marked draws exactly, rounded up or
+  down so that all batches together have it, in random rows. It is a pure
+  function of the step as that of `Sampler` is.
+  """
+
+  def __init__(
+    self,
+    sizes: Sequence[int],
+    batch_size: int,
+    seed: int,
+    weights: Sequence[float] | None,
+    marks: np.ndarray,
+    share: float,
+  ):
+    """Describes the sampling.
+
+    Args:
+      sizes: see `Sampler`.
+      batch_size: likewise.
+      seed: likewise.
+      weights: likewise; where there are none, the marked draws are of a group
+        as often as it has segments, marked or not.
+      marks: [sum(sizes)] bool, some of every group.
+      share: of marked draws, in (0, 1].
+
+    Raises:
+      ValueError: a group has no marks, or see `Sampler`.
+    """
+    self.batch_size = batch_size
+    self._seed = seed
+    self._all = Sampler(sizes, batch_size, seed, weights)
+    firsts = np.cumsum([0, *sizes[:-1]])
+    self._marked = Marked(marks)
+    self._among = Sampler(
+      np.add.reduceat(marks, firsts, dtype=np.int64).tolist(),
+      batch_size,
+      seed,
+      sizes if weights is None else weights,
+      stream=(1,),
+    )
+    self._share = fractions.Fraction(share).limit_denominator(_TICKETS)
+
+  def indices(
+    self, step: int, process: int = 0, num_processes: int = 1
+  ) -> np.ndarray:
+    """Returns the segments of a step, see `Sampler.indices`."""
+    rows = _rows(self.batch_size, process, num_processes)
+    # What divides a batch by its rows must not divide it by its marks.
+    rows = shuffled(rows, self.batch_size, (self._seed, step, 2))
+    draws = step * self.batch_size + rows
+    parts, whole = self._share.numerator, self._share.denominator
+    marked_before = draws * parts // whole
+    marked = (draws + 1) * parts // whole > marked_before
+    indices = np.empty(len(rows), np.int64)
+    indices[marked] = self._marked.find(self._among.draw(marked_before[marked]))
+    indices[~marked] = self._all.draw((draws - marked_before)[~marked])
+    return indices
+
+
+def _rows(batch_size: int, process: int, num_processes: int) -> np.ndarray:
+  """Returns the rows of a batch that are a process's, in their order.
+
+  Raises:
+    ValueError: the batch does not divide over the processes.
+  """
+  if batch_size % num_processes or not 0 <= process < num_processes:
+    raise ValueError(
+      f'A batch of {batch_size} does not divide over {num_processes} '
+      f'processes, of which this is number {process}'
+    )
+  count = batch_size // num_processes
+  return np.arange(process * count, (process + 1) * count)
 
 
 def _interleave(weights: Sequence[float]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Fixed-length pieces of episodes, padded on the right or on the left."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -69,6 +69,26 @@ class Segmentation:
     if self._padding == 'left':
       start = self._lengths[episode] - self._length - start
     return SegmentIndex(episode, start)
+
+  def with_marks(self, marks: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns which segments hold a marked step that is not padding.
+
+    Args:
+      marks: of the steps of each episode, [T] bool.
+
+    Returns:
+      [len(self)] bool.
+    """
+    found = np.empty(len(self), bool)
+    episodes = zip(marks, self._lengths, self.counts, self._stops, strict=True)
+    for steps, length, count, stop in episodes:
+      before = np.concatenate([[0], np.cumsum(steps, dtype=np.int64)])
+      start = np.arange(count) * self._stride
+      if self._padding == 'left':
+        start = length - self._length - start
+      end = np.minimum(start + self._length, length)
+      found[stop - count : stop] = before[end] > before[np.maximum(start, 0)]
+    return found
 
 
 def read_segments(

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import json
+import logging
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +15,7 @@ from jowa_jax.data import draw, formats, pipeline, stored, tokens
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode
-from jowa_jax.data.sampler import Sampler
+from jowa_jax.data.sampler import MarkedShareSampler, Sampler
 from jowa_jax.types import Segment
 
 
@@ -31,6 +32,9 @@ class DataConfig:
     balance_games: draw all games equally often, whatever their sizes.
     game_weights: how often each of the games is drawn, in their order and in
       any unit; by their segments if None.
+    reward_share: of every batch that is drawn from segments with a reward that
+      is not 0, in [0.001, 1], each game as often as otherwise; the rest is
+      drawn from all segments. 0 draws from all alone, as in the paper.
     prefetch: batches made ahead; as many as there are cores, and two, if None.
     runs: which runs of every game; all if None.
     checkpoints: which checkpoints of every run; all if None.
@@ -49,6 +53,7 @@ class DataConfig:
   held_out_fraction: float = 0.0
   balance_games: bool = False
   game_weights: tuple[float, ...] | None = None
+  reward_share: float = 0.0
   prefetch: int | None = None
   runs: tuple[int, ...] | None = None
   checkpoints: tuple[int, ...] | None = None
@@ -68,6 +73,11 @@ class DataConfig:
           f'checkpoints={self.checkpoints} out'
         )
     draw.check_amount(None, self.transitions or None)
+    if self.reward_share and not 0.001 <= self.reward_share <= 1:
+      raise ValueError(
+        f'reward_share={self.reward_share} is a share of each batch: choose it '
+        'from 0.001 to 1, or 0 for none'
+      )
 
 
 class TrainingData:
@@ -118,12 +128,7 @@ class TrainingData:
     self._batch_size = batch_size
     self.statistics = {'median_frames': episodes_lib.median_frames(train)}
     self.identity = self.train.identity()
-    self._sampler = Sampler(
-      list(self.train.games.values()),
-      batch_size,
-      seed,
-      _weights(config, list(self.train.games)),
-    )
+    self._sampler = _sampler(config, self.train, batch_size, seed)
 
   def encode(
     self,
@@ -237,6 +242,30 @@ def _draw(
       f'data.quality={config.quality}, data.transitions={config.transitions} '
       f'of {config.directory}: {error}'
     ) from error
+
+
+def _sampler(
+  config: DataConfig, train: SegmentDataset, batch_size: int, seed: int
+) -> Sampler | MarkedShareSampler:
+  sizes = list(train.games.values())
+  weights = _weights(config, list(train.games))
+  if not config.reward_share:
+    return Sampler(sizes, batch_size, seed, weights)
+  marks, start = train.rewarded(), 0
+  for game, size in train.games.items():
+    of_game = marks[start : start + size]
+    if not of_game.any():
+      logging.warning(
+        'data.reward_share=%s: no segment of %s holds a reward, so all of them '
+        'are drawn from',
+        config.reward_share,
+        game,
+      )
+      of_game[:] = True
+    start += size
+  return MarkedShareSampler(
+    sizes, batch_size, seed, weights, marks, config.reward_share
+  )
 
 
 def _weights(config: DataConfig, games: list[str]) -> list[float] | None:

@@ -10,6 +10,7 @@ from jowa_jax import files
 from jowa_jax.agent import Agent
 from jowa_jax.data.training import TrainingData
 from jowa_jax.eval import quality
+from jowa_jax.eval.one_step import one_step
 from jowa_jax.eval.open_loop import open_loop
 
 # Written last: with it, all is there.
@@ -58,10 +59,15 @@ def judge(
     }
     with files.written_whole(folder / f'{name}.npz') as temporary:
       np.savez_compressed(temporary, **arrays)
+  foreseen = one_step(agent, held_out)
   curves = open_loop(agent, held_out, num_sequences=num_dreams)
   files.write_text(folder / 'open_loop.json', json.dumps(curves, indent=2))
   tables = {
-    game: {**metrics, **(dreamed[game][0] if game in dreamed else {})}
+    game: {
+      **metrics,
+      **foreseen[game],
+      **(dreamed[game][0] if game in dreamed else {}),
+    }
     for game, (metrics, _) in seen.items()
   }
   if cloner is not None:

@@ -16,6 +16,7 @@ import numpy as np
 
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import FRAME_SHAPE, Episode, by_game
+from jowa_jax.eval.detection import over_thresholds
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.models import world_action
@@ -45,6 +46,7 @@ class Dreamed(NamedTuple):
   frames: chex.Array  # [S, H, 84, 84] uint8
   rewards: chex.Array  # [S, H] float32 in {-1, 0, 1}, on the way to each frame
   ends: chex.Array  # [S, H] bool, the episode is over instead of it
+  reward_scores: chex.Array  # [S, H] float32, probability of any but 0
 
 
 # (params, frames [S, L, 84, 84], actions [S, L], task) -> what is dreamed.
@@ -80,7 +82,7 @@ def dreamer(agent: Agent, context: int, horizon: int) -> Dreamer:
       horizon,
     )
     path = jnp.concatenate([known.tokens, dreamed.tokens], axis=1)
-    ends = _ends(config, params, path[:, :-1], actions[:, :-1], tasks)
+    ends, scores = _events(config, params, path[:, :-1], actions[:, :-1], tasks)
     return Dreamed(
       real_tokens=tokens,
       reconstructions=tokenizer_lib.decode(
@@ -92,22 +94,26 @@ def dreamer(agent: Agent, context: int, horizon: int) -> Dreamer:
       ),
       rewards=dreamed.rewards,
       ends=ends[:, context - 1 :],
+      reward_scores=scores[:, context - 1 :],
     )
 
   return run
 
 
-def _ends(
+def _events(
   config: WorldActionConfig,
   params: Params,
   tokens: chex.Array,
   actions: chex.Array,
   tasks: chex.Array,
-) -> chex.Array:
-  """Returns which actions are taken to end the episode, [S, T] bool.
+) -> tuple[chex.Array, chex.Array]:
+  """Returns what actions are taken to end, and how likely to be rewarded.
 
-  Planners do not ask for ends, so dreams come without. Attention is causal:
+  Planners do not ask for these, so dreams come without. Attention is causal:
   one pass over a whole dream reads the same states as dreaming it did.
+
+  Returns:
+    Ends, [S, T] bool, and probabilities of a reward, [S, T] float32.
   """
   hidden = world_action.hidden_states(
     config.backbone, params['backbone'], tokens, actions, tasks
@@ -115,7 +121,8 @@ def _ends(
   logits = world_action.world_logits(
     config.backbone, params['world_heads'], hidden
   )
-  return jnp.argmax(logits.ends, axis=-1) == 1
+  rewards = jax.nn.softmax(logits.rewards.astype(jnp.float32))
+  return jnp.argmax(logits.ends, axis=-1) == 1, 1 - rewards[..., 1]
 
 
 def open_loop(
@@ -132,9 +139,12 @@ def open_loop(
   and end of the action that leads to it. Beside what `token_metrics` and
   `reward_metrics` give, where copying is of the last real frame:
 
-  - `end_accuracy`, and `end_recall` of the real ends alone; for each of these
-    there are `horizon` more dreams, which run into it at step 1, 2, ...
-    The latter is absent if no episode ends by game over.
+  - `reward_average_precision`, `reward_best_f1` and `reward_best_threshold` of
+    rewards that are not 0, see `detection_metrics`.
+  - `end_accuracy`, `end_recall` of the real ends alone, and `false_end_share`
+    of the steps where play went on; for each real end there are `horizon` more
+    dreams, which run into it at step 1, 2, ... `end_recall` is absent if no
+    episode ends by game over.
   - `pixel_error` of the decoded dreams, mean absolute and in [0, 1], beside
     `persistence_pixel_error`, that of the last real frame, and
     `reconstruction_error`, what the tokenizer alone does to the real frame.
@@ -210,6 +220,10 @@ def _step_metrics(
   """Compares one dreamed frame with the real one, and their rewards."""
   last, now = context - 1, context + step
   frames = real.frames[:, now]
+  rewarded = real.rewards[:, now - 1] != 0
+  ranked = {}
+  if rewarded.any():
+    ranked = over_thresholds(dreamed.reward_scores[:, step], rewarded)
   return {
     **token_metrics(
       dreamed.tokens[:, step],
@@ -219,6 +233,7 @@ def _step_metrics(
     **reward_metrics(
       dreamed.rewards[:, step], np.sign(real.rewards[:, now - 1])
     ),
+    **{f'reward_{name}': value for name, value in ranked.items()},
     'pixel_error': pixel_error(dreamed.frames[:, step], frames),
     'persistence_pixel_error': pixel_error(real.frames[:, last], frames),
     'reconstruction_error': pixel_error(
@@ -229,7 +244,10 @@ def _step_metrics(
 
 def _end_metrics(going_on: np.ndarray, ended: np.ndarray) -> Metrics:
   """Scores predicted ends where play really went on, and where it did not."""
-  metrics = {'end_accuracy': float(np.concatenate([~going_on, ended]).mean())}
+  metrics = {
+    'end_accuracy': float(np.concatenate([~going_on, ended]).mean()),
+    'false_end_share': float(going_on.mean()),
+  }
   if len(ended):
     metrics['end_recall'] = float(ended.mean())
   return metrics
@@ -334,11 +352,18 @@ def token_metrics(
 
 
 def reward_metrics(predicted: np.ndarray, real: np.ndarray) -> Metrics:
-  """Compares signs of rewards, of any shape; recall only if there are any."""
+  """Compares signs of rewards, of any shape.
+
+  Recall only if there are any, precision only if any are predicted.
+  """
   metrics = {'reward_accuracy': float((predicted == real).mean())}
   if real.any():
     metrics['nonzero_reward_recall'] = float(
       (predicted == real)[real != 0].mean()
+    )
+  if predicted.any():
+    metrics['nonzero_reward_precision'] = float(
+      (predicted == real)[predicted != 0].mean()
     )
   return metrics
 

@@ -16,7 +16,15 @@ from flax import linen as nn
 from jowa_jax import games
 from jowa_jax.types import Params, Segment, TimeStep
 
-Metrics = dict[str, chex.Array]
+
+class Ratio(NamedTuple):
+  """A share of what may be rare: batches add their counts, then divide."""
+
+  part: chex.Array  # []
+  whole: chex.Array  # []
+
+
+Metrics = dict[str, chex.Array | Ratio]
 
 
 @chex.dataclass(frozen=True)
@@ -130,7 +138,8 @@ class Method(NamedTuple):
       training step after all parts were updated; `carry` merges the parts'
       `Aux.carry`, `step` counts within the stage from 1.
     encoder: for encoding a data set once; None if the method reads pixels.
-    evaluate: (variables, batch) -> metrics on held-out segments.
+    evaluate: (variables, batch) -> metrics on held-out segments, `Ratio`s
+      among them.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
   """

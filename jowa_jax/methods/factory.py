@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jowa_jax.configuration import ConfigError, build
+from jowa_jax.configuration import ConfigError, build, with_defaults
 from jowa_jax.methods.adaptation import (
   LORA,
   AdaptationConfig,
@@ -86,6 +86,33 @@ def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
   """Returns the sections that a config's method reads."""
   optional = ('adaptation',) if 'adaptation' in config else ()
   return (*_SECTIONS[config['method']], *optional)
+
+
+_CLASSES = {
+  'tokenizer': VQVAEConfig,
+  'backbone': BackboneConfig,
+  'heads': HeadSizes,
+  'returns': ReturnConfig,
+  'losses': JowaLosses,
+  'imagination': Imagination,
+  'tokenizer_training': TokenizerTraining,
+}
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a config with the defaults of fields its method's sections lack.
+
+  Args:
+    config: such as one that was saved before there were some of the fields.
+  """
+  completed = dict(config)
+  for name in _SECTIONS.get(config.get('method'), ()):
+    completed[name] = with_defaults(_CLASSES[name], config.get(name, {}))
+  if 'adaptation' in config:
+    completed['adaptation'] = with_defaults(
+      AdaptationConfig, config['adaptation']
+    )
+  return completed
 
 
 def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:

@@ -11,7 +11,7 @@ from jowa_jax import games
 from jowa_jax.losses import q_learning
 from jowa_jax.losses import world as world_losses
 from jowa_jax.losses.masked import masked_mean
-from jowa_jax.methods.base import Metrics
+from jowa_jax.methods.base import Metrics, Ratio
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldLogits
 from jowa_jax.models.world_action import WorldActionConfig
@@ -192,24 +192,44 @@ def world_action_losses(
   return terms, metrics
 
 
+def next_tokens(logits: chex.Array) -> chex.Array:
+  """Returns the likeliest tokens of the frames that follow, [B, T - 1, K].
+
+  Token 0 of a frame is read at the action before it, the rest at the tokens
+  before them.
+
+  Args:
+    logits: of the observation head, [B, T, K, V].
+  """
+  predicted = jnp.argmax(logits, axis=-1)
+  return jnp.concatenate(
+    [predicted[:, :-1, -1:], predicted[:, 1:, :-1]], axis=-1
+  )
+
+
 def prediction_metrics(
   logits: WorldLogits, tokens: chex.Array, batch: Segment
 ) -> Metrics:
-  """Token accuracies on next frames, beside those of copying the last one."""
-  # Predictions of frame t+1's tokens: token 0 from t's action, the rest from
-  # the tokens before them.
-  predicted = jnp.argmax(logits.observations, axis=-1)
-  predicted = jnp.concatenate(
-    [predicted[:, :-1, -1:], predicted[:, 1:, :-1]], axis=-1
-  )
+  """Token accuracies on next frames, beside those of copying the last one.
+
+  And the recall of rewards that are not 0, and the precision where they are
+  predicted: ratios of counts, as a batch may hold none.
+  """
+  predicted = next_tokens(logits.observations)
   last, truth = tokens[:, :-1], tokens[:, 1:]
   mask = jnp.broadcast_to(batch.mask[:, 1:, None], truth.shape)
   changed = mask & (truth != last)
   right, copied = predicted == truth, last == truth
-  reward = jnp.argmax(logits.rewards, axis=-1) - 1 == jnp.sign(batch.rewards)
+  sign = jnp.argmax(logits.rewards, axis=-1) - 1
+  reward = sign == jnp.sign(batch.rewards)
+  hits = jnp.sum(reward & (sign != 0) & batch.mask)
   return {
     'world/token_accuracy': masked_mean(right * 1.0, mask),
     'world/copy_accuracy': masked_mean(copied * 1.0, mask),
     'world/changed_token_accuracy': masked_mean(right * 1.0, changed),
     'world/reward_accuracy': masked_mean(reward * 1.0, batch.mask),
+    'world/reward_recall': Ratio(
+      hits, jnp.sum((batch.rewards != 0) & batch.mask)
+    ),
+    'world/reward_precision': Ratio(hits, jnp.sum((sign != 0) & batch.mask)),
   }

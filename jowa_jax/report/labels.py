@@ -75,12 +75,22 @@ OPEN_LOOP = (
     {
       'reward_accuracy': 'all steps',
       'nonzero_reward_recall': 'steps with a reward',
+      'nonzero_reward_precision': 'steps where one is dreamed',
     },
+  ),
+  (
+    'Rewards, over all thresholds',
+    'average precision',
+    {'reward_average_precision': 'dreamed'},
   ),
   (
     'Ends',
     'share that are right',
-    {'end_accuracy': 'all steps', 'end_recall': 'real ends'},
+    {
+      'end_accuracy': 'all steps',
+      'end_recall': 'real ends',
+      'false_end_share': 'false ends, of steps that go on',
+    },
   ),
 )
 # Of the palette, by place in the lists above.
@@ -103,6 +113,12 @@ METRICS = {
     'Changed-token accuracy', 'given the tokens before; copying gets none'
   ),
   'world/reward_accuracy': Label('Reward accuracy', 'of the sign'),
+  'world/reward_recall': Label(
+    'Reward recall', 'share of non-zero rewards that are foreseen'
+  ),
+  'world/reward_precision': Label(
+    'Reward precision', 'share of foreseen non-zero rewards that come'
+  ),
   'world/ends': Label('Termination', 'cross-entropy, nats'),
   'q/td': Label('TD loss', 'cross-entropy to its target'),
   'q/cql': Label('CQL penalty', 'logsumexp Q minus Q of the data'),
@@ -115,6 +131,35 @@ METRICS = {
     'Majority accuracy', 'always the commonest action of the game'
   ),
 }
+
+
+def _events(name: str, events: str) -> dict[str, Label]:
+  """Words for `eval.detection`'s figures of one kind of events."""
+  title, where = f'Next-step {name}', f'one_step_{name}_'
+  return {
+    f'{where}share': Label(
+      f'{title}s: share of steps', f'how rare {events} are in held-out play'
+    ),
+    f'{where}recall': Label(
+      f'{title}s: recall', f'share of {events} that are called likeliest'
+    ),
+    f'{where}precision': Label(
+      f'{title}s: precision', f'share of foreseen {events} that come'
+    ),
+    f'{where}average_precision': Label(
+      f'{title}s: average precision',
+      'over all thresholds; guessing scores the share of steps, 1 is best',
+    ),
+    f'{where}best_f1': Label(
+      f'{title}s: best F1',
+      'of recall and precision together, at the best threshold',
+    ),
+    f'{where}best_threshold': Label(
+      f'{title}s: that threshold',
+      'far below 0.5, the head sees them coming but seldom says so',
+    ),
+  }
+
 
 QUALITY = {
   'perplexity': Label('Codebook perplexity', 'effective number of codes used'),
@@ -159,6 +204,35 @@ QUALITY = {
   'nonzero_reward_recall': Label(
     'Reward recall', 'share of non-zero rewards that the model foresees'
   ),
+  'nonzero_reward_precision': Label(
+    'Reward precision', 'share of dreamed non-zero rewards that come'
+  ),
+  'patch_change_share': Label(
+    'Share of patches that change',
+    'places of a token with a pixel that differs from the last frame’s',
+  ),
+  'token_change_share': Label(
+    'Share of tokens that change, all held-out frames',
+    'well above that of patches, the tokenizer makes up changes of its own',
+  ),
+  'token_flicker_share': Label(
+    'Flicker',
+    'tokens that change though no pixel of their patch does; 0 is best, as '
+    'the world model cannot foresee them from what is there',
+  ),
+  'one_step_token_accuracy': Label(
+    'Next-token accuracy',
+    'given the tokens before, over all held-out steps; to be above copying',
+  ),
+  'one_step_copy_token_accuracy': Label(
+    'Next-token accuracy of copying', 'what repeating the last frame scores'
+  ),
+  'one_step_changed_token_accuracy': Label(
+    'Next-token accuracy where tokens change',
+    'what the model knows of motion; copying gets none right',
+  ),
+  **_events('reward', 'non-zero rewards'),
+  **_events('end', 'ends of episodes'),
 }
 
 

@@ -16,6 +16,7 @@ from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.checkpoint.task_rows import RELATED
 from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.configuration import ConfigError, build, differences, fill
+from jowa_jax.methods.factory import complete
 
 # What may differ between a checkpoint's config and one that takes its weights.
 _FREE = {
@@ -123,7 +124,7 @@ def model_differences(
   """
 
   def model(config: Mapping[str, Any]) -> dict[str, Any]:
-    config = json.loads(json.dumps(config))
+    config = json.loads(json.dumps(complete(config)))
     fields = {
       section: {k: v for k, v in config[section].items() if k not in _FREE}
       for section in _MODEL

@@ -4,7 +4,7 @@ import jax
 from jax.sharding import Mesh
 
 from jowa_jax.data.training import TrainingData
-from jowa_jax.methods.base import Method, Variables
+from jowa_jax.methods.base import Method, Ratio, Variables
 from jowa_jax.train import sharding
 from jowa_jax.types import Segment
 
@@ -34,11 +34,21 @@ class HeldOut:
     return jax.device_put(batch, place)
 
   def evaluate(self, variables: Variables) -> dict[str, float]:
-    """Returns mean metrics of the batches, as 'held_out/' and their name."""
+    """Returns mean metrics of the batches, as 'held_out/' and their name.
+
+    A ratio is that of all batches together; 0 where there is nothing in any.
+    """
     records = jax.device_get(
       [self._evaluate(variables, batch) for batch in self._batches]
     )
     return {
-      f'held_out/{name}': float(sum(r[name] for r in records) / len(records))
+      f'held_out/{name}': _mean([record[name] for record in records])
       for name in (records[0] if records else ())
     }
+
+
+def _mean(values: list) -> float:
+  if isinstance(values[0], Ratio):
+    part, whole = (float(sum(column)) for column in zip(*values, strict=True))
+    return part / whole if whole else 0.0
+  return float(sum(values) / len(values))

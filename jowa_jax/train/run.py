@@ -41,6 +41,7 @@ from jowa_jax.train.settings import (
   MeshConfig,
   RunConfig,
   check_sections,
+  complete,
   parse_stages,
 )
 from jowa_jax.train.state import (
@@ -239,7 +240,9 @@ class Run:
     """Raises ConfigError if the directory holds a run with another config."""
     path = self.workdir / CONFIG
     if path.exists():
-      changed = differences(json.loads(path.read_text()), self.config)
+      changed = differences(
+        complete(json.loads(path.read_text())), complete(self.config)
+      )
       if changed:
         self._changed(
           ConfigError,

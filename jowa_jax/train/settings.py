@@ -6,7 +6,9 @@ from typing import Any
 
 from jowa_jax.checkpoint.manager import Keep
 from jowa_jax.checkpoint.task_rows import check_source
-from jowa_jax.configuration import ConfigError, build
+from jowa_jax.configuration import ConfigError, build, with_defaults
+from jowa_jax.data.training import DataConfig
+from jowa_jax.methods import factory
 from jowa_jax.train.optimizer import OptimizerConfig
 from jowa_jax.train.state import Stage
 
@@ -177,6 +179,11 @@ def _parse_stage(name: str, section: Mapping[str, Any]) -> Stage:
     part: build(OptimizerConfig, section[part], f'{where}.{part}')
     for part in fields.parts
   }
+  for part, optimizer in optimizers.items():
+    try:
+      optimizer.check_steps(fields.steps)
+    except ValueError as error:
+      raise ConfigError(f'{where}.{part}: {error}') from error
   return Stage(name, fields.steps, optimizers)
 
 
@@ -202,3 +209,31 @@ def check_sections(config: Mapping[str, Any], of_method: tuple[str, ...]):
       raise ConfigError(f'Missing section {name}')
   for name in sorted(set(config) - set(names)):
     raise ConfigError(f'Unknown section {name}; a config has {list(names)}')
+
+
+def complete(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns a config with the defaults of fields that it lacks.
+
+  One that was written before there was a field did what its default does.
+  """
+  completed = factory.complete(config)
+  for name, cls in (
+    ('run', RunConfig),
+    ('data', DataConfig),
+    ('init_from', InitFrom),
+  ):
+    completed[name] = with_defaults(cls, config.get(name, {}))
+  completed['stages'] = {
+    name: _complete_stage(section) if isinstance(section, Mapping) else section
+    for name, section in config.get('stages', {}).items()
+  }
+  return completed
+
+
+def _complete_stage(section: Mapping[str, Any]) -> dict[str, Any]:
+  return {
+    name: with_defaults(OptimizerConfig, part)
+    if isinstance(part, Mapping)
+    else part
+    for name, part in section.items()
+  }

@@ -95,7 +95,7 @@ def abstract_optimizers(
   """
   states, state_shardings = {}, {}
   for name, config in stage.optimizers.items():
-    tx, groups = make_optimizer(config), method.parts[name].params
+    tx, groups = make_optimizer(config, stage.steps), method.parts[name].params
     params = {group: variables.params[group] for group in groups}
     states[name] = jax.eval_shape(tx.init, params)
     state_shardings[name] = sharding.optimizer_shardings(
@@ -133,7 +133,8 @@ def begin_stage(
     opt_state = {}
     for name, config in stage.optimizers.items():
       params = {g: variables.params[g] for g in method.parts[name].params}
-      init = jax.jit(make_optimizer(config).init, out_shardings=places[name])
+      tx = make_optimizer(config, stage.steps)
+      init = jax.jit(tx.init, out_shardings=places[name])
       opt_state[name] = init(params)
   place = sharding.replicated(mesh)
   state = TrainState(

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jowa_jax.methods.base import Aux, Method, Metrics
 from jowa_jax.train import sharding
-from jowa_jax.train.optimizer import make_optimizer
+from jowa_jax.train.optimizer import make_optimizer, rate_after
 from jowa_jax.train.state import Stage, TrainState
 from jowa_jax.types import Segment
 
@@ -77,7 +77,8 @@ def step_fn(
       `_gradients`.
   """
   transforms = {
-    name: make_optimizer(config) for name, config in stage.optimizers.items()
+    name: make_optimizer(config, stage.steps)
+    for name, config in stage.optimizers.items()
   }
 
   def step(state: TrainState, batch: Segment) -> tuple[TrainState, Metrics]:
@@ -111,6 +112,10 @@ def step_fn(
       metrics[f'loss/{name}'] = value
       metrics[f'gradient_norm/{name}'] = optax.tree.norm(grads)
       metrics[f'update_norm/{name}'] = optax.tree.norm(updates)
+      # The state of its optimizer began with the stage, too.
+      metrics[f'lr/{name}'] = rate_after(
+        stage.optimizers[name], stage.steps, state.step - first_step
+      )
       carry |= aux.carry
     taken = state.step + 1
     variables = method.after_update(variables, carry, taken - first_step)

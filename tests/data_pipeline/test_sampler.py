@@ -5,7 +5,12 @@ import hashlib
 import numpy as np
 import pytest
 
-from jowa_jax.data.sampler import Sampler, shuffled
+from jowa_jax.data.sampler import (
+  Marked,
+  MarkedShareSampler,
+  Sampler,
+  shuffled,
+)
 
 
 def test_every_segment_once_per_epoch_across_batches():
@@ -111,6 +116,102 @@ def test_the_first_batches_are_those_of_every_machine():
   batches = np.stack([sampler.indices(step) for step in (0, 1, 10**9)])
   digest = hashlib.sha256(batches.astype('<i8').tobytes()).hexdigest()
   assert digest[:16] == '7f9d65d2acb5485b'
+
+
+@pytest.mark.parametrize('size', [1, 63, 64, 65, 1000])
+def test_marks_are_found_by_rank(size):
+  for share in (0.02, 0.5, 1.0):
+    marks = np.random.default_rng(size).random(size) < share
+    marks[-1] = True
+    marked = Marked(marks)
+    assert len(marked) == marks.sum()
+    ranks = np.random.default_rng(0).permutation(len(marked))
+    np.testing.assert_array_equal(
+      marked.find(ranks), np.flatnonzero(marks)[ranks]
+    )
+  assert len(Marked(np.zeros(size, bool))) == 0
+
+
+# Groups of 7, 100 and 31 segments, of which 2, 50 and 5 are marked.
+GROUPS = np.repeat([0, 1, 2], [7, 100, 31])
+MARKS = np.zeros(138, bool)
+MARKS[[1, 5]] = MARKS[7:107:2] = MARKS[110:115] = True
+
+
+def _marked_share(batch_size=12, weights=None, share=0.25, seed=4):
+  return MarkedShareSampler(
+    [7, 100, 31], batch_size, seed, weights, MARKS, share
+  )
+
+
+def _marked_draws(batches, share):
+  """Splits draws, one in `share` marked, in the order of the draws."""
+  drawn = {True: [], False: []}
+  for step, batch in enumerate(batches):
+    rows = shuffled(np.arange(len(batch)), len(batch), (4, step, 2))
+    for row in np.argsort(rows):
+      draw = step * len(batch) + rows[row]
+      of_marked = (draw + 1) // share > draw // share
+      drawn[of_marked].append(batch[row])
+  return np.array(drawn[True]), np.array(drawn[False])
+
+
+def test_the_share_of_marked_draws_is_exact_in_every_batch():
+  """The rest is what there is without a share."""
+  for weights in (None, (1, 1, 2)):
+    sampler = _marked_share(weights=weights)
+    batches = [sampler.indices(step) for step in range(400)]
+    marked, rest = _marked_draws(batches, 4)
+    assert (len(marked), len(rest)) == (3 * 400, 9 * 400)
+    np.testing.assert_array_equal(
+      rest, Sampler([7, 100, 31], 12, 4, weights).draw(np.arange(9 * 400))
+    )
+    # Groups come as often as otherwise: by their segments, or by weight.
+    groups = GROUPS[marked]
+    shares = np.array(weights or (7, 100, 31)) / sum(weights or (7, 100, 31))
+    np.testing.assert_allclose(
+      np.bincount(groups) / len(groups), shares, atol=2e-3
+    )
+    # Without replacement within an epoch of the group's marks.
+    for group, count in enumerate((2, 50, 5)):
+      mine = marked[groups == group]
+      whole = mine[: len(mine) // count * count].reshape(-1, count)
+      epochs = np.sort(whole, axis=1)
+      assert (epochs == np.flatnonzero(MARKS & (GROUPS == group))).all()
+
+
+def test_a_share_that_does_not_divide_a_batch_holds_over_batches():
+  sampler = _marked_share(batch_size=5, share=1 / 3)
+  batches = [sampler.indices(step) for step in range(300)]
+  marked, rest = _marked_draws(batches, 3)
+  assert (len(marked), len(rest)) == (500, 1000) and MARKS[marked].all()
+  only = _marked_share(batch_size=5, share=1.0)
+  assert all(MARKS[only.indices(step)].all() for step in range(50))
+
+
+def test_marked_draws_are_spread_over_the_rows():
+  """Half of a batch is imagined, or on another device: no row is favoured."""
+  sampler = _marked_share(batch_size=4, share=0.5)
+  rows = np.mean([MARKS[sampler.indices(step)] for step in range(4000)], axis=0)
+  expected = 0.5 + 0.5 * MARKS.mean()
+  assert np.abs(rows - expected).max() < 5 * np.sqrt(0.25 / 4000)
+
+
+@pytest.mark.parametrize('weights', [None, (5, 1, 2.5)])
+def test_a_marked_share_is_a_function_of_seed_step_and_process(weights):
+  sampler = _marked_share(weights=weights)
+  batches = [sampler.indices(step) for step in range(20)]
+  for step in (17, 3, 19, 0):
+    np.testing.assert_array_equal(
+      _marked_share(weights=weights).indices(step), batches[step]
+    )
+    for processes in (2, 3, 12):
+      shares = [sampler.indices(step, i, processes) for i in range(processes)]
+      np.testing.assert_array_equal(np.concatenate(shares), batches[step])
+  other = _marked_share(weights=weights, seed=5)
+  assert (other.indices(0) != batches[0]).any()
+  with pytest.raises(ValueError, match='does not divide over 5 processes'):
+    sampler.indices(0, 0, 5)
 
 
 def test_bad_arguments():

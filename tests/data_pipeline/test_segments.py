@@ -55,6 +55,21 @@ def test_every_step_is_in_a_segment_if_these_overlap(
   assert seen == every if stride <= 8 else seen < every
 
 
+@pytest.mark.parametrize('padding', ['right', 'left'])
+@pytest.mark.parametrize('stride', [1, 3, 9])
+def test_segments_that_hold_a_reward(make_episode, padding, stride):
+  episodes = [make_episode(n, number=n) for n in (1, 3, 8, 17, 40)]
+  for i, episode in enumerate(episodes):
+    rewards = np.zeros(len(episode), np.int8)
+    rewards[len(rewards) // 3 :: 11] = (-1) ** i
+    episodes[i] = dataclasses.replace(episode, rewards=rewards)
+  data = dataset.SegmentDataset(episodes, 8, stride, padding)
+  rewarded = data.rewarded()
+  batch = data.batch(np.arange(data.num_segments))
+  np.testing.assert_array_equal(rewarded, batch.rewards.any(1))
+  assert rewarded.any() and not rewarded.all()
+
+
 def test_padding_on_the_right(make_episode):
   episodes = [make_episode(4, number=7), make_episode(10, 'Pong', number=9)]
   episodes[1] = dataclasses.replace(

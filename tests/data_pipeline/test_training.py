@@ -1,5 +1,6 @@
 """What a training run reads, on real play."""
 
+import dataclasses
 import hashlib
 import json
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
+from jowa_jax.data import stored
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.training import DataConfig, TrainingData
 
@@ -99,6 +101,59 @@ def test_weights_of_games(atari_data_dir):
   ):
     with pytest.raises(ValueError, match='one weight for each of'):
       _data(atari_data_dir, **options)
+
+
+@pytest.fixture
+def one_game_without_rewards(atari_data_dir, monkeypatch):
+  """Carnival's are as they were played, those of Assault are 0."""
+  load = stored.load_episodes
+
+  def change(*args):
+    return [
+      dataclasses.replace(episode, rewards=episode.rewards * 0)
+      if episode.game == 'Assault'
+      else episode
+      for episode in load(*args)
+    ]
+
+  monkeypatch.setattr(stored, 'load_episodes', change)
+  return atari_data_dir
+
+
+def test_a_share_of_segments_with_rewards(one_game_without_rewards, caplog):
+  options = dict(batch_size=40, length=3, balance_games=True)
+  data = _data(one_game_without_rewards, reward_share=0.5, **options)
+  (record,) = caplog.records
+  assert 'data.reward_share=0.5: no segment of Assault' in record.getMessage()
+  plain = _data(one_game_without_rewards, **options)
+  carnival = games.task_id('Carnival')
+
+  def rewarded(data):
+    batches = _batches(data, 0, 5)
+    # Each game as often as it would be.
+    assert {(b.task == carnival).sum() for b in batches} == {20}
+    rewards = np.concatenate([b.rewards[b.task == carnival] for b in batches])
+    return rewards.any(1).mean()
+
+  usual = plain.train.rewarded().mean() * 2
+  assert 0 < usual < 0.5
+  assert abs(rewarded(plain) - usual) < 0.1
+  assert abs(rewarded(data) - (0.5 + 0.5 * usual)) < 0.1
+  # The same data: a run may be begun anew with another share.
+  assert data.identity == plain.identity
+
+
+def test_four_processes_share_a_share(atari_data_dir):
+  options = dict(reward_share=0.25, batch_size=8)
+  (whole,) = _batches(_data(atari_data_dir, **options), 3, 4)
+  parts = [
+    list(_data(atari_data_dir, **options).batches(3, 4, lambda b: b, i, 4))
+    for i in range(4)
+  ]
+  found = np.concatenate([part[0].t for part in parts])
+  np.testing.assert_array_equal(found, whole.t)
+  with pytest.raises(ValueError, match='reward_share=50.* from 0.001 to 1'):
+    _data(atari_data_dir, reward_share=50)
 
 
 def test_batches_pass_through_put_and_may_be_none(atari_data_dir):

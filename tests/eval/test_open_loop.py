@@ -80,13 +80,14 @@ def by_hand(monkeypatch):
       passes=None,
     )
 
-  def ends(config, params, tokens, actions, tasks):
-    return (actions == 2) | (actions == 6) & (tokens[..., 0] == 6)
+  def events(config, params, tokens, actions, tasks):
+    ends = (actions == 2) | (actions == 6) & (tokens[..., 0] == 6)
+    return ends, actions / 10.0
 
   monkeypatch.setattr(open_loop.tokenizer_lib, 'encode', encode)
   monkeypatch.setattr(open_loop.tokenizer_lib, 'decode', decode)
   monkeypatch.setattr(open_loop, 'imagine', imagine)
-  monkeypatch.setattr(open_loop, '_ends', ends)
+  monkeypatch.setattr(open_loop, '_events', events)
   variables = SimpleNamespace(params={'tokenizer': None})
   return SimpleNamespace(config=CONFIG, variables=variables), traces
 
@@ -109,8 +110,18 @@ def test_curves_by_hand(by_hand):
     'false_change_share': [0, 0],
     'reward_accuracy': [3 / 4, 2 / 4],
     'nonzero_reward_recall': [1 / 2, pytest.approx(1 / 3)],
+    'nonzero_reward_precision': [1, 1],
+    # Scores rise with the action: 2 and 3 are third and second of 1 to 4, then
+    # 5, 3 and 2 are first, third and last of 5 to 2.
+    'reward_average_precision': [
+      pytest.approx((1 / 2 + 2 / 3) / 2),
+      pytest.approx((1 + 2 / 3 + 3 / 4) / 3),
+    ],
+    'reward_best_f1': [pytest.approx(4 / 5), pytest.approx(6 / 7)],
+    'reward_best_threshold': [pytest.approx(0.2), pytest.approx(0.2)],
     'end_accuracy': [4 / 5, 4 / 5],
     'end_recall': [1, 1],
+    'false_end_share': [1 / 4, 1 / 4],
     'pixel_error': pytest.approx([1 / 255, 9 / 255]),
     'persistence_pixel_error': pytest.approx([10 / 255, 20 / 255]),
     'reconstruction_error': pytest.approx([1 / 255, 1 / 255]),

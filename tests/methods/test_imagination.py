@@ -151,7 +151,7 @@ def test_a_step_is_compiled_once_and_learns_from_dreams(
   def run(start_step):
     method = make(policy='planning', start_step=start_step)
     step = jax.jit(step_lib.step_fn(method, stage, 0, 0))
-    tx = step_lib.make_optimizer(OptimizerConfig())
+    tx = step_lib.make_optimizer(OptimizerConfig(), 4)
     trained = {
       name: variables.params[name]
       for name in method.parts['world_action'].params
@@ -184,7 +184,7 @@ def first_step(method, variables, batch, *parts):
   optimizers = {name: OptimizerConfig(learning_rate=0.1) for name in parts}
   step = jax.jit(step_lib.step_fn(method, Stage('s', 1, optimizers), 0, 0))
   opt_state = {
-    name: step_lib.make_optimizer(config).init(
+    name: step_lib.make_optimizer(config, 1).init(
       {group: variables.params[group] for group in method.parts[name].params}
     )
     for name, config in optimizers.items()

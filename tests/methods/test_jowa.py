@@ -10,7 +10,7 @@ import pytest
 
 from jowa_jax import games
 from jowa_jax.methods import jowa_losses
-from jowa_jax.methods.base import Variables
+from jowa_jax.methods.base import Ratio, Variables
 from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
@@ -112,7 +112,12 @@ def prediction_metrics(tokens, observations, rewards, batch):
     ends=jnp.zeros((*batch.mask.shape, 2)),
   )
   metrics = jowa_losses.prediction_metrics(logits, jnp.asarray(tokens), batch)
-  return {name.removeprefix('world/'): float(x) for name, x in metrics.items()}
+  return {
+    name.removeprefix('world/'): float(x.part / x.whole)
+    if isinstance(x, Ratio)
+    else float(x)
+    for name, x in metrics.items()
+  }
 
 
 def test_prediction_metrics_of_a_known_case():
@@ -140,6 +145,9 @@ def test_prediction_metrics_of_a_known_case():
       'changed_token_accuracy': 1 / 2,
       # Signs 1, 0, -1, 1, 0: the first, third and fourth.
       'reward_accuracy': 3 / 5,
+      # All three that are there; the second and fifth are made up.
+      'reward_recall': 1,
+      'reward_precision': 3 / 5,
     }
   )
 
@@ -153,6 +161,8 @@ def test_prediction_metrics_of_a_still_picture():
     'copy_accuracy': 1,
     'changed_token_accuracy': 0,
     'reward_accuracy': 1,
+    'reward_recall': 1,
+    'reward_precision': 1,
   }
 
 
@@ -170,7 +180,7 @@ def test_evaluate(method, variables, evaluate):
   for name in ('token', 'copy', 'changed_token'):
     assert 0 <= got[f'world/{name}_accuracy'] <= 1
   assert 0 <= got['world/reward_accuracy'] <= 1
-  assert all(np.isfinite(value) for value in got.values())
+  assert all(np.isfinite(value).all() for value in got.values())
   assert {'tokenizer/perplexity', 'q/td', 'world/observations'} <= set(got)
   # The world terms are those of stage 1, whatever their weight in training.
   _, aux = jax.jit(method.parts['world'].loss)(

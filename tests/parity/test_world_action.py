@@ -148,7 +148,8 @@ def test_three_optimizer_steps():
       learning_rate=float(data['adamw/learning_rate']),
       weight_decay=float(data['adamw/weight_decay']),
       clip=float(data['adamw/clip']),
-    )
+    ),
+    steps=3,
   )
   batches = [fixtures.under(data, 'batch')]
 

@@ -92,6 +92,8 @@ def tiny_config(data_dir, method='jowa', steps=(3, 4), **changes) -> dict:
     run__save_every=2,
     run__log_every=1,
     stages__stage1__steps=steps[0],
+    stages__stage1__tokenizer__decay='linear',
+    stages__stage1__tokenizer__final_fraction=0.2,
     stages__stage2__steps=steps[1],
   )
   if method == 'jowa':

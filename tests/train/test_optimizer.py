@@ -1,5 +1,8 @@
 """The decay mask, the clip, the warm-up and Adam, against hand arithmetic."""
 
+import json
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -7,12 +10,17 @@ import pytest
 from flax import linen as nn
 
 from configs import jowa, mtbc
+from jowa_jax.configuration import ConfigError, differences
+from jowa_jax.data.episodes import DataError
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train.optimizer import (
   OptimizerConfig,
   decay_mask,
   make_optimizer,
+  rate_after,
 )
+from jowa_jax.train.run import Run
+from jowa_jax.train.settings import complete, parse_stages
 from tests.train import helpers
 
 
@@ -81,7 +89,7 @@ def test_decay_mask_of_mtbc_is_exactly_linear_weights_and_policy_heads():
 
 
 def _one_update(config, params, grads):
-  tx = make_optimizer(config)
+  tx = make_optimizer(config, 10)
   updates, _ = tx.update(grads, tx.init(params), params)
   return optax.apply_updates(params, updates)
 
@@ -114,7 +122,7 @@ def test_decay_is_decoupled_and_masked():
 
 def test_without_decay_it_is_adam():
   config = OptimizerConfig(learning_rate=0.1, weight_decay=0.0, clip=1e9)
-  tx, adam = make_optimizer(config), optax.adam(0.1)
+  tx, adam = make_optimizer(config, 10), optax.adam(0.1)
   params = expected = PARAMS
   state, adam_state = tx.init(params), adam.init(params)
   rng = np.random.default_rng(0)
@@ -155,9 +163,128 @@ def test_warmup_is_linear_then_constant(warmup, rates):
   # With a constant gradient each of Adam's steps has the size of its rate.
   params, grads = {'b': {'bias': jnp.zeros(1)}}, {'b': {'bias': jnp.ones(1)}}
   config = OptimizerConfig(learning_rate=1.0, warmup_steps=warmup)
-  tx = make_optimizer(config)
+  tx = make_optimizer(config, 10)
   state, sizes = tx.init(params), []
   for _ in range(len(rates)):
     updates, state = tx.update(grads, state, params)
     sizes.append(-float(updates['b']['bias'][0]))
   np.testing.assert_allclose(sizes, rates, atol=1e-5)
+
+
+def _step_sizes(config, steps, restored_at=None):
+  """The size of each update, all of which have a constant gradient."""
+  params, grads = {'b': {'bias': jnp.zeros(1)}}, {'b': {'bias': jnp.ones(1)}}
+  tx = make_optimizer(config, steps)
+  state, sizes = tx.init(params), []
+  for step in range(steps):
+    if step == restored_at:
+      # As a checkpoint gives it back: arrays alone, in a fresh tree.
+      leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+      tx = make_optimizer(config, steps)
+      state = jax.tree.unflatten(jax.tree.structure(tx.init(params)), leaves)
+    updates, state = tx.update(grads, state, params)
+    sizes.append(-float(updates['b']['bias'][0]))
+  return sizes
+
+
+@pytest.mark.parametrize(
+  ('fields', 'rates'),
+  [
+    (dict(decay='linear'), [8, 6, 4, 2, 0]),
+    (dict(decay='linear', final_fraction=0.5), [8, 7, 6, 5, 4]),
+    # 8 (1 + cos(pi n / 4)) / 2
+    (dict(decay='cosine'), [8, 6.828427, 4, 1.171573, 0]),
+    (
+      dict(decay='cosine', final_fraction=0.5),
+      [8, 7.414214, 6, 4.585786, 4],
+    ),
+    # Up to the peak at update 2, and in two more down.
+    (dict(decay='linear', warmup_steps=2), [0, 4, 8, 4, 0]),
+    (
+      dict(decay='cosine', warmup_steps=2, final_fraction=0.25),
+      [0, 4, 8, 5, 2],
+    ),
+    # What is left for the decay is the peak alone.
+    (dict(decay='linear', warmup_steps=4), [0, 2, 4, 6, 8]),
+  ],
+)
+def test_decay_ends_with_the_last_step(fields, rates):
+  config = OptimizerConfig(learning_rate=8.0, **fields)
+  np.testing.assert_allclose(_step_sizes(config, 5), rates, atol=1e-4)
+  found = [float(rate_after(config, 5, jnp.int32(n))) for n in range(5)]
+  np.testing.assert_allclose(found, rates, atol=1e-5)
+  # A run that resumes takes the same steps.
+  assert _step_sizes(config, 5, restored_at=3) == _step_sizes(config, 5)
+
+
+def test_one_step_is_taken_at_the_peak():
+  assert float(rate_after(OptimizerConfig(decay='cosine'), 1, 0)) == (
+    pytest.approx(1e-4)
+  )
+
+
+def test_a_constant_rate_keeps_its_state_without_a_counter():
+  """Checkpoints that were written before there were decays must fit."""
+  params = {'b': {'bias': jnp.zeros(1)}}
+
+  def paths(**fields):
+    state = make_optimizer(OptimizerConfig(**fields), 10).init(params)
+    return set(helpers.flat(state))
+
+  plain = {
+    '[1][0].count',
+    "[1][0].mu['b']['bias']",
+    "[1][0].nu['b']['bias']",
+  }
+  assert paths() == paths(final_fraction=0.0, decay='constant') == plain
+  scheduled = plain | {'[1][2].count'}
+  assert paths(warmup_steps=2) == paths(decay='cosine') == scheduled
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    (dict(decay='cosin'), r"decay='cosin' is not in \('constant'"),
+    (dict(decay='linear', final_fraction=1.5), 'final_fraction=1.5 is not in'),
+    (dict(final_fraction=0.5), "final_fraction=0.5.*decay='constant' is none"),
+    (dict(warmup_steps=-1), 'warmup_steps=-1 is negative'),
+  ],
+)
+def test_bad_fields_are_named(fields, message):
+  with pytest.raises(ValueError, match=message):
+    OptimizerConfig(**fields)
+
+
+def test_a_stage_must_have_a_step_to_decay_in(tmp_path):
+  config = jowa.get_config('smoke').copy_and_resolve_references().unlock()
+  config.stages.stage2.steps = 3
+  config.stages.stage2.world_action.warmup_steps = 3
+  parse_stages(config.stages)  # a warm-up alone may be cut short
+  config.stages.stage2.world_action.decay = 'cosine'
+  with pytest.raises(
+    ConfigError, match='stages.stage2.world_action: warmup_steps=3 leave no'
+  ):
+    parse_stages(config.stages)
+  config.stages.stage2.steps = 4
+  assert parse_stages(config.stages)[1].optimizers['world_action'].decay
+
+
+def test_a_config_from_before_there_were_decays(tmp_path):
+  config = jowa.get_config('smoke').to_dict()
+  before = json.loads(json.dumps(config))
+  del before['imagination']
+  for stage in ('stage1', 'stage2'):
+    for part in before['stages'][stage]['parts']:
+      del before['stages'][stage][part]['decay']
+      del before['stages'][stage][part]['final_fraction']
+  assert parse_stages(before['stages']) == parse_stages(config['stages'])
+  assert not differences(
+    complete(before), json.loads(json.dumps(complete(config)))
+  )
+  # The directory of a run that was begun with it goes on.
+  (tmp_path / 'config.json').write_text(json.dumps(before))
+  with pytest.raises(DataError, match='No data set given'):
+    Run(config, tmp_path).train(progress=False)
+  config['stages']['stage2']['world_action']['decay'] = 'cosine'
+  with pytest.raises(ConfigError, match="decay: was 'constant', now 'cosine'"):
+    Run(config, tmp_path).train(progress=False)

@@ -58,7 +58,7 @@ def _abstract_state(method, stage):
   variables = nn.meta.unbox(helpers.abstract_variables(method))
   opt_state = {
     name: jax.eval_shape(
-      optimizer.make_optimizer(config).init,
+      optimizer.make_optimizer(config, stage.steps).init,
       {k: variables.params[k] for k in method.parts[name].params},
     )
     for name, config in stage.optimizers.items()

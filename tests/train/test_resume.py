@@ -29,6 +29,14 @@ def _interrupt_at(stop):
   return on_step
 
 
+def _rate(config, record, part):
+  """The tokenizer's rate falls in a line to a fifth; the rest are constant."""
+  peak = config['stages'][record['stage']][part]['learning_rate']
+  place = (record['step'] - 1) / 2
+  factor = 1 - 0.8 * place if part == 'tokenizer' else 1.0
+  return pytest.approx(peak * factor)
+
+
 def test_uninterrupted_run(finished):
   assert finished.steps == [1, 2, 3, 4, 5, 6, 7]
   assert [r['step'] for r in finished.records] == finished.steps
@@ -43,6 +51,7 @@ def test_uninterrupted_run(finished):
       assert np.isfinite(record[f'loss/{part}'])
       assert record[f'gradient_norm/{part}'] > 0
       assert record[f'update_norm/{part}'] > 0
+      assert record[f'lr/{part}'] == _rate(finished.config, record, part)
     assert record['steps_per_second'] > 0
     # Two blocks of four tokens and an action, four segments.
     ratio = record['tokens_per_second'] / record['steps_per_second']

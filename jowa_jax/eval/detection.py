@@ -1,0 +1,53 @@
+"""How well rare events are told from the rest, by a score of each step.
+
+The likeliest class of a head whose events are rare may never be one of them,
+though their scores stand out: beside what it says itself stand measures over
+all thresholds.
+"""
+
+import numpy as np
+
+
+def detection_metrics(
+  scores: np.ndarray, right: np.ndarray, fired: np.ndarray, real: np.ndarray
+) -> dict[str, float]:
+  """Returns figures of events, those that have a meaning.
+
+  - `share` of steps with an event, which is also the average precision of
+    guessing.
+  - `recall` of the events that were foreseen, and `precision` of what was
+    foreseen that came; absent if there was none.
+  - `average_precision` (mean precision over the recalls of all thresholds),
+    and `best_f1` at the score `best_threshold`; absent without events.
+
+  Args:
+    scores: [N] of an event, the higher the likelier.
+    right: [N] bool, what was predicted is what came.
+    fired: [N] bool, an event was predicted.
+    real: [N] bool, there was one.
+  """
+  metrics = {'share': float(real.mean()) if len(real) else 0.0}
+  if fired.any():
+    metrics['precision'] = float(right[fired].mean())
+  if real.any():
+    metrics['recall'] = float(right[real].mean())
+    metrics |= over_thresholds(scores, real)
+  return metrics
+
+
+def over_thresholds(scores: np.ndarray, real: np.ndarray) -> dict[str, float]:
+  """Returns what `detection_metrics` says of all thresholds, given events."""
+  order = np.argsort(-scores, kind='stable')
+  ordered, hits = scores[order], np.cumsum(real[order])
+  # Steps of one score come together: a threshold cannot part them.
+  last = np.append(ordered[1:] != ordered[:-1], True)
+  ordered, hits = ordered[last], hits[last]
+  named = np.flatnonzero(last) + 1
+  precision, recall = hits / named, hits / hits[-1]
+  f1 = 2 * hits / (named + hits[-1])
+  best = int(f1.argmax())
+  return {
+    'average_precision': float((np.diff(recall, prepend=0) * precision).sum()),
+    'best_f1': float(f1[best]),
+    'best_threshold': float(ordered[best]),
+  }
