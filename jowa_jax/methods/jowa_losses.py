@@ -121,11 +121,15 @@ def q_terms(
   terms = {'q/td': masked_mean(td, has_target)}
   if losses.cql_weight:
     terms['q/cql'] = negative - positive
-  best = jnp.max(jnp.where(legal[:, None], q, -jnp.inf), axis=-1)
+  allowed = jnp.where(legal[:, None], q, -jnp.inf)
+  best = jnp.max(allowed, axis=-1)
+  agrees = jnp.argmax(allowed, axis=-1) == batch.actions
   metrics = {
     'q/logsumexp': negative,
     'q/data_value': positive,
     'q/max_value': masked_mean(best, batch.mask),
+    # How often greedy play would have done what the data did.
+    'q/agreement': masked_mean(agrees * 1.0, acted),
   }
   return terms, metrics
 

@@ -125,6 +125,9 @@ METRICS = {
   'q/logsumexp': Label('Logsumexp of Q', 'over all 18 actions'),
   'q/data_value': Label('Q of the data’s actions'),
   'q/max_value': Label('Q of the best legal action'),
+  'q/agreement': Label(
+    'Agreement', 'share of the data’s actions that are Q’s best'
+  ),
   'policy/cross_entropy': Label('Cross-entropy', 'of the data’s actions, nats'),
   'policy/accuracy': Label('Accuracy', 'the data’s action is the likeliest'),
   'policy/majority_accuracy': Label(

@@ -219,6 +219,7 @@ def test_penalties_with_imagined_segments(penalty, data_value):
   np.testing.assert_allclose(terms['q/cql'], logsumexp - data_value, rtol=1e-5)
   # The best of Freeway's legal actions is 5, at every step.
   np.testing.assert_allclose(metrics['q/max_value'], 5.0, rtol=1e-6)
+  np.testing.assert_allclose(metrics['q/agreement'], 2 / 4, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
