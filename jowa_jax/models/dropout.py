@@ -23,15 +23,38 @@ def _mix(x: chex.Array) -> chex.Array:
   return x ^ (x >> 16)
 
 
-def keep_mask(key: chex.PRNGKey, rate: float, shape: tuple[int, ...]):
-  """Returns a bool array that is false with probability `rate`."""
-  words = jax.random.bits(key, (2,), jnp.uint32)
-  place = jnp.zeros(shape, jnp.uint32)
+def words(key: chex.PRNGKey) -> chex.Array:
+  """Returns what a mask is a hash of besides the place, [2] uint32."""
+  return jax.random.bits(key, (2,), jnp.uint32)
+
+
+def keep_rows(
+  words: chex.Array, rate: float, shape: tuple[int, ...], rows: slice, end: int
+) -> chex.Array:
+  """Returns a part of a mask of `shape`, which it never makes.
+
+  Args:
+    words: see `words`.
+    rate: probability of false.
+    shape: [..., N, S] of the whole mask.
+    rows: of N, with start and stop.
+    end: how many of S.
+  """
+  part = (*shape[:-2], rows.stop - rows.start, end)
+  first = rows.start * shape[-1] % 2**32
+  place = jnp.full(part, first, jnp.uint32)
   for axis in range(len(shape)):
     stride = math.prod(shape[axis + 1 :]) % 2**32
-    place += lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride)
+    place += lax.broadcasted_iota(jnp.uint32, part, axis) * jnp.uint32(stride)
   bits = _mix(_mix(place ^ words[0]) + words[1])
   return bits >= jnp.uint32(min(round(rate * 2**32), 2**32 - 1))
+
+
+def keep_mask(key: chex.PRNGKey, rate: float, shape: tuple[int, ...]):
+  """Returns a bool array [..., N, S] that is false with probability `rate`."""
+  matrix = (1,) * (2 - len(shape)) + tuple(shape)
+  rows = slice(0, matrix[-2])
+  return keep_rows(words(key), rate, matrix, rows, matrix[-1]).reshape(shape)
 
 
 class Dropout(nn.Module):
@@ -42,9 +65,14 @@ class Dropout(nn.Module):
 
   rate: float
 
-  @nn.compact
   def __call__(self, x: chex.Array, deterministic: bool) -> chex.Array:
     if deterministic or not self.rate:
       return x
     keep = keep_mask(self.make_rng('dropout'), self.rate, x.shape)
     return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
+
+  def words(self, deterministic: bool) -> chex.Array | None:
+    """Returns those of the mask that a call would draw; None without one."""
+    if deterministic or not self.rate:
+      return None
+    return words(self.make_rng('dropout'))

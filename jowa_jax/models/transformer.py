@@ -12,10 +12,9 @@ import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from jowa_jax.models import kv_cache
+from jowa_jax.models import attention, kv_cache
 from jowa_jax.models.dropout import Dropout
 from jowa_jax.models.kv_cache import KVCache, Part, Revision
 
@@ -153,54 +152,6 @@ class Dense(nn.Module):
     return contract(x, kernel, self.inputs) + bias
 
 
-def _grouped(x, rows):
-  """Joins neighbours: [B, heads, N, ...] to [rows, heads, M, ...]."""
-  if x.shape[0] == rows:
-    return x
-  x = x.reshape(rows, -1, *x.shape[1:]).swapaxes(1, 2)
-  return x.reshape(*x.shape[:2], -1, *x.shape[4:])
-
-
-def _split(x, batch):
-  """Undoes `_grouped`."""
-  if x.shape[0] == batch:
-    return x
-  rows, heads, _, *rest = x.shape
-  x = x.reshape(rows, heads, batch // rows, -1, *rest).swapaxes(1, 2)
-  return x.reshape(batch, heads, -1, *rest)
-
-
-def _read(q, keys, mask):
-  """Returns attention logits [B, heads, N, S] on a part of R rows.
-
-  Args:
-    q: [B, heads, N, head_dim].
-    keys: [R, heads, S, head_dim], each row for B / R rows of q.
-    mask: which keys may be read, [1, R or B, 1 or N, S].
-  """
-  logits = jnp.einsum('rhmd,rhsd->rhms', _grouped(q, keys.shape[0]), keys)
-  logits = _split(logits, q.shape[0]).astype(jnp.float32)
-  if mask.shape[0] > 1:
-    mask = jnp.repeat(mask, q.shape[0] // mask.shape[0], axis=0)
-  return jnp.where(mask[:, None], logits, -1e30)
-
-
-def _mix(weights, values):
-  """Returns what weights [B, heads, N, S] make of a part's values."""
-  grouped = _grouped(weights, values.shape[0])
-  y = jnp.einsum('rhms,rhsd->rhmd', grouped, values)
-  return _split(y, weights.shape[0])
-
-
-def _fused(q, k, v):
-  """Returns causal attention [B, N, heads, head_dim] of arrays like it."""
-  half = q.dtype in (jnp.bfloat16, jnp.float16)
-  cudnn = half and jax.default_backend() == 'gpu'
-  return jax.nn.dot_product_attention(
-    q, k, v, is_causal=True, implementation='cudnn' if cudnn else 'xla'
-  )
-
-
 def _revise(old, places, new):
   """Writes the vectors [1, heads, M, head_dim] of places to old ones."""
   by_token = jnp.swapaxes(old, 1, 2)
@@ -214,13 +165,12 @@ class Attention(nn.Module):
   config: BackboneConfig
 
   @nn.compact
-  def __call__(self, x, mask, past, again, deterministic):
+  def __call__(self, x, valid, past, again, deterministic):
     """Returns the output [B, N, D] and the tokens' (keys, values).
 
     Args:
       x: [B, N, D]; [1, M, D] where some are run again.
-      mask: [B or 1, N, N] bool, which of the tokens of x each may read; None
-        for the fused kernel, where that is all tokens up to it.
+      valid: [B or 1, N] bool, which of the N slots hold tokens; None for all.
       past: (keys, values, valid) of every part that all of x may read.
       again: (keys, values, places) as they were, or None; see `Revision`.
       deterministic: no dropout.
@@ -235,29 +185,30 @@ class Attention(nn.Module):
     proj = Dense(
       cfg, (cfg.width,), ('heads', 'head_dim', 'embed'), 2, name='proj'
     )
-    if mask is None:
-      y = _fused(q, k, v)
+    alone = not past and again is None
+    if cfg.fused_attention and alone and valid is None:
+      y = attention.fused(q, k, v)
       return proj(y), (jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2))
     q = q * cfg.head_dim**-0.5
     q, k, v = (jnp.swapaxes(a, 1, 2) for a in (q, k, v))
+    drop = Dropout(cfg.attention_dropout)
+    if alone:
+      words, rate = drop.words(deterministic), cfg.attention_dropout
+      y = attention.causal(q, k, v, valid, words, rate, 2 * cfg.block_size)
+      return proj(jnp.swapaxes(y, 1, 2)), (k, v)
     if again is not None:
       old_k, old_v, places = again
       k = _revise(old_k, places, k)
       v = _revise(old_v, places, v)
       # Queries of other tokens are answered too, and not read.
       q = _revise(jnp.zeros(k.shape, q.dtype), places, q)
+    slots = jnp.arange(k.shape[2])
+    mask = (slots[:, None] >= slots)[None]
+    if valid is not None:
+      mask = mask & valid[:, None]
     parts = [(keys, values, valid[:, None]) for keys, values, valid in past]
     parts.append((k, v, mask))
-    logits = [_read(q, keys, valid) for keys, _, valid in parts]
-    weights = nn.softmax(jnp.concatenate(logits, axis=-1)).astype(cfg.dtype)
-    weights = Dropout(cfg.attention_dropout)(weights, deterministic)
-    ends = np.cumsum([part.shape[-1] for part in logits])[:-1]
-    y = sum(
-      _mix(w, values)
-      for w, (_, values, _) in zip(
-        jnp.split(weights, ends, axis=-1), parts, strict=True
-      )
-    )
+    y = attention.over_parts(q, parts, lambda w: drop(w, deterministic))
     y = jnp.swapaxes(y, 1, 2)
     if again is not None:
       y = kv_cache.pick(y, places)[None]
@@ -270,11 +221,11 @@ class Layer(nn.Module):
   config: BackboneConfig
 
   @nn.compact
-  def __call__(self, x, mask, past, again, deterministic):
+  def __call__(self, x, valid, past, again, deterministic):
     cfg = self.config
     drop = Dropout(cfg.dropout)
     y, new = Attention(cfg, name='attn')(
-      layer_norm('ln1', cfg.dtype)(x), mask, past, again, deterministic
+      layer_norm('ln1', cfg.dtype)(x), valid, past, again, deterministic
     )
     x = x + drop(y, deterministic)
     y = layer_norm('ln2', cfg.dtype)(x)
@@ -341,15 +292,8 @@ class Backbone(nn.Module):
     if revision is not None:
       x = kv_cache.pick(x, revision.places)[None]
     valid = positions >= 0
-    places = jnp.arange(tokens)
-    mask = (places[:, None] >= places)[None] & valid[:, None]
-    if (
-      cfg.fused_attention
-      and cache is None
-      and start is None
-      and revision is None
-    ):
-      mask = None
+    # Without padding, every slot holds a token.
+    held = None if start is None else valid
     layer = nn.remat(Layer, static_argnums=(5,)) if cfg.remat else Layer
     keys, values = [], []
     for i in range(cfg.num_layers):
@@ -358,7 +302,7 @@ class Backbone(nn.Module):
         old = revision.part
         again = (old.keys[i], old.values[i], revision.places)
       x, (k, v) = layer(cfg, name=f'layer_{i}')(
-        x, mask, past, again, deterministic
+        x, held, past, again, deterministic
       )
       keys.append(k)
       values.append(v)
