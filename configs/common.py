@@ -48,6 +48,8 @@ def base(size: str, method: str) -> ConfigDict:
       embedding_dim=16 if smoke else 512,
       resolution=84,
       norm_groups=2,
+      # Or 'patch': tokens that change only where pixels do; not the paper's.
+      encoder_field='frame',
       dtype='float32' if smoke else 'bfloat16',
     )
   )

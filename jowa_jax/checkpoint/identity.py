@@ -8,6 +8,10 @@ from typing import Any
 import jax
 import numpy as np
 
+# Fields that came later, and the values that change nothing: with these a run
+# is what it was without the field.
+_LATER = {'tokenizer': {'encoder_field': 'frame'}}
+
 
 def weights_digest(params: Any) -> str:
   """Returns a hash of arrays, in the order of their tree."""
@@ -33,6 +37,13 @@ def run_digest(config: Mapping[str, Any]) -> str:
       *('adaptation', 'imagination'),
     )
   }
+  for name, fields in _LATER.items():
+    if name in kept:
+      kept[name] = {
+        key: value
+        for key, value in kept[name].items()
+        if key not in fields or value != fields[key]
+      }
   kept |= {'games': config['data']['games'], 'seed': config['run']['seed']}
   drawn = ('quality', 'transitions', 'runs', 'checkpoints')
   kept |= {name: config['data'].get(name) for name in drawn}

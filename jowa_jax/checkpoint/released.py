@@ -114,12 +114,20 @@ def export_released(
 
   Raises:
     FileExistsError: a file is there already.
-    ValueError: the agent is not JOWA, or a file cannot be written.
+    ValueError: the agent is not JOWA, or not as released, or a file cannot be
+      written.
   """
   if config['method'] != 'jowa':
     raise ValueError(
       f'The checkpoint is of method={config["method"]!r}: released names are '
       'those of JOWA alone'
+    )
+  field = config['tokenizer'].get('encoder_field', 'frame')
+  if field != 'frame':
+    # The shapes are the same: it would be read as what it is not.
+    raise ValueError(
+      f'The checkpoint is of tokenizer.encoder_field={field!r}: the released '
+      "program knows 'frame' alone"
     )
   if pathlib.Path(tokenizer) == pathlib.Path(model):
     raise ValueError(f'{model}: tokenizer and model need a file each')

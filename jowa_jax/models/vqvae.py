@@ -14,6 +14,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+FIELDS = ('frame', 'patch')
+
 
 @dataclasses.dataclass(frozen=True)
 class VQVAEConfig:
@@ -28,6 +30,8 @@ class VQVAEConfig:
     embedding_dim: codebook columns.
     resolution: height and width of a frame.
     norm_groups: groups of every GroupNorm.
+    encoder_field: what a token is made of: the whole 'frame', as in the paper,
+      or its own 'patch' alone, so that it changes only where pixels do.
     dtype: of the computation; parameters are float32.
   """
 
@@ -39,7 +43,14 @@ class VQVAEConfig:
   embedding_dim: int = 512
   resolution: int = 84
   norm_groups: int = 2
+  encoder_field: str = 'frame'
   dtype: str = 'float32'
+
+  def __post_init__(self):
+    if self.encoder_field not in FIELDS:
+      raise ValueError(
+        f'encoder_field={self.encoder_field!r} is not in {FIELDS}'
+      )
 
   @property
   def grid(self) -> int:
@@ -267,7 +278,12 @@ class VQVAE(nn.Module):
       frames: [N, R, R] uint8.
     """
     x = normalize_frames(frames)[..., None].astype(self.config.dtype)
-    z = self.pre_quant_conv(self.encoder(x))
+    if self.config.encoder_field == 'patch':
+      z = self.encoder(_patches(x, self.config.grid))  # [N * G * G, 1, 1, C]
+      z = z.reshape(x.shape[0], *2 * (self.config.grid,), -1)
+    else:
+      z = self.encoder(x)
+    z = self.pre_quant_conv(z)
     return z.reshape(z.shape[0], -1, z.shape[-1]).astype(jnp.float32)
 
   def quantize(self, latents: chex.Array) -> chex.Array:
@@ -303,6 +319,14 @@ class VQVAE(nn.Module):
 
   def __call__(self, frames: chex.Array) -> chex.Array:
     return self.reconstruct(self.embed(self.encode(frames)))
+
+
+def _patches(x: chex.Array, grid: int) -> chex.Array:
+  """Cuts [N, R, R, C] into [N * grid * grid, R / grid, R / grid, C]."""
+  n, side, _, channels = x.shape
+  size = side // grid
+  x = x.reshape(n, grid, size, grid, size, channels).swapaxes(2, 3)
+  return x.reshape(-1, size, size, channels)
 
 
 def _fold(f, x, trailing: int):

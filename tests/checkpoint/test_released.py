@@ -335,6 +335,16 @@ def test_only_jowa_is_exported(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_a_tokenizer_of_patches_is_not_exported(tmp_path):
+  config = jowa.get_config('smoke').copy_and_resolve_references().to_dict()
+  config['tokenizer']['encoder_field'] = 'patch'
+  with pytest.raises(ValueError, match="encoder_field='patch'.*'frame' alone"):
+    released.export_released(
+      variables(config), config, tmp_path / 't.npz', tmp_path / 'm.npz'
+    )
+  assert not list(tmp_path.iterdir())
+
+
 def test_what_cannot_be_exported_writes_nothing(tmp_path, monkeypatch):
   config = jowa.get_config('smoke').copy_and_resolve_references().to_dict()
   (tmp_path / 'old.npz').write_bytes(b'kept')

@@ -93,7 +93,13 @@ def test_published_optimisation():
 
 @pytest.mark.parametrize('method', METHODS)
 def test_what_the_paper_does_without_is_off(method):
-  options = METHODS[method].get_config('150m').tokenizer_training
+  config = METHODS[method].get_config('150m')
+  assert config.tokenizer.encoder_field == 'frame'
+  assert config.data.reward_share == 0
+  for name in config.stages.order:
+    for part in config.stages[name].parts:
+      assert config.stages[name][part].decay == 'constant'
+  options = config.tokenizer_training
   assert options.codebook_init_step == options.restart_period == 0
   assert options.motion_weight == 0.0
 

@@ -148,3 +148,30 @@ def test_bfloat16_keeps_float32_parameters_and_outputs(variables, frames):
   assert 0 < difference.max() < 0.1 * np.abs(exact).max()
   out = method(config, 'reconstruct')(variables, latents)
   assert out.dtype == jnp.float32 and np.isfinite(out).all()
+
+
+def test_tokens_of_patches_change_where_pixels_do(variables, frames):
+  config = dataclasses.replace(CONFIG, encoder_field='patch')
+  # The same parameters: a tokenizer of frames may go on as one of patches.
+  ours, theirs = (
+    jax.tree.map(jnp.shape, tree) for tree in (init(config), variables)
+  )
+  assert ours == theirs
+  latents = method(config, 'latents')
+  before = frames[0]
+  after = before.copy()
+  after[0, 2:4, 6:8] ^= 255  # the patch in row 1 and column 3 of four
+  changed = np.asarray(latents(variables, before) != latents(variables, after))
+  assert np.argwhere(changed.any(-1)).tolist() == [[0, 7]]
+  whole = method(CONFIG, 'latents')
+  changed = np.asarray(whole(variables, before) != whole(variables, after))
+  assert changed.any(-1)[0].all() and not changed[1:].any()
+  # A patch is the same wherever it stands.
+  tiled = np.tile(before[:1, :2, :2], (1, 4, 4))
+  found = np.asarray(latents(variables, tiled))
+  np.testing.assert_allclose(found, found[:, :1].repeat(16, 1), rtol=1e-5)
+
+
+def test_an_unknown_field_of_the_encoder():
+  with pytest.raises(ValueError, match="encoder_field='frames' is not in"):
+    VQVAEConfig(encoder_field='frames')

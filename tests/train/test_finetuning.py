@@ -219,11 +219,16 @@ def test_runs_of_other_origin_are_other_runs(resolve):
     resolve(quality='expert'),
     resolve(adaptation__mode='lora'),
     resolve(init_from__task_row='new'),
+    resolve(tokenizer__encoder_field='patch'),
   )
   assert len({run_digest(config) for config in configs}) == len(configs)
   moved = resolve()
   moved['init_from']['checkpoints'] = '/elsewhere'
   assert run_digest(moved) == run_digest(configs[0])
+  # One that was begun before there was the field.
+  del moved['tokenizer']['encoder_field']
+  assert run_digest(moved) == run_digest(configs[0])
+  assert not finetuning.model_differences(moved, configs[0])
 
 
 @pytest.mark.slow
