@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax import games as games_lib
+from jowa_jax.checkpoint.packed import write_packed
 from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.methods.base import (
   Method,
@@ -33,6 +34,7 @@ class Agent:
     method: its pure functions.
     variables: its parameters.
     step: training steps taken.
+    data: what it was trained on, see `TrainingData.identity`.
   """
 
   def __init__(
@@ -41,12 +43,19 @@ class Agent:
     method: Method,
     variables: Variables,
     step: int,
+    data: Mapping[str, Any] | None = None,
   ):
     self.config = config
     self.method = method
     self.variables = variables
     self.step = step
+    self.data = data or {}
     self._policy: Policy | None = None
+
+  @property
+  def games(self) -> tuple[str, ...]:
+    """The games it was trained on."""
+    return games_lib.parse_games(self.config['data']['games'])
 
   def policy(self, **options: Any) -> Policy:
     """Returns the agent's policy.
@@ -119,7 +128,8 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
   """Loads an agent on the default device, low-rank adapters merged.
 
   Args:
-    path: a run's directory, or its `checkpoints` directory.
+    path: a run's directory, or its `checkpoints` directory; a packed agent's
+      file; or 'pretrained', the one that the package ships.
     step: which checkpoint; default the latest.
 
   Raises:
@@ -133,4 +143,29 @@ def load(path: str | pathlib.Path, step: int | None = None) -> Agent:
     shardings = jax.tree.map(lambda _: device, template)
     variables = checkpoints.restore_variables(template, shardings, meta['step'])
   method, variables = without_adapters(meta['config'], variables)
-  return Agent(meta['config'], method, variables, meta['step'])
+  return Agent(
+    meta['config'], method, variables, meta['step'], meta.get('data')
+  )
+
+
+def pack(
+  checkpoint: str | pathlib.Path,
+  output: str | pathlib.Path,
+  step: int | None = None,
+) -> int:
+  """Packs a checkpoint into one file of float16, low-rank adapters merged.
+
+  Args:
+    checkpoint: see `load`.
+    output: the file, which ends in .safetensors.
+    step: which checkpoint; default the latest.
+
+  Returns:
+    The bytes of the file.
+
+  Raises:
+    CheckpointError: there is no such checkpoint, or it cannot be packed.
+  """
+  agent = load(checkpoint, step)
+  meta = {'step': agent.step, 'config': agent.config, 'data': agent.data}
+  return write_packed(output, agent.variables, meta)

@@ -48,15 +48,15 @@ def check_suffix(path: str | Path) -> None:
     )
 
 
-def read_state(path: str | Path) -> dict[str, np.ndarray]:
+def read_state(path: str | Path, widen: bool = True) -> dict[str, np.ndarray]:
   """Reads a flat state dict.
 
   Args:
     path: a file of one of `SUFFIXES`.
+    widen: convert other floating-point numbers to float32, which is logged.
 
   Returns:
-    Arrays by name. Floating-point numbers are float32: others are converted,
-    which is logged.
+    Arrays by name.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -73,15 +73,35 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
     state = _read_safetensors(path)
   else:
     state = _read_torch(path)
-  return _in_float32(state, path)
+  return _in_float32(state, path) if widen else state
 
 
-def write_state(path: str | Path, state: Mapping[str, np.ndarray]) -> None:
+def read_metadata(path: str | Path) -> dict[str, str]:
+  """Returns the texts that a .safetensors file holds beside its tensors.
+
+  Raises:
+    WeightFileError: the file is damaged or of another kind.
+  """
+  from safetensors import SafetensorError, safe_open
+
+  try:
+    with safe_open(path, framework='numpy') as file:
+      return dict(file.metadata() or {})
+  except (OSError, SafetensorError) as error:
+    raise _unreadable(Path(path), error) from error
+
+
+def write_state(
+  path: str | Path,
+  state: Mapping[str, np.ndarray],
+  metadata: Mapping[str, str] | None = None,
+) -> None:
   """Writes a flat state dict, whole or not at all.
 
   Args:
     path: of one of `SUFFIXES`.
     state: arrays by name.
+    metadata: texts for `read_metadata`, in .safetensors files alone.
 
   Raises:
     WeightFileError: the suffix is none of ours, or torch is needed and missing.
@@ -97,7 +117,7 @@ def write_state(path: str | Path, state: Mapping[str, np.ndarray]) -> None:
     from safetensors.numpy import save_file
 
     with files.written_whole(path) as temporary:
-      save_file(state, temporary)
+      save_file(state, temporary, metadata and dict(metadata))
   else:
     torch = import_torch(path)
     tensors = {name: torch.from_numpy(value) for name, value in state.items()}

@@ -55,7 +55,7 @@ _SCHEDULE = flags.DEFINE_list(
   '--checkpoint measures it.',
 )
 _CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None, 'plan, eval: of a JOWA run.'
+  'checkpoint', None, 'plan, eval: of a JOWA run, or packed.'
 )
 _GAMES = flags.DEFINE_string('games', None, 'plan, eval: of the checkpoint.')
 _DECISIONS = flags.DEFINE_integer(

@@ -25,7 +25,9 @@ from launch.planner_flags import planner_options
 _CONFIG = config_flags.DEFINE_config_file(
   'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
 )
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
+)
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAMES = flags.DEFINE_string(
   'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'

@@ -2,6 +2,8 @@
 
 python -m launch.finetune --config=configs/finetune.py:150m --game=Pong \
   --checkpoint=runs/jowa --data=data/pong --quality=expert --workdir=runs/pong
+python -m launch.finetune --config=configs/finetune.py:quickstart --game=Pong \
+  --checkpoint=pretrained --data=data/pong --workdir=runs/pong
 
 Without --checkpoint the agent is trained from scratch. Running the same
 command again continues, as launch.train does; flags of a run are the same.
@@ -22,7 +24,10 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 _GAME = flags.DEFINE_string('game', None, 'Its name, such as Pong.')
 _CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None, 'Directory of the pretrained run; none: from scratch.'
+  'checkpoint',
+  None,
+  "Directory of the pretrained run, packed agent, or 'pretrained'; none: from "
+  'scratch.',
 )
 _DATA = flags.DEFINE_string('data', None, 'Directory of play of the game.')
 _QUALITY = flags.DEFINE_enum(
@@ -36,13 +41,17 @@ _QUALITY = flags.DEFINE_enum(
 
 def main() -> None:
   with training.session():
+    config, model = _CONFIG.value.to_dict(), None
+    if _CHECKPOINT.value and finetuning.wants_model(config):
+      model = finetuning.checkpoint_config(_CHECKPOINT.value)
     run = training.make_run(
       finetuning.resolve(
-        _CONFIG.value.to_dict(),
+        config,
         game=_GAME.value,
         data=_DATA.value,
         checkpoint=_CHECKPOINT.value,
         quality=_QUALITY.value,
+        model=model,
       )
     )
     if not (run.workdir / CONFIG).exists():

@@ -17,7 +17,9 @@ from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.eval.judge import judge
 from launch import common
 
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
+)
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _DATA = flags.DEFINE_string('data', None, "Default: the run's.")
 _GAMES = flags.DEFINE_string('games', None, "Default: the run's.")
@@ -35,6 +37,11 @@ def main() -> None:
   if agent.config['method'] != 'jowa':
     raise ValueError(
       f'{_CHECKPOINT.value} is {agent.config["method"]}, not jowa'
+    )
+  if not (_DATA.value or agent.config['data']['directory']):
+    raise ValueError(
+      f'{_CHECKPOINT.value} does not say where its data is: give --data, and '
+      '--held_out_fraction unless it is all that was trained on'
     )
   given = {
     'directory': _DATA.value,

@@ -26,7 +26,9 @@ _CONFIG = config_flags.DEFINE_config_file(
   str(common.ROOT / 'configs/evaluate.py:paper'),
   'The protocol; its settings by game are not used.',
 )
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
+)
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
 _OUTPUT = flags.DEFINE_string('output', None, 'Directory; named as the agent.')

@@ -9,21 +9,25 @@ import jax
 import jax.numpy as jnp
 
 from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
+from jowa_jax.checkpoint.packed import PackedAgent, is_packed
 from jowa_jax.checkpoint.task_rows import set_task_rows
 from jowa_jax.methods.adaptation import BACKBONE, LORA
 from jowa_jax.methods.base import Variables
 from jowa_jax.types import Params
 
 
-def open_run(path: str | pathlib.Path) -> Checkpoints:
-  """Opens a run's checkpoints to be read.
+def open_run(path: str | pathlib.Path) -> Checkpoints | PackedAgent:
+  """Opens a run's checkpoints, or a packed agent, to be read.
 
   Args:
-    path: the run's directory, or its `checkpoints` directory.
+    path: the run's directory, or its `checkpoints` directory; or a packed
+      agent's file, or 'pretrained' for the one that the package ships.
 
   Raises:
     CheckpointError: there are none.
   """
+  if is_packed(path):
+    return PackedAgent(path)
   inner = pathlib.Path(path) / 'checkpoints'
   return Checkpoints(inner if inner.is_dir() else path, create=False)
 
@@ -43,7 +47,7 @@ def warm_start(
   Args:
     variables: fresh ones.
     shardings: where they go.
-    checkpoints: directory of another run, or of its checkpoints.
+    checkpoints: of another run, see `open_run`.
     params: top-level names, such as ('tokenizer',); all if empty, but for
       adapters that the checkpoint has none of.
     step: which checkpoint; default the latest.
@@ -91,7 +95,7 @@ def warm_start(
 
 
 def _restore(
-  source: Checkpoints,
+  source: Checkpoints | PackedAgent,
   variables: Variables,
   shardings: Variables,
   params: Sequence[str],

@@ -49,6 +49,11 @@ class _Finetune:
   train_tokenizer: bool
   tokenizer: dict
   scratch: dict
+  model: str = 'config'  # or 'checkpoint': where the model's sections are from
+
+  def __post_init__(self):
+    if self.model not in ('config', 'checkpoint'):
+      raise ValueError(f'model={self.model!r} is neither config nor checkpoint')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +71,7 @@ def resolve(
   data: str,
   checkpoint: str | None = None,
   quality: str | None = None,
+  model: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
   """Returns the config of a run that fine-tunes; reads nothing from disk.
 
@@ -76,6 +82,8 @@ def resolve(
     checkpoint: directory of the pretrained run; None trains from scratch, the
       tokenizer included.
     quality: of the play, see `DataConfig`; the config's if None.
+    model: config of an agent whose model the run gets, see `wants_model`; the
+      config's own if None.
 
   Raises:
     ConfigError: a field that is filled in was set, or one is unknown, missing
@@ -85,6 +93,9 @@ def resolve(
   games_lib.check_game(game)
   config = json.loads(json.dumps(config))
   options = build(_Finetune, config.pop('finetune', {}), 'finetune')
+  for section in _MODEL if model else ():
+    if section in config and section in model:
+      config[section] |= model[section]
   scratch = build(_Scratch, options.scratch, 'finetune.scratch')
   fill(config['data'], 'games', [game], 'data', _FILLS)
   fill(config['data'], 'directory', data, 'data', _FILLS)
@@ -113,6 +124,24 @@ def resolve(
   if run['play_every'] and not run['best_metric']:
     run['best_metric'] = f'play/{game}'
   return config
+
+
+def wants_model(config: Mapping[str, Any]) -> bool:
+  """Returns whether a config leaves the model's sections to the checkpoint."""
+  options = build(_Finetune, config.get('finetune', {}), 'finetune')
+  return options.model == 'checkpoint'
+
+
+def checkpoint_config(
+  checkpoint: str, step: int | None = None
+) -> dict[str, Any]:
+  """Returns what a checkpoint was trained with, see `open_run`.
+
+  Raises:
+    CheckpointError: there is none.
+  """
+  with contextlib.closing(open_run(checkpoint)) as found:
+    return found.meta(step)['config']
 
 
 def model_differences(
@@ -147,8 +176,7 @@ def check_source(
   source = config['init_from']
   if not source.get('checkpoints') or source['params']:
     return
-  with contextlib.closing(open_run(source['checkpoints'])) as found:
-    theirs = found.meta(source['step'])['config']
+  theirs = checkpoint_config(source['checkpoints'], source['step'])
   changed = model_differences(theirs, config)
   if not changed:
     return

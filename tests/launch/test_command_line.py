@@ -59,6 +59,20 @@ CASES = {
     ('--games=Assault', '--checkpoint={tmp}/none', '--output={tmp}/x.jsonl'),
     ['{tmp}/none', 'does not exist'],
   ),
+  'a packed agent that is not there': (
+    'evaluate',
+    (
+      '--games=Assault',
+      '--checkpoint={tmp}/none.safetensors',
+      '--output={tmp}/x.jsonl',
+    ),
+    ['{tmp}/none.safetensors', 'does not exist'],
+  ),
+  'nothing to pack': (
+    'pack',
+    ('--checkpoint={tmp}/none', '--output={tmp}/agent.safetensors'),
+    ['{tmp}/none', 'does not exist'],
+  ),
   'planner without agent': (
     'evaluate',
     ('--games=Assault', '--planner=beam', '--output={tmp}/x.jsonl'),

@@ -1,0 +1,219 @@
+"""A trained agent in one small file: weights in float16, and what they are.
+
+A safetensors file. Its tensors are the variables, named by their paths, but
+for target heads, which start as copies again; its metadata holds what a
+checkpoint's `meta` holds, and a checksum. The package ships one, `pretrained`.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from jowa_jax import weight_files
+from jowa_jax.checkpoint.manager import (
+  CheckpointError,
+  DamagedCheckpointError,
+  as_dict,
+)
+from jowa_jax.methods.base import Variables
+
+PRETRAINED = 'pretrained'
+SUFFIX = '.safetensors'
+_NOTES, _VERSION = 'jowa_jax agent', 1
+_METHODS = ('jowa', 'mtbc')
+# Of a config: where files lay on the machine that trained.
+_PLACES = {
+  'data': {'directory': '', 'token_cache': ''},
+  'tokenizer_training': {'perceptual_weights': None},
+}
+
+
+def shipped() -> pathlib.Path:
+  """Returns where the agent lies that the package ships, or would."""
+  return pathlib.Path(
+    str(resources.files('jowa_jax') / PRETRAINED / f'agent{SUFFIX}')
+  )
+
+
+def is_packed(path: str | pathlib.Path) -> bool:
+  """Returns whether a name is that of a packed agent, not of a run."""
+  return str(path) == PRETRAINED or pathlib.Path(path).suffix == SUFFIX
+
+
+def write_packed(
+  path: str | pathlib.Path,
+  variables: Variables,
+  meta: Mapping[str, Any],
+) -> int:
+  """Packs an agent; a file of the same name is replaced.
+
+  Args:
+    path: ends in .safetensors.
+    variables: low-rank adapters merged.
+    meta: of its checkpoint: step, stage, config and data.
+
+  Returns:
+    The bytes of the file.
+
+  Raises:
+    CheckpointError: the method cannot be packed, or weights are not finite or
+      beyond float16; they are named, and nothing is written.
+  """
+  path, method = pathlib.Path(path), meta['config']['method']
+  if path.suffix != SUFFIX:
+    raise CheckpointError(f'{path}: a packed agent ends in {SUFFIX}')
+  copied = variables.targets.keys() <= variables.params.keys()
+  if method not in _METHODS or not copied:
+    raise CheckpointError(
+      f'method={method!r} cannot be packed, only {", ".join(_METHODS)}'
+    )
+  tensors = traverse_util.flatten_dict(
+    as_dict(jax.device_get(variables.replace(targets={}))), sep='/'
+  )
+  tensors = {name: _halved(name, np.asarray(x)) for name, x in tensors.items()}
+  config = dict(meta['config'])
+  config.pop('adaptation', None)
+  for section, fields in _PLACES.items():
+    config[section] = {**config[section], **fields}
+  begun = config['init_from']
+  begun = {**begun, 'checkpoints': pathlib.Path(begun['checkpoints']).name}
+  meta = {**meta, 'config': {**config, 'init_from': begun}}
+  notes = {'version': _VERSION, 'digest': _digest(tensors), **meta}
+  # One text, as safetensors writes several in any order.
+  weight_files.write_state(path, tensors, metadata={_NOTES: json.dumps(notes)})
+  return path.stat().st_size
+
+
+def _halved(name: str, value: np.ndarray) -> np.ndarray:
+  """Returns floats as float16, others as they are."""
+  if not np.issubdtype(value.dtype, np.floating):
+    return value
+  if not np.isfinite(value).all():
+    raise CheckpointError(
+      f'{name} has values that are not finite: take an earlier checkpoint'
+    )
+  limit = np.finfo(np.float16).max
+  if np.abs(value).max(initial=0) > limit:
+    raise CheckpointError(
+      f'{name} has values beyond {limit:g}, the largest of float16'
+    )
+  return value.astype(np.float16)
+
+
+def _digest(tensors: Mapping[str, np.ndarray]) -> str:
+  state = hashlib.blake2b(digest_size=16)
+  for name, value in sorted(tensors.items()):
+    state.update(f'{name} {value.dtype} {value.shape}'.encode())
+    state.update(np.ascontiguousarray(value))
+  return state.hexdigest()
+
+
+class PackedAgent:
+  """A packed agent, read as the checkpoints of a run are: it has one."""
+
+  def __init__(self, path: str | pathlib.Path):
+    """Reads it.
+
+    Args:
+      path: of the file, or 'pretrained'.
+
+    Raises:
+      CheckpointError: it is not there, damaged, or no packed agent.
+    """
+    self.directory = pathlib.Path(path)
+    if str(path) == PRETRAINED:
+      self.directory = shipped()
+    if not self.directory.is_file():
+      if str(path) == PRETRAINED:
+        raise CheckpointError(
+          f'{PRETRAINED!r}: this copy of jowa_jax ships no agent '
+          f'({self.directory} is missing): train one, or install a release '
+          f"(a run's directory of that name is ./{PRETRAINED})"
+        )
+      raise CheckpointError(f'{path} does not exist: no such packed agent')
+    try:
+      texts = weight_files.read_metadata(self.directory)
+      self._stored = weight_files.read_state(self.directory, widen=False)
+    except weight_files.WeightFileError as error:
+      raise DamagedCheckpointError(str(error)) from error
+    self._meta = json.loads(texts.get(_NOTES, '{}'))
+    version, digest = (self._meta.pop(k, None) for k in ('version', 'digest'))
+    if version != _VERSION:
+      raise CheckpointError(
+        f'{self.directory} is no packed agent of version {_VERSION}: make one '
+        'with launch.pack'
+      )
+    if digest != _digest(self._stored):
+      raise DamagedCheckpointError(
+        f'{self.directory} is damaged: its checksum is another; get it again'
+      )
+
+  def latest_step(self) -> int:
+    return self._meta['step']
+
+  def steps(self) -> list[int]:
+    return [self._meta['step']]
+
+  def meta(self, step: int | None = None) -> dict[str, Any]:
+    """Returns step, stage, config and data; see `Checkpoints.meta`."""
+    self._find(step)
+    return self._meta
+
+  def restore_variables(
+    self,
+    template: Variables,
+    shardings: Variables,
+    step: int | None = None,
+    partial: bool = False,
+  ) -> Variables:
+    """Restores variables in the template's types.
+
+    Arguments and errors are those of `Checkpoints.restore_variables`.
+    """
+    self._find(step)
+    wanted = traverse_util.flatten_dict(
+      as_dict(template.replace(targets={})), sep='/'
+    )
+    names = wanted.keys() if partial else wanted.keys() | self._stored.keys()
+    shapes = [
+      {name: tuple(x.shape) for name, x in tensors.items()}
+      for tensors in (self._stored, wanted)
+    ]
+    faults = [
+      f'{name}: found {shapes[0].get(name)}, expected {shapes[1].get(name)}'
+      for name in sorted(names)
+      if shapes[0].get(name) != shapes[1].get(name)
+    ]
+    if faults:
+      shown = '\n  '.join(faults[:10])
+      raise CheckpointError(
+        f'{self.directory} is of another model ({len(faults)} arrays differ); '
+        f'use the config it was trained with:\n  {shown}'
+      )
+    values = {
+      name: self._stored[name].astype(x.dtype) for name, x in wanted.items()
+    }
+    empty = {'params': {}, 'targets': {}, 'extras': {}}
+    found = {**empty, **traverse_util.unflatten_dict(values, sep='/')}
+    copies = {
+      name: jax.tree.map(np.copy, found['params'][name])
+      for name in template.targets
+    }
+    return jax.device_put(Variables(**{**found, 'targets': copies}), shardings)
+
+  def close(self) -> None:
+    """There is nothing to close."""
+
+  def _find(self, step: int | None) -> None:
+    if step is not None and step != self._meta['step']:
+      raise CheckpointError(
+        f'No checkpoint of step {step} in {self.directory}; there is '
+        f'{self.steps()}'
+      )
