@@ -42,6 +42,7 @@ def agent_label(name: str, records: Sequence[Rollout]) -> Label:
 
 GROUPS = {
   '': 'Run',
+  'lr': 'Learning rates',
   'tokenizer': 'Tokenizer',
   'world': 'World model',
   'q': 'Q-values',
