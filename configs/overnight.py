@@ -15,6 +15,9 @@ GAMES = ('Boxing', 'MsPacman', 'SpaceInvaders', 'UpNDown')
 
 def _base(config: ConfigDict) -> None:
   """Sizes, data and logging that both methods share."""
+  # Codes of a patch alone do not flicker where nothing moves, so that what the
+  # world model has to predict is what happened.
+  config.tokenizer.encoder_field = 'patch'
   config.tokenizer.vocab_size = 512
   config.tokenizer.embedding_dim = 64
   config.tokenizer.latent_channels = 64
