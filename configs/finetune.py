@@ -1,13 +1,14 @@
 """One new game from few transitions: `finetune.py:40m|70m|150m`, and others.
 
-`quickstart` fits what `launch.quickstart` trained, `smoke` is for tests;
-`mtbc_` before a size fine-tunes the baseline. The values are those of the
-paper's appendix E.2; `launch.finetune` fills in the game, data and checkpoint.
+`quickstart` is for agents of `configs/small.py` and for the one that the
+package ships, `smoke` for tests; `mtbc_` before a size fine-tunes the baseline.
+The values are those of the paper's appendix E.2; `launch.finetune` fills in
+the game, data and checkpoint.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common, jowa, mtbc, quickstart
+from configs import common, jowa, mtbc, small
 
 _SIZES = ('40m', '70m', '150m', 'smoke', 'quickstart')
 NAMES = (*_SIZES, *(f'mtbc_{size}' for size in _SIZES))
@@ -17,10 +18,10 @@ _PARTS = {'jowa': 'world_action', 'mtbc': 'policy'}
 def _pretraining(method: str, size: str) -> ConfigDict:
   """The config that the agent was pretrained with."""
   if size == 'quickstart':
-    config = quickstart.get_config().unlock()
-    # The tokenizer of both is the one that JOWA trained.
-    config.mtbc.tokenizer_training = config.jowa.tokenizer_training
-    return config[method]
+    config = small.get_config(method).unlock()
+    # The tokenizer of both is trained as JOWA's.
+    config.tokenizer_training = small.get_config('jowa').tokenizer_training
+    return config
   return {'jowa': jowa, 'mtbc': mtbc}[method].get_config(size).unlock()
 
 
@@ -51,8 +52,8 @@ def _run(config: ConfigDict, size: str) -> None:
 
 def _stage(config: ConfigDict, size: str) -> None:
   part = _PARTS[config.method]
-  small = size in ('smoke', 'quickstart')
-  rate = 5e-4 if small else 5e-5
+  few = size in ('smoke', 'quickstart')
+  rate = 5e-4 if few else 5e-5
   steps = {'smoke': 8, 'quickstart': 300}.get(size, 50_000)
   config.stages = common.stages(
     finetune=common.stage(steps, **{part: common.optimizer(rate, 0.01)})
@@ -60,14 +61,17 @@ def _stage(config: ConfigDict, size: str) -> None:
   if config.method == 'jowa':
     config.losses.world_weight = 0.5
     # From `imagination.start_step` on; dreaming takes long on a CPU.
-    config.imagination.policy = '' if small else 'planning'
+    config.imagination.policy = '' if few else 'planning'
   training = config.tokenizer_training
-  training.frames_per_step = 16 if small else 128
+  training.frames_per_step = 16 if few else 128
   config.finetune = ConfigDict(
     dict(
+      # Sizes and returns are this config's, or the checkpoint's if there is
+      # one: 'checkpoint'.
+      model='checkpoint' if size == 'quickstart' else 'config',
       # The released program goes on training the tokenizer; the paper does not.
       train_tokenizer=False,
-      tokenizer=common.optimizer(5e-4 if small else 1e-4, 0.0),
+      tokenizer=common.optimizer(5e-4 if few else 1e-4, 0.0),
       # Without a checkpoint the tokenizer is trained, with its recipe of
       # pretraining, for this many steps in place of the stage's.
       scratch=dict(

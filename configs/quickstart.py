@@ -1,132 +1,249 @@
-"""What `launch.quickstart` does: a working agent on two games in minutes.
+"""What `launch.quickstart` does, `quickstart.py:full|scratch|smoke`.
 
-The sizes and the choices that differ from the paper's are those that make a
-model of a million parameters learn something in a few minutes on two cores.
-`quickstart.py:smoke` runs through all phases in little time, for tests.
+`full` plays with the agent that the package ships, and fine-tunes it to a game
+it never saw, beside the same steps from scratch and cloning. `scratch` trains
+everything from nothing on two games. `smoke` does both at tiny sizes, for
+tests: it fine-tunes what it trained.
 """
 
 from ml_collections import ConfigDict
 
-from configs import collect, common, jowa, mtbc
+from configs import finetune, small
+
+_KNOWN = 'Games it was trained on'
+_NEW = 'A game it never saw'
 
 
-def _shrink(config: ConfigDict, smoke: bool) -> None:
-  """Sizes and optimisation that both methods share."""
-  config.tokenizer.vocab_size = 64 if smoke else 256
-  config.tokenizer.embedding_dim = 16 if smoke else 64
-  config.tokenizer.latent_channels = 16 if smoke else 64
-  config.backbone.num_layers = 2 if smoke else 3
-  config.backbone.width = 32 if smoke else 128
-  config.backbone.num_heads = 2 if smoke else 4
-  # A small model underfits as it is.
-  config.backbone.dropout = 0.0
-  config.backbone.attention_dropout = 0.0
-  # A narrow model's branches start almost closed with the paper's 0.02.
-  config.backbone.init_scale = config.backbone.width**-0.5
-  config.heads.width = 32 if smoke else 256
-  # Many small steps: a small tokenizer is short of steps, not of frames.
-  config.tokenizer_training.frames_per_step = 16 if smoke else 8
-  config.data.games = ()  # filled in
-  config.data.held_out_fraction = 0.1
-  config.data.balance_games = True
-  config.run.batch_size = 4 if smoke else 16
-  config.run.log_every = 2 if smoke else 20
-  config.run.save_every = 4 if smoke else 200
-  config.run.keep_checkpoints = 2
-  config.run.evaluate_every = 4 if smoke else 200
-  config.run.evaluate_batches = 1 if smoke else 4
-
-
-def _jowa(smoke: bool) -> ConfigDict:
-  config = jowa.get_config('smoke').unlock()
-  _shrink(config, smoke)
-  steps = (6, 4, 6) if smoke else (800, 400, 550)
-  # The recipe that keeps a small codebook in use and sprites in sight.
-  config.tokenizer_training.codebook_init_step = 2 if smoke else 20
-  config.tokenizer_training.restart_period = 3 if smoke else 50
-  config.tokenizer_training.restart_until = int(0.8 * steps[0])
-  config.tokenizer_training.motion_weight = 20.0
-  # Clipped rewards come a few times in a hundred steps. With the paper's
-  # discount and support, Q would start far from the returns and creep towards
-  # them, one copy of the target heads at a time; here it starts close, and has
-  # room for the differences between actions that CQL asks for.
-  config.returns.v_min = -5.0
-  config.returns.v_max = 5.0
-  config.returns.gamma = 0.95
-  config.losses.target_period = 5 if smoke else 25
-  # The penalty is what teaches which actions the data took, and its gradient,
-  # through the mean of 51 atoms, is several times weaker than the TD loss's.
-  config.losses.cql_weight = 2.5
-  config.losses.world_weight = 0.5
-  # Stage 1 is split: on two cores, a world model is better trained on tokens
-  # that are encoded once than on those of a tokenizer that still moves.
-  config.stages = common.stages(
-    stage1_tokenizer=common.stage(
-      steps[0], tokenizer=common.optimizer(2e-3, 0.0)
-    ),
-    stage1_world=common.stage(steps[1], world=common.optimizer(2e-3, 0.01, 50)),
-    stage2=common.stage(
-      steps[2], world_action=common.optimizer(2e-3, 0.01, 50)
-    ),
-  )
-  return config
-
-
-def _mtbc(smoke: bool) -> ConfigDict:
-  config = mtbc.get_config('smoke').unlock()
-  _shrink(config, smoke)
-  # The tokenizer is the one JOWA trained, frozen. The backbone starts from
-  # JOWA's too: cloning has few labels (one per frame) to learn one from.
-  config.init_from.params = ('tokenizer', 'backbone')
-  config.stages = common.stages(
-    policy=common.stage(
-      6 if smoke else 300, policy=common.optimizer(2e-3, 0.01, 50)
+def _data(checkpoints: tuple[int, ...], steps: int) -> ConfigDict:
+  """Which part of the recordings is played again."""
+  return ConfigDict(
+    dict(
+      checkpoints=checkpoints,  # from poor to good play; all if empty
+      steps_per_checkpoint=steps,  # decisions; all if 0
     )
+  )
+
+
+def _run(
+  kind: str, data: str, config: ConfigDict, source: str = '', model: str = ''
+) -> ConfigDict:
+  """A run of training."""
+  return ConfigDict(
+    dict(
+      kind=kind,  # 'train', or 'finetune' for configs of configs/finetune.py
+      data=data,  # 'play' or 'new'
+      # Run or pretrained agent that it starts from; empty starts afresh.
+      source=source,
+      # Run or pretrained agent whose sizes it has; empty for the config's.
+      model=model,
+      # What the parts share (games, seed, paths) is left empty in it and filled
+      # in by quickstart.
+      config=config,
+    )
+  )
+
+
+def _player(agent: str, title: str, note: str, **options) -> ConfigDict:
+  """Who plays: a run, a pretrained agent, or 'random'."""
+  return ConfigDict(dict(agent=agent, title=title, note=note, options=options))
+
+
+def _chapter(title: str, text: str, agents: tuple[str, ...]) -> ConfigDict:
+  """What the page begins with."""
+  return ConfigDict(dict(title=title, text=text, agents=agents))
+
+
+def _base() -> ConfigDict:
+  config = ConfigDict()
+  # Of the data 'play'; without it those of the pretrained agent, all if empty.
+  config.games = ''
+  # Of the data 'new'; the first that is recorded and was not trained on, if
+  # empty.
+  config.new_game = ''
+  # Files of recorded play, separated by commas; those of the package if empty.
+  config.recordings = ''
+  config.seed = 0
+  config.pretrained = ConfigDict()  # by name: 'pretrained', a file or a run
+  config.data = ConfigDict()
+  config.runs = ConfigDict(dict(order=()))
+  # What of it sees and dreams is shown; num_dreams of each game, held beside
+  # what followed. A pretrained agent is shown about so many decisions of each
+  # game that it held out; a run, what it held out.
+  config.judge = ConfigDict(
+    dict(agent='', cloner='', num_dreams=64, decisions=1000)
   )
   return config
 
 
 def _evaluate(smoke: bool) -> ConfigDict:
-  """Who plays, in which order, and by which rules."""
-  # The paper's rules but for fewer rollouts, and episodes cut off after 750
-  # decisions: an agent that survives without scoring would take hours.
-  protocol = dict(
-    rollouts=1 if smoke else 4,
-    epsilon=0.001,
-    max_frames=160 if smoke else 3_000,
-  )
-  short = dict(context_length=2 if smoke else 4)
-  beam = dict(planner='beam', width=2, horizon=1 if smoke else 2, **short)
-  agents = dict(
-    random=dict(method='random', title='random play', options={}),
-    mtbc=dict(method='mtbc', title='MTBC', options=short),
-    jowa=dict(method='jowa', title='JOWA, greedy', options=short),
-    jowa_beam=dict(method='jowa', title='JOWA, planning', options=beam),
-  )
+  """By which rules is played."""
+  # The paper's rules but for fewer rollouts, and episodes cut off: an agent
+  # that survives without scoring would take hours.
   return ConfigDict(
     dict(
-      protocol=protocol,
-      agents=agents,
-      num_dreams=4 if smoke else 64,  # of each game, held beside what followed
-      films=('jowa_beam',),  # agents whose play is filmed
+      protocol=dict(
+        rollouts=1 if smoke else 4,
+        epsilon=0.001,
+        max_frames=160 if smoke else 6_000,
+      ),
+      agents=ConfigDict(),
+      films=(),  # agents whose play is filmed
       film_decisions=8 if smoke else 300,
+      chapters=ConfigDict(),
     )
   )
 
 
-def get_config(size: str = 'full') -> ConfigDict:
-  """Returns the config of the full quickstart, or of `smoke`."""
-  if size not in ('full', 'smoke'):
-    raise ValueError(f'Unknown size {size!r}; there are full and smoke')
-  smoke = size == 'smoke'
-  config = ConfigDict()
-  config.games = 'Assault,Carnival'
-  config.seed = 0
-  # What the parts share (games, seed, paths) is left empty in them and filled
-  # in by quickstart.
-  config.collect = collect.get_config('smoke' if smoke else 'default').unlock()
-  config.collect.games = ''
-  config.jowa = _jowa(smoke)
-  config.mtbc = _mtbc(smoke)
+def _finetuning(method: str, steps: int, smoke: bool) -> ConfigDict:
+  """The same steps with a checkpoint and without, on all 5,000 transitions."""
+  size = 'smoke' if smoke else 'quickstart'
+  config = finetune.get_config(f'{method}_{size}' if method else size).unlock()
+  config.data.transitions = None
+  config.run.play_every = 0
+  config.stages.finetune.steps = steps
+  config.finetune.model = 'checkpoint'
+  config.finetune.scratch.steps = steps
+  config.finetune.scratch.restart_until = int(0.8 * steps)
+  return config
+
+
+def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
+  """Adds a game from 5,000 transitions (section 5.5 of the paper)."""
+  config.data.new = _data((1,), 100) if smoke else _data((4,), 5_000)
+  short = dict(context_length=2 if smoke else 4)
+  runs, players = config.runs, config.evaluate.agents
+  runs.finetuned = _run(
+    'finetune', 'new', _finetuning('', steps, smoke), source, source
+  )
+  runs.order = (*runs.order, 'finetuned')
+  players.finetuned = _player(
+    'finetuned', 'JOWA, fine-tuned', 'from the pretrained agent', **short
+  )
+  if smoke:
+    return
+  runs.scratch = _run(
+    'finetune', 'new', _finetuning('', steps, smoke), '', source
+  )
+  cloned = _finetuning('mtbc', steps, smoke)
+  # The pretrained agent has no policy heads.
+  cloned.init_from.params = ('tokenizer', 'backbone')
+  runs.cloned = _run('finetune', 'new', cloned, source, source)
+  runs.order = (*runs.order, 'scratch', 'cloned')
+  players.scratch = _player(
+    'scratch', 'JOWA, from scratch', 'the same steps from nothing', **short
+  )
+  players.cloned = _player(
+    'cloned',
+    'MTBC, fine-tuned',
+    'behaviour cloning with the pretrained tokenizer and backbone',
+    **short,
+  )
+
+
+def _full() -> ConfigDict:
+  config = _base()
+  config.expected_minutes = 15.0  # on two idle cores; for the time left
+  config.pretrained.shipped = 'pretrained'
+  config.judge.agent = 'shipped'
+  config.judge.num_dreams = 32
+  config.evaluate = _evaluate(False)
+  players = config.evaluate.agents
+  short = dict(context_length=4)
+  players.random = _player('random', 'Random play', 'over the legal actions')
+  players.shipped = _player(
+    'shipped', 'JOWA, greedy', 'the best Q-value, no planning', **short
+  )
+  players.shipped_beam = _player(
+    'shipped',
+    'JOWA, planning',
+    'beam search in its own world model',
+    planner='beam',
+    width=2,
+    horizon=2,
+    **short,
+  )
+  _new_game(config, 'shipped', 300, False)
+  config.evaluate.films = ('shipped_beam', 'finetuned')
+  config.evaluate.chapters = ConfigDict(
+    dict(
+      order=('known', 'new'),
+      known=_chapter(
+        _KNOWN,
+        'The agent that comes with jowa_jax, beside random play and the '
+        'recorded play, poor to good, that it learned from.',
+        ('random', 'data', 'shipped', 'shipped_beam'),
+      ),
+      new=_chapter(
+        _NEW,
+        'The same agent, fine-tuned on 5,000 transitions, beside as many steps '
+        'from scratch and behaviour cloning, on the same transitions.',
+        ('random', 'data', 'scratch', 'cloned', 'finetuned'),
+      ),
+    )
+  )
+  return config
+
+
+def _scratch(smoke: bool) -> ConfigDict:
+  config = _base()
+  config.expected_minutes = 2.0 if smoke else 25.0
+  config.games = 'MsPacman,SpaceInvaders'
+  config.data.play = _data((0, 1), 120) if smoke else _data((0, 2, 3, 4), 2_000)
+  size = '_smoke' if smoke else ''
+  config.runs.jowa = _run('train', 'play', small.get_config(f'jowa{size}'))
+  config.runs.mtbc = _run(
+    'train', 'play', small.get_config(f'mtbc{size}'), 'jowa'
+  )
+  config.runs.order = ('jowa', 'mtbc')
+  config.judge.agent, config.judge.cloner = 'jowa', 'mtbc'
+  config.judge.num_dreams = 4 if smoke else 64
   config.evaluate = _evaluate(smoke)
+  players = config.evaluate.agents
+  short = dict(context_length=2 if smoke else 4)
+  players.random = _player('random', 'Random play', 'over the legal actions')
+  players.mtbc = _player(
+    'mtbc', 'MTBC', 'behaviour cloning with the same backbone', **short
+  )
+  players.jowa = _player(
+    'jowa', 'JOWA, greedy', 'the best Q-value, no planning', **short
+  )
+  players.jowa_beam = _player(
+    'jowa',
+    'JOWA, planning',
+    'beam search in its own world model',
+    planner='beam',
+    width=2,
+    horizon=1 if smoke else 2,
+    **short,
+  )
+  config.evaluate.films = ('jowa_beam',)
+  config.evaluate.chapters = ConfigDict(
+    dict(
+      order=('known',),
+      known=_chapter(
+        _KNOWN,
+        'Trained from nothing, beside random play and the recorded play, poor '
+        'to good, that it learned from.',
+        ('random', 'data', 'mtbc', 'jowa', 'jowa_beam'),
+      ),
+    )
+  )
+  if smoke:
+    _new_game(config, 'jowa', 4, smoke)
+    config.evaluate.chapters.new = _chapter(
+      _NEW, 'Fine-tuned.', ('random', 'data', 'finetuned')
+    )
+    config.evaluate.chapters.order = ('known', 'new')
+  return config
+
+
+def get_config(name: str = 'full') -> ConfigDict:
+  """Returns the config of a quickstart.
+
+  Raises:
+    ValueError: there is no such quickstart.
+  """
+  if name not in ('full', 'scratch', 'smoke'):
+    raise ValueError(f'Unknown {name!r}; there are full, scratch and smoke')
+  config = _full() if name == 'full' else _scratch(name == 'smoke')
   return config.lock()

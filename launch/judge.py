@@ -56,7 +56,13 @@ def main() -> None:
     agent.config['run']['batch_size'],
     agent.config['run']['seed'],
   )
-  judge(agent, data, _OUTPUT.value, num_dreams=_NUM_DREAMS.value)
+  judge(
+    agent,
+    data.held_out.episodes if data.held_out else (),
+    data.statistics['median_frames'],
+    _OUTPUT.value,
+    _NUM_DREAMS.value,
+  )
   print(pathlib.Path(_OUTPUT.value))
 
 

@@ -24,7 +24,12 @@ QUICKLY_COMPILED = (
 
 # The longest files, which begin first: at the end, no worker is left alone with
 # one of them.
-LONGEST = ('test_quickstart.py', 'test_sharding.py', 'test_processes.py')
+LONGEST = (
+  'test_quickstart.py',
+  'test_quickstart_shipped.py',
+  'test_sharding.py',
+  'test_processes.py',
+)
 
 
 def pytest_collection_modifyitems(items):

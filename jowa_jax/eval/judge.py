@@ -3,12 +3,14 @@
 import json
 import os
 import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jowa_jax import files
 from jowa_jax.agent import Agent
-from jowa_jax.data.training import TrainingData
+from jowa_jax.data.episodes import Episode
 from jowa_jax.eval import quality
 from jowa_jax.eval.one_step import one_step
 from jowa_jax.eval.open_loop import open_loop
@@ -17,39 +19,47 @@ from jowa_jax.eval.open_loop import open_loop
 QUALITY = 'model_quality.json'
 
 
+class Cloner(NamedTuple):
+  """A behaviour-cloning agent and what it was trained on."""
+
+  agent: Agent
+  trained_on: Sequence[Episode]
+
+
 def judge(
   agent: Agent,
-  data: TrainingData,
+  held_out: Sequence[Episode],
+  medians: np.ndarray,
   folder: str | os.PathLike,
-  cloner: Agent | None = None,
   num_dreams: int = 64,
+  cloner: Cloner | None = None,
 ) -> None:
-  """Judges an agent on the episodes that the data holds out.
+  """Judges an agent on episodes that it was not trained on.
 
   Writes `reconstructions.npz`, `dreams.npz`, `open_loop.json` and
   `model_quality.json`, which `report.write_report` shows.
 
   Args:
     agent: of JOWA.
-    data: with held-out episodes.
+    held_out: the episodes.
+    medians: median frame of each game, [tasks, 84, 84] uint8, of others.
     folder: where the files go.
-    cloner: a behaviour-cloning agent whose accuracy is told too.
     num_dreams: of each game, evenly spaced; what is told of dreams, and the
       open-loop curves, are means of so many.
+    cloner: a behaviour-cloning agent whose accuracy is told too.
 
   Raises:
-    ValueError: the data holds nothing out, or num_dreams is not positive.
+    ValueError: there are no episodes, or num_dreams is not positive.
   """
   if num_dreams < 1:
     raise ValueError(f'num_dreams is {num_dreams}, not at least 1')
-  if data.held_out is None:
+  if not held_out:
     raise ValueError(
       'No episodes are held out (data.held_out_fraction=0), and what a model '
       'was trained on says little of it: give --held_out_fraction'
     )
   folder = pathlib.Path(folder)
-  held_out = data.held_out.episodes
-  seen = quality.reconstruct(agent, held_out, data.statistics['median_frames'])
+  seen = quality.reconstruct(agent, held_out, medians)
   dreamed = quality.dream(agent, held_out, num_sequences=num_dreams)
   for name, results in (('reconstructions', seen), ('dreams', dreamed)):
     arrays = {
@@ -71,8 +81,8 @@ def judge(
     for game, (metrics, _) in seen.items()
   }
   if cloner is not None:
-    majority = quality.majority_accuracy(data.train.episodes, held_out)
-    cloned = quality.policy_accuracy(cloner, held_out)
+    majority = quality.majority_accuracy(cloner.trained_on, held_out)
+    cloned = quality.policy_accuracy(cloner.agent, held_out)
     for game, table in tables.items():
       table['policy_accuracy'] = cloned[game]
       table['majority_accuracy'] = majority[game]

@@ -25,7 +25,8 @@ class Rollout:
   rollout: int  # number of the rollout within its game
   seed: int  # the emulator's seed
   score: float  # sum of the game's own rewards
-  clipped_score: float  # sum of the rewards clipped to [-1, 1]
+  # Sum of the rewards clipped to [-1, 1]; None where that was not recorded.
+  clipped_score: float | None
   decisions: int
   frames: int  # emulator frames
   seconds: float  # wall time from the evaluation's start to this episode's end
@@ -221,12 +222,14 @@ def _check(record: Any) -> Rollout:
   if not isinstance(record, dict):
     raise TypeError(f'expected a JSON object, found {record!r}')
   types = {field.name: field.type for field in dataclasses.fields(Rollout)}
-  types['setup'] = dict
+  types |= {'setup': dict, 'clipped_score': float}
   if missing := types.keys() - record.keys() - {'setup'}:
     raise TypeError(f'lacks {sorted(missing)}')
   if unknown := record.keys() - types.keys():
     raise TypeError(f'has unknown fields {sorted(unknown)}')
   for name, value in record.items():
+    if name == 'clipped_score' and value is None:
+      continue
     kind = types[name]
     fits = type(value) is kind or (kind is float and type(value) is int)
     if not fits:

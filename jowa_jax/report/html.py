@@ -16,6 +16,7 @@ from PIL import Image
 from jowa_jax import files
 from jowa_jax.report import labels, plots, words
 from jowa_jax.report import scores as scores_lib
+from jowa_jax.report.chapters import chapters
 from jowa_jax.report.inputs import (
   Curves,
   Dreams,
@@ -105,10 +106,16 @@ def render(
   )
   colors = agent_colors(inputs.rollouts)
   names = {a: labels.agent_label(a, r) for a, r in inputs.rollouts.items()}
+  names |= {
+    agent: labels.Label(**said)
+    for agent, said in inputs.summary.get('names', {}).items()
+    if agent in names
+  }
   longest = max(inputs.timings.values(), default=0)
   return environment.get_template('page.html.jinja').render(
     title='JOWA on ' + _enumerate(games) if games else 'A JOWA run',
     subtitle=_subtitle(inputs, table),
+    chapters=chapters(inputs.summary, table, names, colors),
     scores=[
       score_section(game, agents, colors, names)
       for game, agents in table.items()
@@ -118,7 +125,10 @@ def render(
     over_games=over_games(summary, colors, names),
     videos={
       game: [
-        (labels.label(labels.AGENTS, agent).title, _data_uri('video/mp4', data))
+        (
+          (names.get(agent) or labels.label(labels.AGENTS, agent)).title,
+          _data_uri('video/mp4', data),
+        )
         for agent, data in videos.items()
       ]
       for game, videos in inputs.videos.items()

@@ -20,6 +20,8 @@ from jowa_jax.eval.records import Rollout, merge, read_rollouts
 # Preferred order of methods and agents; others follow by name.
 METHODS = ('jowa', 'mtbc')
 AGENTS = ('random', 'data', 'mtbc', 'jowa', 'jowa_beam')
+# What a quickstart says of its chapters and players, beside the rollouts.
+SUMMARY = 'summary.json'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Inputs:
   videos: dict[str, dict[str, bytes]]  # by game and agent
   timings: dict[str, float]
   versions: dict[str, str]
+  summary: dict[str, Any]  # of a quickstart; else empty
   missing: list[str]  # paths relative to the work directory
 
 
@@ -86,12 +89,13 @@ def read_inputs(
   """
   root = None if workdir is None else pathlib.Path(workdir).resolve()
   reader = _Reader(root)
-  found = {}
+  found, players = {}, AGENTS
   if root is not None:
     if not root.is_dir():
       raise FileNotFoundError(f'There is no work directory {root}')
     names = [path.parent.name for path in root.glob('*/metrics.jsonl')]
-    found = {n: root / n for n in ordered((*METHODS, *names), METHODS)}
+    wanted, players = reader.expected()
+    found = {n: root / n for n in ordered((*wanted, *names), wanted)}
   for path in (pathlib.Path(run).resolve() for run in runs):
     if not (path / 'metrics.jsonl').is_file():
       raise FileNotFoundError(f'{path} is no run: it has no metrics.jsonl')
@@ -109,7 +113,7 @@ def read_inputs(
   return Inputs(
     configs={m: config for m, config in configs.items() if config},
     curves={m: curve for m, curve in curves.items() if curve.series},
-    rollouts=reader.rollouts([*map(pathlib.Path, results)]),
+    rollouts=reader.rollouts([*map(pathlib.Path, results)], players),
     open_loop=reader.json(folder / 'open_loop.json'),
     videos=reader.videos(folder / 'videos'),
     reconstructions=reader.reconstructions(folder / 'reconstructions.npz'),
@@ -117,6 +121,7 @@ def read_inputs(
     quality=reader.tables(folder / 'model_quality.json'),
     timings=reader.numbers('timings.json'),
     versions=reader.json('versions.json'),
+    summary=reader.summary(),
     missing=reader.missing,
   )
 
@@ -191,13 +196,34 @@ class _Reader:
         ) from error
     return _join_stages(records)
 
-  def rollouts(self, paths: list[pathlib.Path]) -> dict[str, list[Rollout]]:
+  def expected(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the runs and the players of the work directory, in order."""
+    if not (self._root / 'config.json').is_file():
+      return METHODS, AGENTS
+    config = self.json('config.json')
+    try:
+      runs, agents = config['runs']['order'], config['evaluate']['agents']
+      return tuple(runs), ('data', *agents)
+    except (KeyError, TypeError) as error:
+      raise ValueError(
+        f'{self._root / "config.json"} is not that of a quickstart: it lacks '
+        f'{error}'
+      ) from error
+
+  def summary(self) -> dict[str, Any]:
+    path = pathlib.Path('eval') / SUMMARY
+    there = self._root is not None and (self._root / path).is_file()
+    return self.json(path) if there else {}
+
+  def rollouts(
+    self, paths: list[pathlib.Path], players: Sequence[str]
+  ) -> dict[str, list[Rollout]]:
     """Reads files and folders of results, and those of the work directory."""
     if self._root is not None:
       folder = self._root / 'eval'
       self.missing += [
         f'eval/{agent}.jsonl'
-        for agent in AGENTS
+        for agent in players
         if not (folder / f'{agent}.jsonl').is_file()
       ]
       if folder.is_dir():

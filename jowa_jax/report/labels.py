@@ -20,7 +20,7 @@ METHODS = {
 
 AGENTS = {
   'random': Label('Random play', 'uniform over the legal actions'),
-  'data': Label('Training data', 'its complete episodes, poor to good'),
+  'data': Label('Training data', 'its complete episodes'),
   'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),

@@ -25,14 +25,15 @@ _FIGURES = {
 
 def agent_colors(agents: Iterable[str]) -> dict[str, int]:
   """Returns a colour of the palette by agent: known ones have their own."""
-  colors, others = {}, len(AGENTS)
-  for agent in agents:
-    if agent in AGENTS:
-      colors[agent] = AGENTS.index(agent)
-    else:
-      colors[agent] = others % plots.PALETTE
-      others += 1
-  return colors
+  agents = list(agents)
+  known = {a: AGENTS.index(a) for a in agents if a in AGENTS}
+  # Others take what is left, those of missing agents last.
+  free = [i for i in range(len(AGENTS), plots.PALETTE)]
+  free += [i for i in range(len(AGENTS)) if i not in known.values()]
+  free = free or list(range(plots.PALETTE))
+  others = [a for a in agents if a not in AGENTS]
+  colors = known | {a: free[i % len(free)] for i, a in enumerate(others)}
+  return {agent: colors[agent] for agent in agents}
 
 
 def score_section(

@@ -11,24 +11,43 @@ import time
 import numpy as np
 import pytest
 
+from configs import collect as collect_config
 from configs import quickstart as quickstart_config
-from jowa_jax import quickstart
 from jowa_jax.bench import passes
+from jowa_jax.collect.collect import collect
 from jowa_jax.configuration import ConfigError
+from jowa_jax.data.episodes import DataError
 from jowa_jax.plan.dream import DECODERS
+from jowa_jax.quickstart import quickstart
+from jowa_jax.quickstart.plan import make_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Nothing here depends on how well the programs are compiled.
 ENV = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
-def start(workdir):
+@pytest.fixture(scope='module')
+def recording(tmp_path_factory):
+  """Random play of three games, two checkpoints of each."""
+  path = tmp_path_factory.mktemp('recorded') / 'play.npz'
+  collect(
+    *(None, 'Assault,Carnival,Robotank', (1.0, 1.0), 120),
+    num_processes=2,
+    progress=False,
+    record=path,
+  )
+  return path
+
+
+def start(workdir, recording):
   return subprocess.Popen(
     [
       sys.executable,
       '-m',
       'launch.quickstart',
       '--config=configs/quickstart.py:smoke',
+      '--config.games=Assault,Carnival',
+      f'--config.recordings={recording}',
       f'--workdir={workdir}',
     ],
     cwd=ROOT,
@@ -40,7 +59,7 @@ def start(workdir):
 
 
 def encode_tokens(workdir, output):
-  arguments = [f'--checkpoint={workdir}/jowa', f'--data={workdir}/data']
+  arguments = [f'--checkpoint={workdir}/jowa', f'--data={workdir}/data/play']
   return subprocess.run(
     [sys.executable, '-m', 'launch.encode_tokens', *arguments]
     + ['--games=Assault,Carnival', f'--output={output}'],
@@ -55,10 +74,12 @@ def check_result(workdir):
   page = (workdir / 'report' / 'index.html').read_text()
   assert 'data:image' in page and 'src="http' not in page
   assert page.count('src="data:video/mp4') == 2
+  assert 'Games it was trained on' in page and 'A game it never saw' in page
   assert 'steps dreamed' in page and 'Not found' not in page
   scores = json.loads((workdir / 'scores.json').read_text())
   for game in ('Assault', 'Carnival'):
     assert set(scores[game]) >= {'random', 'mtbc', 'jowa', 'jowa_beam'}
+  assert set(scores['Robotank']) == {'random', 'finetuned'}
   steps = [
     json.loads(line)['step']
     for line in (workdir / 'jowa' / 'metrics.jsonl').read_text().splitlines()
@@ -66,11 +87,11 @@ def check_result(workdir):
   assert steps == sorted(set(steps)) and steps[-1] == 16
 
 
-def test_from_emulator_to_report(tmp_path):
-  run = start(tmp_path)
+def test_from_recordings_to_report(recording, tmp_path):
+  run = start(tmp_path, recording)
   output, _ = run.communicate(timeout=1200)
   assert run.returncode == 0, output
-  assert '[9/9]' in output and 'done before' not in output
+  assert '[12/12]' in output and 'done before' not in output
   check_result(tmp_path)
   check_decoders(tmp_path / 'jowa')
 
@@ -98,8 +119,8 @@ def check_decoders(checkpoint):
 
 
 @pytest.mark.slow
-def test_killed_and_continued(tmp_path):
-  first = start(tmp_path)
+def test_killed_and_continued(recording, tmp_path):
+  first = start(tmp_path, recording)
   checkpoint = tmp_path / 'jowa' / 'checkpoints' / '8'
   deadline = time.monotonic() + 600
   while not checkpoint.is_dir():
@@ -110,26 +131,26 @@ def test_killed_and_continued(tmp_path):
   first.wait()
   assert not (tmp_path / 'report' / 'index.html').exists()
 
-  second = start(tmp_path)
+  second = start(tmp_path, recording)
   output, _ = second.communicate(timeout=1200)
   assert second.returncode == 0, output
-  assert output.count('(done before)') == 1 and 'Collecting' not in output
+  assert output.count('(done before)') == 2 and 'Replaying' not in output
   check_result(tmp_path)
 
   # Nothing is left to do: the same command only writes the page again.
-  third = start(tmp_path)
+  third = start(tmp_path, recording)
   output, _ = third.communicate(timeout=600)
   assert third.returncode == 0, output
-  assert output.count('(done before)') == 9
+  assert output.count('(done before)') == 12
   check_result(tmp_path)
 
   # The tokens that training encoded are those that the command encodes.
-  trained = encode_tokens(tmp_path, tmp_path / 'tokens')
+  trained = encode_tokens(tmp_path, tmp_path / 'tokens' / 'play-jowa')
   assert trained.returncode == 0 and 'Encoding' not in trained.stderr
   done = encode_tokens(tmp_path, tmp_path / 'again')
   assert done.returncode == 0 and 'Encoding' in done.stderr
   assert '480 frames' in done.stdout
-  for path in (tmp_path / 'tokens').glob('*.npy'):
+  for path in (tmp_path / 'tokens' / 'play-jowa').glob('*.npy'):
     ours = np.load(tmp_path / 'again' / path.name)
     np.testing.assert_array_equal(ours, np.load(path))
   # Those of another tokenizer are refused.
@@ -171,31 +192,101 @@ def test_killed_and_continued(tmp_path):
   assert 'steps dreamed' in (tmp_path / 'page' / 'index.html').read_text()
 
 
+@pytest.fixture
+def config(recording):
+  config = quickstart_config.get_config('smoke').to_dict()
+  return {**config, 'games': 'Assault,Carnival', 'recordings': str(recording)}
+
+
 @pytest.mark.parametrize(
-  ('section', 'field', 'value'),
+  ('field', 'value', 'message'),
   [
-    ('jowa.data', 'held_out_fraction', 0.0),
-    ('evaluate', 'num_dreams', 0),
+    (
+      'runs.jowa.config.data.held_out_fraction',
+      0.0,
+      'runs.jowa.config.data.held_out_fraction must be above 0',
+    ),
+    ('judge.num_dreams', 0, 'judge: num_dreams must be at least 1'),
+    ('judge.agent', 'mtbc', "judge.agent='mtbc' has no world model"),
+    ('judge.agent', 'nobody', "judge.agent='nobody' is none of"),
+    ('runs.order', ('jowa',), r"runs.order=\('jowa',\) must name"),
+    ('runs.mtbc.source', 'finetuned', "runs.mtbc.source='finetuned' is none"),
+    ('runs.mtbc.data', 'old', "runs.mtbc.data='old' is none of"),
+    ('runs.mtbc.kind', 'clone', "runs.mtbc: kind='clone' is not"),
+    ('runs.jowa.config.run.seed', 3, 'runs.jowa.config.run.seed=3: quickstart'),
+    ('data.play.steps_per_checkpoint', -1, 'data.play: steps_per_checkpoint'),
+    ('evaluate.films', ('random',), "evaluate.films: 'random' is no trained"),
+    ('evaluate.agents.jowa.agent', 'nobody', 'evaluate.agents.jowa: agent='),
+    (
+      'evaluate.agents.jowa.options',
+      {'epsilon': 0.5},
+      'epsilon is set in evaluate.protocol',
+    ),
+    ('evaluate.chapters.new.agents', ('nobody',), "'nobody' is no agent"),
+    ('expected_minutes', 0.0, 'expected_minutes=0.0 is not positive'),
+    ('new_game', 'Assault', "new_game='Assault' was trained on"),
   ],
 )
-def test_a_report_needs_something_to_tell(section, field, value, tmp_path):
-  config = quickstart_config.get_config('smoke').to_dict()
+def test_what_does_not_fit_is_named(field, value, message, config, tmp_path):
+  *sections, name = field.split('.')
   fields = config
-  for name in section.split('.'):
-    fields = fields[name]
-  fields[field] = value
-  with pytest.raises(ConfigError, match=f'{section}.{field} must be'):
-    quickstart.quickstart(config, tmp_path / 'run')
+  for section in sections:
+    fields = fields[section]
+  fields[name] = value
+  with pytest.raises(ConfigError, match=message):
+    quickstart(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 
 
-def test_another_config_is_refused(tmp_path):
-  config = quickstart_config.get_config('smoke').to_dict()
-  config = quickstart.resolve({**config, 'seed': 5}, tmp_path)
-  (tmp_path / 'config.json').write_text(json.dumps(config))
+@pytest.mark.parametrize(
+  ('field', 'value', 'message'),
+  [
+    ('games', 'Pong', 'data.play: Pong is not recorded, only Assault'),
+    ('new_game', 'Pong', 'data.new: Pong is not recorded'),
+    ('recordings', 'none.npz', "no recording 'none.npz'"),
+  ],
+)
+def test_what_is_not_recorded_is_named(field, value, message, config, tmp_path):
+  with pytest.raises(DataError, match=message):
+    quickstart({**config, field: value}, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_another_config_is_refused(config, recording, tmp_path):
+  other = make_plan({**config, 'seed': 5}, tmp_path).config
+  (tmp_path / 'config.json').write_text(json.dumps(other))
   before = sorted(tmp_path.rglob('*'))
-  run = start(tmp_path)
+  run = start(tmp_path, recording)
   output, _ = run.communicate(timeout=300)
   assert run.returncode == 2, output
   assert 'seed: was 5, now 0' in output and 'Traceback' not in output
   assert sorted(tmp_path.rglob('*')) == before
+
+
+def test_runs_of_one_tokenizer_share_what_it_encoded(config, tmp_path):
+  runs = make_plan(config, tmp_path).runs
+  caches = {
+    name: run.config['data']['token_cache'] for name, run in runs.items()
+  }
+  assert caches == {
+    'jowa': str(tmp_path / 'tokens' / 'play-jowa'),
+    'mtbc': str(tmp_path / 'tokens' / 'play-jowa'),
+    'finetuned': str(tmp_path / 'tokens' / 'new-jowa'),
+  }
+  assert runs['mtbc'].config['init_from']['checkpoints'] == str(
+    tmp_path / 'jowa' / 'checkpoints'
+  )
+  # The fine-tuned agent has the sizes of its source.
+  assert runs['finetuned'].config['tokenizer']['vocab_size'] == 64
+  assert not list(tmp_path.iterdir())
+
+
+def test_scratch_asks_for_what_the_package_records():
+  config = quickstart_config.get_config('scratch')
+  assert set(config.games.split(',')) <= set(collect_config.DEPTHS)
+  assert config.runs.order == ('jowa', 'mtbc') and not config.pretrained
+
+
+def test_unknown_quickstart_is_an_error():
+  with pytest.raises(ValueError, match='half'):
+    quickstart_config.get_config('half')

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import finetune, quickstart
+from configs import finetune, small
 from jowa_jax import agent as agent_lib
 from jowa_jax import games
 from jowa_jax.checkpoint.identity import run_digest
@@ -316,7 +316,7 @@ def test_bad_fields_are_named(changes, message, resolve, tmp_path):
 def _pretraining(name):
   method, _, size = name.rpartition('_')
   if size == 'quickstart':
-    return quickstart.get_config()[method or 'jowa'].to_dict()
+    return small.get_config(method or 'jowa').to_dict()
   return helpers.CONFIGS[method or 'jowa'].get_config(size).to_dict()
 
 

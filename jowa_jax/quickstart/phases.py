@@ -1,0 +1,221 @@
+"""The phases of a quickstart, one after the other.
+
+Each leaves files behind and is skipped, or continued, when they are there, so
+that a run that was interrupted goes on where it was.
+"""
+
+import json
+import pathlib
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from jowa_jax import files
+from jowa_jax.agent import Agent, load
+from jowa_jax.configuration import ConfigError, differences
+from jowa_jax.data import stored
+from jowa_jax.data.episodes import median_frames
+from jowa_jax.eval import evaluation
+from jowa_jax.eval.judge import QUALITY, Cloner, judge
+from jowa_jax.eval.players import load_player
+from jowa_jax.eval.recording import record
+from jowa_jax.eval.records import write_rollouts
+from jowa_jax.eval.rollout import make_player
+from jowa_jax.quickstart import recorded as recorded_lib
+from jowa_jax.quickstart.clock import Clock
+from jowa_jax.quickstart.plan import Plan, make_plan, summary
+from jowa_jax.quickstart.settings import NEW, PLAY
+from jowa_jax.report import write_report
+from jowa_jax.report.inputs import SUMMARY
+from jowa_jax.report.video import write_video
+
+PACKAGES = (
+  'jax flax optax orbax-checkpoint chex numpy tensorflow-datasets ale-py'
+).split()
+_CONFIG = 'config.json'
+
+
+def quickstart(
+  config: Mapping[str, Any], workdir: str | pathlib.Path, progress: bool = True
+) -> pathlib.Path:
+  """Runs all phases that are not done yet.
+
+  Args:
+    config: of `configs/quickstart.py`.
+    workdir: where everything goes.
+    progress: show progress bars.
+
+  Returns:
+    The path of the report.
+
+  Raises:
+    ConfigError: the directory was begun with another config, or a field does
+      not fit. Nothing is written then.
+    ValueError: a game, a recording or a pretrained agent is not there, or
+      unreadable. Nothing is written then either.
+  """
+  workdir = pathlib.Path(workdir).resolve()
+  plan = make_plan(config, workdir)
+  _check_directory(workdir / _CONFIG, plan.config)
+  phases = len(plan.data) + len(plan.runs) + len(plan.players)
+  phases += bool(plan.judge.agent) + bool(plan.evaluate.films)
+  clock = Clock(
+    workdir / 'timings.json', phases, plan.config['expected_minutes']
+  )
+  for name in plan.data:
+    _play(plan, name, clock, progress)
+  for name, run in plan.runs.items():
+    with clock.phase(f'Train {name}', run.is_finished()) as to_do:
+      if to_do:
+        plays = run.config['run']['play_every']
+        run.train(progress, play=make_player(run.config) if plays else None)
+  agents = plan.agents | {name: load(workdir / name) for name in plan.runs}
+  _judge(plan, agents, clock, progress)
+  _evaluate(plan, clock, progress)
+  _film(plan, agents, clock)
+  _write_json(workdir / 'eval' / SUMMARY, summary(plan))
+  _write_json(workdir / 'versions.json', _versions())
+  return write_report(workdir)
+
+
+def _play(plan: Plan, name: str, clock: Clock, progress: bool) -> None:
+  """Plays again what is recorded of a data set."""
+  spec, games = plan.data[name], plan.games[name]
+  output = plan.workdir / 'data' / name
+  what = {PLAY: 'to learn from', NEW: 'of a new game'}[name]
+  done = set(games) <= set(stored.find_runs(output))
+  with clock.phase(f'Replay play {what}: {", ".join(games)}', done) as to_do:
+    if to_do:
+      recorded_lib.play_again(
+        plan.config['recordings'],
+        output,
+        games,
+        spec.checkpoints,
+        spec.steps_per_checkpoint,
+        progress,
+      )
+      # From here on the directory is this config's.
+      _write_json(plan.workdir / _CONFIG, plan.config)
+
+
+def _judge(
+  plan: Plan, agents: Mapping[str, Agent], clock: Clock, progress: bool
+) -> None:
+  """Looks at what an agent sees and dreams, on what it was not shown."""
+  spec, folder = plan.judge, plan.workdir / 'eval'
+  if not spec.agent:
+    return
+  with clock.phase(
+    'Look at what the model sees and dreams', (folder / QUALITY).exists()
+  ) as to_do:
+    if not to_do:
+      return
+    cloner = None
+    if spec.agent in plan.runs:
+      data = plan.runs[spec.agent].load_data()
+      held_out = data.held_out.episodes
+      medians = data.statistics['median_frames']
+      if spec.cloner:
+        cloner = Cloner(agents[spec.cloner], data.train.episodes)
+    else:
+      held_out, others = recorded_lib.load_held_out(
+        plan.config['recordings'],
+        recorded_lib.held_out(
+          agents[spec.agent], plan.recorded, plan.known_games, spec.decisions
+        ),
+        plan.workdir / 'data' / 'held_out',
+        progress,
+      )
+      medians = median_frames([*others, *held_out])
+    judge(
+      agents[spec.agent], held_out, medians, folder, spec.num_dreams, cloner
+    )
+
+
+def _evaluate(plan: Plan, clock: Clock, progress: bool) -> None:
+  """Writes the recorded scores, and plays."""
+  folder = plan.workdir / 'eval'
+  write_rollouts(folder / 'data.jsonl', _data_rollouts(plan))
+  for name, player in plan.players.items():
+    path, games = folder / f'{name}.jsonl', plan.games_of(name)
+    wanted = len(games) * plan.protocol.rollouts
+    done = path.exists() and path.read_text().count('\n') >= wanted
+    with clock.phase(
+      f'Evaluate {player.title} on {", ".join(games)}', done
+    ) as to_do:
+      if to_do:
+        evaluation.run(
+          load_player(name, plan.checkpoint(name)),
+          games,
+          plan.protocol,
+          plan.seed,
+          path,
+          options=dict.fromkeys(games, player.options),
+          progress=progress,
+        )
+
+
+def _data_rollouts(plan: Plan) -> list:
+  """Returns the recorded episodes of what the agents were trained on."""
+  found, played = [], set()
+  for name, spec in plan.data.items():
+    for game in plan.games[name]:
+      some = [
+        one
+        for one in plan.recorded[game]
+        if not spec.checkpoints or one.checkpoint in spec.checkpoints
+      ]
+      found += recorded_lib.rollouts(some, spec.steps_per_checkpoint)
+      played.add(game)
+  for agent in plan.agents.values():
+    for game in plan.known_games:
+      if game not in played and game in agent.games:
+        found += recorded_lib.rollouts_of(agent, plan.recorded, game)
+        played.add(game)
+  return found
+
+
+def _film(plan: Plan, agents: Mapping[str, Agent], clock: Clock) -> None:
+  """Writes `videos/<player>-<Game>.mp4`; the folder appears when whole."""
+  if not plan.evaluate.films:
+    return
+  folder = plan.workdir / 'eval'
+  with clock.phase('Film the agents', (folder / 'videos').exists()) as to_do:
+    if not to_do:
+      return
+    unfinished = folder / '.videos'
+    unfinished.mkdir(parents=True, exist_ok=True)
+    for name in plan.evaluate.films:
+      for game in plan.games_of(name):
+        recording = record(
+          agents[plan.players[name].agent],
+          game,
+          protocol=plan.protocol,
+          seed=plan.seed,
+          max_decisions=plan.evaluate.film_decisions,
+          **plan.players[name].options,
+        )
+        write_video(unfinished / f'{name}-{game}.mp4', recording)
+    unfinished.rename(folder / 'videos')
+
+
+def _write_json(path: pathlib.Path, value: Any) -> None:
+  files.write_text(path, json.dumps(value, indent=2))
+
+
+def _check_directory(path: pathlib.Path, config: dict[str, Any]) -> None:
+  changed = []
+  if path.exists():
+    changed = differences(json.loads(path.read_text()), config)
+  if changed:
+    lines = '\n  '.join(changed)
+    raise ConfigError(
+      f'{path.parent} was begun with another config; give another directory '
+      f'or restore these fields:\n  {lines}'
+    )
+
+
+def _versions() -> dict[str, str]:
+  versions = {name: metadata.version(name) for name in PACKAGES}
+  return {'python': platform.python_version(), **versions}

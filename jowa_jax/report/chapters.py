@@ -1,0 +1,102 @@
+"""What the page of a quickstart begins with: who beat whom, in short."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jowa_jax.report import labels, words
+from jowa_jax.report.scores import Score, ScoreTable
+
+RANDOM, DATA = 'random', 'data'
+
+
+def chapters(
+  summary: Mapping[str, Any],
+  table: ScoreTable,
+  names: Mapping[str, labels.Label],
+  colors: Mapping[str, int],
+) -> list[dict[str, Any]]:
+  """Returns a table of mean scores and its conclusions for every chapter.
+
+  Args:
+    summary: what a quickstart says of itself: chapters with title, text,
+      agents and games.
+    table: of scores.
+    names: of agents.
+    colors: of agents.
+  """
+  found = []
+  for chapter in summary.get('chapters', ()):
+    games = [game for game in chapter['games'] if game in table]
+    agents = [
+      agent
+      for agent in chapter['agents']
+      if any(agent in table[game] for game in games)
+    ]
+    if agents:
+      found.append(
+        {
+          'title': chapter['title'],
+          'text': chapter['text'],
+          'agents': [
+            {'label': names[agent], 'color': colors[agent]} for agent in agents
+          ],
+          'rows': [_row(game, table[game], agents) for game in games],
+          'conclusions': _conclusions(
+            {game: table[game] for game in games}, agents, names
+          ),
+        }
+      )
+  return found
+
+
+def _row(
+  game: str, scores: Mapping[str, Score], agents: list[str]
+) -> dict[str, Any]:
+  """Returns the cells of a game, the best agent's marked."""
+  best = max(
+    (
+      scores[agent].mean
+      for agent in agents
+      if agent in scores and agent != DATA
+    ),
+    default=None,
+  )
+  cells = []
+  for agent in agents:
+    score = scores.get(agent)
+    if score is None:
+      cells.append({'mean': words.DASH, 'error': '', 'best': False})
+      continue
+    error = score.standard_error
+    cells.append(
+      {
+        'mean': words.number(score.mean, 1),
+        'error': '' if error is None else '± ' + words.number(error, 1),
+        'best': agent != DATA and score.mean == best,
+      }
+    )
+  return {'game': game, 'cells': cells}
+
+
+def _conclusions(
+  table: ScoreTable, agents: list[str], names: Mapping[str, labels.Label]
+) -> list[str]:
+  """Says in how many games each agent's mean is above the others' before it.
+
+  The others are random play and what was learned from.
+  """
+  lines = []
+  for agent in agents:
+    if agent in (RANDOM, DATA):
+      continue
+    parts = []
+    for other in (RANDOM, DATA):
+      games = [g for g, s in table.items() if agent in s and other in s]
+      above = [g for g in games if table[g][agent].mean > table[g][other].mean]
+      if games:
+        parts.append(
+          f'above {names[other].title.lower()} in {len(above)} of {len(games)}'
+        )
+    if parts:
+      lines.append(f'{names[agent].title}: {", ".join(parts)}')
+  return lines
