@@ -1,8 +1,11 @@
-"""The whole agent on real Atari in minutes: collect, train, evaluate, report.
+"""The shipped agent plays Atari and learns a new game, in minutes; and a page.
 
 python -m launch.quickstart --workdir=runs/quickstart
+python -m launch.quickstart --config=configs/quickstart.py:scratch \
+  --workdir=runs/scratch
 
-Running the same command again continues where it was interrupted.
+The second trains everything from nothing. Running the same command again
+continues where it was interrupted.
 """
 
 from absl import flags

@@ -1,7 +1,6 @@
 """From a config to all that is to be done; nothing is written."""
 
 import dataclasses
-import functools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -90,24 +89,13 @@ def make_plan(config: Mapping[str, Any], workdir: pathlib.Path) -> Plan:
     for name in (PLAY, NEW)
     if name in config['data']
   }
-  known = tuple(dict.fromkeys(g for a in agents.values() for g in a.games))
-  if settings.games:
-    known = games_lib.parse_games(settings.games)
   recorded = recorded_lib.read(settings.recordings)
-  games = {PLAY: known} if PLAY in data else {}
-  if NEW in data:
-    seen = {*known, *(g for a in agents.values() for g in a.games)}
-    games[NEW] = (_new_game(settings.new_game, seen, recorded),)
-    config['new_game'] = games[NEW][0]
+  known, games = _games(settings, agents, recorded)
   for name, spec in data.items():
     recorded_lib.check(recorded, games[name], spec.checkpoints, name)
-  resolve = functools.partial(_resolve, config, workdir, games, agents)
-  for name in config['runs']['order']:
-    config['runs'][name]['config'] = resolve(name)
-  runs = {
-    name: Run(config['runs'][name]['config'], workdir / name)
-    for name in config['runs']['order']
-  }
+  if NEW in games:
+    config['new_game'] = games[NEW][0]
+  runs = _runs(config, workdir, games, agents)
   evaluate = build(Evaluate, config['evaluate'], 'evaluate')
   chapters = _chapters(evaluate)
   plan = Plan(
@@ -129,6 +117,41 @@ def make_plan(config: Mapping[str, Any], workdir: pathlib.Path) -> Plan:
   _check_players(plan)
   _check_judge(plan)
   return plan
+
+
+def _games(
+  settings: Settings,
+  agents: Mapping[str, Agent],
+  recorded: Mapping[str, Any],
+) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+  """Returns the games that are known, and those of each data set."""
+  trained = dict.fromkeys(g for a in agents.values() for g in a.games)
+  known = tuple(trained)
+  if settings.games:
+    known = games_lib.parse_games(settings.games)
+  games = {PLAY: known} if PLAY in settings.data else {}
+  if NEW in settings.data:
+    seen = {*known, *trained}
+    games[NEW] = (_new_game(settings.new_game, seen, recorded),)
+  return known, games
+
+
+def _runs(
+  config: dict[str, Any],
+  workdir: pathlib.Path,
+  games: Mapping[str, tuple[str, ...]],
+  agents: Mapping[str, Agent],
+) -> dict[str, Run]:
+  """Returns the runs in their order; fills their sections of the config."""
+  runs = {}
+  for name in config['runs']['order']:
+    resolved = _resolve(config, workdir, games, agents, name)
+    try:
+      runs[name] = Run(resolved, workdir / name)
+    except ConfigError as error:
+      raise ConfigError(f'runs.{name}.config: {error}') from error
+    config['runs'][name]['config'] = runs[name].config
+  return runs
 
 
 def _new_game(wanted: str, seen: set[str], recorded: Mapping[str, Any]) -> str:

@@ -105,12 +105,7 @@ def render(
     {*table, *inputs.quality, *inputs.reconstructions, *inputs.dreams}
   )
   colors = agent_colors(inputs.rollouts)
-  names = {a: labels.agent_label(a, r) for a, r in inputs.rollouts.items()}
-  names |= {
-    agent: labels.Label(**said)
-    for agent, said in inputs.summary.get('names', {}).items()
-    if agent in names
-  }
+  names = _names(inputs)
   longest = max(inputs.timings.values(), default=0)
   return environment.get_template('page.html.jinja').render(
     title='JOWA on ' + _enumerate(games) if games else 'A JOWA run',
@@ -161,6 +156,17 @@ def render(
     versions=inputs.versions,
     missing=inputs.missing,
   )
+
+
+def _names(inputs: Inputs) -> dict[str, labels.Label]:
+  """Returns the words for the agents: a quickstart's own, or those known."""
+  said = inputs.summary.get('names', {})
+  return {
+    agent: labels.Label(**said[agent])
+    if agent in said
+    else labels.agent_label(agent, records)
+    for agent, records in inputs.rollouts.items()
+  }
 
 
 def _open_loop(curves: Mapping[str, Sequence[float | None]]):

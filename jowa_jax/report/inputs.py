@@ -198,17 +198,13 @@ class _Reader:
 
   def expected(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the runs and the players of the work directory, in order."""
-    if not (self._root / 'config.json').is_file():
-      return METHODS, AGENTS
-    config = self.json('config.json')
+    there = (self._root / 'config.json').is_file()
+    config = self.json('config.json') if there else {}
     try:
       runs, agents = config['runs']['order'], config['evaluate']['agents']
       return tuple(runs), ('data', *agents)
-    except (KeyError, TypeError) as error:
-      raise ValueError(
-        f'{self._root / "config.json"} is not that of a quickstart: it lacks '
-        f'{error}'
-      ) from error
+    except (KeyError, TypeError):
+      return METHODS, AGENTS  # no quickstart's, or one of an earlier version
 
   def summary(self) -> dict[str, Any]:
     path = pathlib.Path('eval') / SUMMARY

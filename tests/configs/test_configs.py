@@ -8,7 +8,15 @@ import sys
 
 import pytest
 
-from configs import collect, evaluate, finetune, jowa, mtbc
+from configs import (
+  collect,
+  evaluate,
+  finetune,
+  jowa,
+  mtbc,
+  quickstart,
+  small,
+)
 from jowa_jax import games
 from jowa_jax.configuration import build
 from jowa_jax.eval.protocol import Protocol
@@ -36,10 +44,24 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('module', [jowa, mtbc, collect, evaluate, finetune])
+@pytest.mark.parametrize(
+  'module',
+  [jowa, mtbc, collect, evaluate, finetune, quickstart, small],
+)
 def test_unknown_variant_is_an_error(module):
   with pytest.raises(ValueError, match='5b'):
     module.get_config('5b')
+
+
+@pytest.mark.parametrize('name', ['jowa', 'mtbc', 'jowa_smoke', 'mtbc_smoke'])
+def test_small_agents_make_runs(name, tmp_path):
+  config = small.get_config(name)
+  assert config.is_locked
+  config = config.to_dict()
+  # MTBC starts from what JOWA trained.
+  config['init_from']['checkpoints'] = 'x'
+  run = Run(config, tmp_path / 'run')
+  assert run.config['method'] == name.removesuffix('_smoke')
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ FINETUNE = (
   '--workdir={tmp}/run',
   '--data={tmp}/data',
 )
+SCRATCH = ('--config=configs/quickstart.py:scratch', '--workdir={tmp}/q')
 CASES = {
   'unknown config field': (
     'train',
@@ -161,26 +162,18 @@ CASES = {
   ),
   'unknown game to start with': (
     'quickstart',
-    ('--workdir={tmp}/q', '--config.games=Tetris'),
+    (*SCRATCH, '--config.games=Tetris'),
     ['Tetris'],
   ),
-  'a protocol that cannot be': (
+  'play that is not recorded': (
     'quickstart',
-    ('--workdir={tmp}/q', '--config.evaluate.protocol.rollouts=0'),
-    ['evaluate.protocol', 'rollouts'],
+    (*SCRATCH, '--config.games=Zaxxon'),
+    ['data.play: Zaxxon is not recorded'],
   ),
-  'a planner that cannot be': (
+  'a pretrained agent that is not there': (
     'quickstart',
-    (
-      '--workdir={tmp}/q',
-      '--config.evaluate.agents.jowa_beam.options.width=0',
-    ),
-    ['evaluate.agents.jowa_beam', 'width=0'],
-  ),
-  'a field that is filled in': (
-    'quickstart',
-    ('--workdir={tmp}/q', '--config.jowa.run.seed=3'),
-    ['jowa.run.seed=3'],
+    ('--workdir={tmp}/q', '--config.pretrained.shipped={tmp}/a.safetensors'),
+    ['{tmp}/a.safetensors', 'does not exist'],
   ),
   'planner settings without the planner': (
     'evaluate',

@@ -223,6 +223,16 @@ def config(recording):
       'epsilon is set in evaluate.protocol',
     ),
     ('evaluate.chapters.new.agents', ('nobody',), "'nobody' is no agent"),
+    (
+      'evaluate.protocol.rollouts',
+      0,
+      'evaluate.protocol: .*rollouts',
+    ),
+    (
+      'evaluate.agents.jowa_beam.options.width',
+      0,
+      'evaluate.agents.jowa_beam: .*width=0',
+    ),
     ('expected_minutes', 0.0, 'expected_minutes=0.0 is not positive'),
     ('new_game', 'Assault', "new_game='Assault' was trained on"),
   ],

@@ -344,3 +344,25 @@ def test_every_config_makes_a_run(name, tmp_path):
       assert run.config['imagination']['start_step'] == 20_000
       assert run.config['tokenizer_training']['frames_per_step'] == 128
     assert ('tokenizer' in stage.optimizers) == (checkpoint is None)
+
+
+def test_the_model_is_the_checkpoints(finished, play_dir, tmp_path):
+  config = finetune.get_config('quickstart').to_dict()
+  assert finetuning.wants_model(config)
+  assert not finetuning.wants_model(finetune.get_config('40m').to_dict())
+  theirs = finetuning.checkpoint_config(str(finished.workdir))
+  for checkpoint in (str(finished.workdir), None):
+    resolved = finetuning.resolve(
+      config,
+      game=GAME,
+      data=str(play_dir),
+      checkpoint=checkpoint,
+      model=theirs,
+    )
+    run = Run(resolved, tmp_path / 'run')
+    assert not finetuning.model_differences(theirs, run.config)
+    # How it is trained is the config's.
+    assert run.config['losses'] == config['losses']
+  config['finetune']['model'] = 'mine'
+  with pytest.raises(ConfigError, match="model='mine' is neither"):
+    finetuning.wants_model(config)
