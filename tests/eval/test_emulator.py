@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import jowa
 from jowa_jax import games
-from jowa_jax.agent import Agent
 from jowa_jax.collect.ale_env import AleEnv
 from jowa_jax.eval.emulator import (
   Branches,
@@ -18,17 +16,15 @@ from jowa_jax.eval.emulator import (
   emulator_world,
   make_viewer,
 )
-from jowa_jax.methods.base import Variables
-from jowa_jax.methods.factory import jowa_model_config, make_method
+from jowa_jax.methods.factory import jowa_model_config
 from jowa_jax.plan import dream
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.types import Context
-from tests.models import random_params
+from tests.eval.small_agent import CONFIG, make_agent
 
 GAME, GAMMA = 'Assault', 0.9
 LEGAL = games.LEGAL_ACTIONS[GAME]
 MASK = games.legal_mask()[[games.task_id(GAME)]]
-CONFIG = jowa.get_config('smoke').to_dict()
 
 
 def fake_q(frame: np.ndarray) -> np.ndarray:
@@ -39,7 +35,8 @@ def fake_q(frame: np.ndarray) -> np.ndarray:
 
 def fake_look(seen, frames, actions):
   tokens = jnp.zeros((len(frames), 1), jnp.int32)
-  return tokens, jnp.stack([fake_q(frame) for frame in frames]), seen
+  q = np.stack([fake_q(frame) for frame in frames])
+  return tokens, jnp.asarray(q), seen
 
 
 FAKE = Eyes(look=fake_look, take_rows=lambda seen, rows: seen)
@@ -173,18 +170,6 @@ def test_after_the_end_nothing_follows(count_ends):
   assert [place.state for place in taken.places] == [3, 2]
   with pytest.raises(ValueError, match='no key'):
     world.dream(root, jnp.array([1]), jax.random.key(0))
-
-
-def make_agent(seed=1) -> Agent:
-  """With random parameters."""
-  method = make_method(CONFIG)
-  shapes = jax.eval_shape(
-    lambda statistics: method.init(jax.random.key(0), statistics),
-    dict(method.spec.statistics),
-  )
-  params = random_params.fill(shapes.params, seed)
-  variables = Variables(params=params, targets={}, extras={})
-  return Agent(CONFIG, method, variables, 0)
 
 
 def test_leaves_are_valued_after_the_true_context():
