@@ -123,8 +123,15 @@ def make_searches(
   tasks = np.full(config.episodes, games_lib.task_id(game), np.int32)
   viewer = make_viewer(agent, tasks)
   length = config.context_length
+  room = viewer.max_blocks - config.horizon
   if length is None:
-    length = viewer.max_blocks - config.horizon
+    length = room
+  if room < 1 or not 1 <= length <= room:
+    raise ValueError(
+      f'context_length={length} and horizon={config.horizon} (both at least 1) '
+      f'do not fit into the {viewer.max_blocks} blocks of the position table: '
+      'shorten one'
+    )
   # Random actions are drawn once the player has chosen.
   options = dict(context_length=length, epsilon=0.0)
   beam = agent.policy(

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import pathlib
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +20,7 @@ from tests.eval.small_agent import CONFIG, make_agent
 
 GAME = 'Assault'
 SHORT = DiagnosisConfig(
-  episodes=2, decisions=20, horizon=1, context_length=2, epsilon=0.2
+  episodes=2, decisions=12, horizon=1, context_length=2, epsilon=0.2
 )
 
 
@@ -75,7 +79,7 @@ def test_the_search_in_the_emulator(agent, searches):
   actions = np.stack([e.actions for e in played.episodes], axis=1).ravel()
   rewards = np.stack([e.rewards for e in played.episodes], axis=1).ravel()
   np.testing.assert_array_equal(compared.emulator, actions)
-  assert compared.paths.shape == (40, 4, 1)
+  assert compared.paths.shape == (24, 4, 1)
   # The model's leaves come first.
   np.testing.assert_array_equal(compared.paths[:, 0, 0], compared.model)
   np.testing.assert_array_equal(compared.paths[:, 2, 0], actions)
@@ -94,7 +98,7 @@ def test_the_search_in_the_emulator(agent, searches):
 
 
 def test_width_one_is_greedy(agent):
-  config = dataclasses.replace(SHORT, width=1, decisions=8)
+  config = dataclasses.replace(SHORT, width=1, decisions=4)
   played = diagnosis.play(agent, GAME, 'emulator', config, AleEnv)
   greedy, model, emulator = played.compared[:3]
   np.testing.assert_array_equal(emulator, greedy)
@@ -139,7 +143,6 @@ def test_a_diagnosis_on_disk(agent, tmp_path):
   lines = diagnosis_run.table(rows).splitlines()
   assert lines[0].split() == [GAME, *PLAYERS]
   assert 'model_differs' in [line.split()[0] for line in lines]
-  # The last is that of the game's end, whatever is done: it is worth nothing.
   paths = diagnosis_run.write_records(rows, tmp_path, 'b', config, agent)
   assert [path.name for path in paths] == [f'b_{p}.jsonl' for p in PLAYERS]
   found = records.merge(
@@ -147,7 +150,9 @@ def test_a_diagnosis_on_disk(agent, tmp_path):
   )
   assert [r.decisions for r in found] == [5] * 6
   assert found[-1].setup['options']['planner'] == 'emulator'
-  with pytest.raises(ValueError, match='another diagnosis.*width: was 2, now'):
+  with pytest.raises(
+    ValueError, match='(?s)beam.json is of another.*width: was 2, now 3'
+  ):
     diagnosis_run.run(
       *(agent, [GAME], dataclasses.replace(config, width=3), Ends, output),
       **how,
@@ -187,3 +192,32 @@ def test_errors(agent, tmp_path):
     with pytest.raises(ValueError, match=f'{name}={value}'):
       dataclasses.replace(SHORT, **{name: value})
   assert not list(tmp_path.iterdir())
+
+
+def test_the_command(tmp_path):
+  code = f"""
+import runpy, sys
+import jowa_jax
+from tests.eval.small_agent import make_agent
+jowa_jax.load = lambda path, step=None: make_agent()
+sys.argv = ['diagnose', '--checkpoint=small', '--games={GAME}', '--horizon=1',
+            '--episodes=1', '--decisions=3', '--players=emulator',
+            '--noprogress', '--output={tmp_path}/x.json']
+runpy.run_module('launch.diagnose', run_name='__main__')
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=pathlib.Path(__file__).parents[2],
+    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  lines = done.stdout.splitlines()
+  assert lines[0].startswith('episodes=1, decisions=3, width=2, horizon=1')
+  assert lines[2].split() == [GAME, 'emulator']
+  (row,) = json.loads((tmp_path / 'x.json').read_text())['rows']
+  assert row['decisions'] == 3
+  # An error can be no number: all that JSON has no word for is null.
+  assert row['standard_error'] is None
