@@ -10,7 +10,11 @@ from absl import flags
 
 from jowa_jax import files
 from jowa_jax.data import inspection, stored
-from jowa_jax.eval.records import data_rollouts, write_rollouts
+from jowa_jax.eval.records import (
+  best_checkpoints,
+  data_rollouts,
+  write_rollouts,
+)
 from launch import common
 
 _DATA = flags.DEFINE_string('data', None, 'Of launch.prepare_data or collect.')
@@ -19,6 +23,9 @@ _PICTURE = flags.DEFINE_string('picture', None, 'A .png, .svg or .pdf file.')
 _JSON = flags.DEFINE_string('json', None, 'A file for the same numbers.')
 _SCORES = flags.DEFINE_string(
   'scores', None, 'JSON lines of its complete episodes, for launch.report.'
+)
+_BEST_SCORES = flags.DEFINE_string(
+  'best_scores', None, "The same of each game's best checkpoint alone."
 )
 _VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')
 
@@ -33,13 +40,17 @@ def main() -> None:
     files.write_text(_JSON.value, json.dumps(summary, indent=2))
   if _PICTURE.value:
     inspection.draw(episodes, _PICTURE.value)
-  if _SCORES.value:
-    rollouts = data_rollouts(episodes)
-    if not rollouts:
+  if _SCORES.value or _BEST_SCORES.value:
+    if not (complete := data_rollouts(episodes)):
+      flag = '--scores' if _SCORES.value else '--best_scores'
       raise ValueError(
-        f'--scores: {_DATA.value} has no complete episode of {names}'
+        f'{flag}: {_DATA.value} has no complete episode of {names}'
       )
-    write_rollouts(_SCORES.value, rollouts)
+    if _SCORES.value:
+      write_rollouts(_SCORES.value, complete)
+    if _BEST_SCORES.value:
+      best = data_rollouts(best_checkpoints(episodes), 'data_best')
+      write_rollouts(_BEST_SCORES.value, best)
   if _VERIFY.value:
     inspection.verify(episodes)
     print('Everything is as it was written.')

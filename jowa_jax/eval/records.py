@@ -55,8 +55,31 @@ def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
   return [_parse(line, path, n) for n, line in enumerate(text.splitlines(), 1)]
 
 
-def data_rollouts(episodes: Iterable[Episode]) -> list[Rollout]:
-  """Returns the complete episodes of a data set as rollouts of 'data'."""
+def best_checkpoints(episodes: Iterable[Episode]) -> list[Episode]:
+  """Returns what each game's best checkpoint played, of a data set.
+
+  That is the checkpoint, of whichever run, whose complete episodes have the
+  highest mean score; games without a complete episode have none.
+  """
+  groups: dict[str, dict[tuple[int, int], list[Episode]]] = {}
+  for episode in episodes:
+    if episode.terminated:
+      checkpoints = groups.setdefault(episode.game, {})
+      place = (episode.run, episode.checkpoint)
+      checkpoints.setdefault(place, []).append(episode)
+  best = []
+  for checkpoints in groups.values():
+    best += max(
+      checkpoints.values(),
+      key=lambda group: sum(e.score for e in group) / len(group),
+    )
+  return best
+
+
+def data_rollouts(
+  episodes: Iterable[Episode], agent: str = 'data'
+) -> list[Rollout]:
+  """Returns the complete episodes of a data set as rollouts of an agent."""
   counts: dict[str, int] = {}
   rollouts = []
   for episode in episodes:
@@ -66,7 +89,7 @@ def data_rollouts(episodes: Iterable[Episode]) -> list[Rollout]:
     counts[episode.game] = number + 1
     rollouts.append(
       Rollout(
-        agent='data',
+        agent=agent,
         game=episode.game,
         rollout=number,
         seed=episode.episode_id,

@@ -20,7 +20,8 @@ METHODS = {
 
 AGENTS = {
   'random': Label('Random play', 'uniform over the legal actions'),
-  'data': Label('Training data', 'its complete episodes'),
+  'data': Label('Training data', 'its complete episodes, poor to good'),
+  'data_best': Label('Best data', "of each game's best checkpoint"),
   'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),

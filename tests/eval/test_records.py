@@ -2,6 +2,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -178,3 +179,25 @@ def test_shards_merge_and_contradictions_are_named():
   assert records.merge([ROLLOUT, OTHER, again]) == [ROLLOUT, OTHER]
   with pytest.raises(RecordError, match='scores -21.0 and 3.0'):
     records.merge([ROLLOUT, dataclasses.replace(OTHER, rollout=0)])
+
+
+def test_the_best_checkpoint_of_each_game():
+  def episode(game, run, checkpoint, score, terminated=True):
+    return SimpleNamespace(
+      game=game,
+      run=run,
+      checkpoint=checkpoint,
+      score=score,
+      terminated=terminated,
+    )
+
+  poor = [episode('Pong', 1, 0, -21.0), episode('Pong', 1, 1, 9.0)]
+  poor += [episode('Pong', 1, 1, -9.0), episode('Carnival', 1, 1, 0.0)]
+  # An episode that was cut off says nothing.
+  poor += [
+    episode('Pong', 1, 0, 99.0, False),
+    episode('Zaxxon', 1, 0, 9, False),
+  ]
+  best = [episode('Pong', 2, 1, 3.0), episode('Pong', 2, 1, 2.0)]
+  best += [episode('Carnival', 2, 1, 1.0)]
+  assert records.best_checkpoints([*poor, *best]) == best

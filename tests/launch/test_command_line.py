@@ -118,6 +118,21 @@ CASES = {
     ('--checkpoint={tmp}/none', '--output={tmp}/judged'),
     ['{tmp}/none'],
   ),
+  'no agent to diagnose': (
+    'diagnose',
+    ('--checkpoint={tmp}/none', '--games=Assault', '--output={tmp}/x.json'),
+    ['{tmp}/none', 'does not exist'],
+  ),
+  'a beam that cannot be diagnosed': (
+    'diagnose',
+    (
+      '--checkpoint={tmp}/none',
+      '--games=Assault',
+      '--output={tmp}/x.json',
+      '--horizon=0',
+    ),
+    ['horizon=0', 'at least 1'],
+  ),
   'a page without a place': (
     'report',
     ('--results={tmp}/none.jsonl',),

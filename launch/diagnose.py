@@ -1,0 +1,89 @@
+"""Says what planning gains, and what a perfect model would gain.
+
+python -m launch.diagnose --checkpoint=runs/jowa --games=Assault,Carnival \
+  --width=2 --horizon=2 --decisions=500 --output=runs/diagnosis/beam_2_2.json
+
+Each game is played greedily, by the beam in the model and by the same beam in
+the real emulator, whose states are cloned. What dreams led to is compared with
+what really followed, and values with what was earned. A diagnosis that was
+interrupted goes on with the same command. Games have no sticky actions here.
+"""
+
+import dataclasses
+import pathlib
+
+from absl import flags
+
+import jowa_jax
+from jowa_jax import games as games_lib
+from jowa_jax.collect.ale_env import AleEnv
+from jowa_jax.configuration import build
+from jowa_jax.eval import diagnosis_run
+from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
+from launch import common
+
+_DEFAULT = DiagnosisConfig()
+_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
+_GAMES = flags.DEFINE_string(
+  'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'
+)
+_OUTPUT = flags.DEFINE_string('output', None, 'JSON file of the rows.')
+_PLAYERS = flags.DEFINE_list('players', list(PLAYERS), 'Whose play.')
+_RECORDS = flags.DEFINE_string(
+  'records', None, 'Folder; complete episodes are written for launch.report.'
+)
+_PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
+_OF_CONFIG = (
+  flags.DEFINE_integer(
+    'episodes', _DEFAULT.episodes, 'Of each game and player, at once.'
+  ),
+  flags.DEFINE_integer(
+    'decisions', _DEFAULT.decisions, 'Of an episode, at most.'
+  ),
+  flags.DEFINE_integer('width', _DEFAULT.width, 'Beams kept.'),
+  flags.DEFINE_integer('horizon', _DEFAULT.horizon, 'Steps looked ahead.'),
+  flags.DEFINE_integer('context_length', None, 'Blocks of context.'),
+  flags.DEFINE_float('epsilon', _DEFAULT.epsilon, 'Of random actions.'),
+  flags.DEFINE_integer(
+    'compare_every', _DEFAULT.compare_every, 'Decisions; 0 for never.'
+  ),
+  flags.DEFINE_bool(
+    'count_ends', _DEFAULT.count_ends, 'Game over is worth 0 in the emulator.'
+  ),
+  flags.DEFINE_integer('seed', _DEFAULT.seed, 'Of random actions.'),
+)
+
+
+def main() -> None:
+  games = games_lib.parse_games(_GAMES.value)
+  values = {flag.name: flag.value for flag in _OF_CONFIG}
+  config = build(DiagnosisConfig, values, 'diagnosis')
+  agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
+  rows = diagnosis_run.run(
+    agent,
+    games,
+    config,
+    AleEnv,
+    _OUTPUT.value,
+    players=_PLAYERS.value,
+    progress=_PROGRESS.value,
+  )
+  settings = ', '.join(
+    f'{k}={v}' for k, v in dataclasses.asdict(config).items()
+  )
+  print(settings)
+  for game in games:
+    of_game = [row for row in rows if row['game'] == game]
+    print(f'\n{diagnosis_run.table(of_game)}')
+  if _RECORDS.value:
+    name = pathlib.Path(_OUTPUT.value).stem
+    for path in diagnosis_run.write_records(
+      rows, _RECORDS.value, name, config, agent
+    ):
+      print(path)
+
+
+if __name__ == '__main__':
+  flags.mark_flags_as_required(['checkpoint', 'games', 'output'])
+  common.run(main)
