@@ -1,4 +1,4 @@
-"""The recipe of the agent that the package ships: four games, a night on a CPU.
+"""The recipe of the agent that the package ships: three games, an hour on a CPU.
 
 `launch.train` with it trains on recorded play (`launch.collect --replay`), in
 as many pieces as one likes. `overnight.py:mtbc` is the baseline on the same
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import common, jowa, mtbc
 
-GAMES = ('Boxing', 'MsPacman', 'SpaceInvaders', 'UpNDown')
+GAMES = ('Boxing', 'MsPacman', 'UpNDown')
 
 
 def _base(config: ConfigDict) -> None:
