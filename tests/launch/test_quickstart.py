@@ -204,7 +204,7 @@ def config(recording):
     (
       'runs.jowa.config.data.held_out_fraction',
       0.0,
-      'runs.jowa.config.data.held_out_fraction must be above 0',
+      'runs.jowa.config: run.evaluate_every needs held-out episodes',
     ),
     ('judge.num_dreams', 0, 'judge: num_dreams must be at least 1'),
     ('judge.agent', 'mtbc', "judge.agent='mtbc' has no world model"),
@@ -244,6 +244,16 @@ def test_what_does_not_fit_is_named(field, value, message, config, tmp_path):
     fields = fields[section]
   fields[name] = value
   with pytest.raises(ConfigError, match=message):
+    quickstart(config, tmp_path / 'run')
+  assert not (tmp_path / 'run').exists()
+
+
+def test_what_is_judged_holds_something_out(config, tmp_path):
+  jowa = config['runs']['jowa']['config']
+  jowa['run']['evaluate_every'] = jowa['data']['held_out_fraction'] = 0
+  with pytest.raises(
+    ConfigError, match='config.data.held_out_fraction must be'
+  ):
     quickstart(config, tmp_path / 'run')
   assert not (tmp_path / 'run').exists()
 

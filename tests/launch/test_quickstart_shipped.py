@@ -40,7 +40,7 @@ def trained(recording, tmp_path_factory):
   config = helpers.tiny_config(
     folder / 'data',
     steps=(1, 2),
-    backbone__max_blocks=4,
+    backbone__max_blocks=6,
     data__held_out_fraction=0.2,
   )
   run = Run(config, folder / 'run')
