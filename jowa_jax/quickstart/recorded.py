@@ -87,6 +87,8 @@ def play_again(
     games,
     checkpoints=checkpoints,
     steps_per_checkpoint=steps,
+    # What is played again is checked against scores and frames anyway.
+    any_version=True,
     progress=progress,
   ):
     print(split)
