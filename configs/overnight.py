@@ -31,7 +31,7 @@ def get_config(method: str = 'jowa') -> ConfigDict:
   config.run.evaluate_batches = 8
   if method == 'jowa':
     config.tokenizer_training.restart_until = 1200
-    config.stages = small.jowa_stages(1500, 8000)
+    config.stages = small.jowa_stages(1500, 6000)
   else:
     config.stages = small.mtbc_stages(1500)
   return config.lock()
