@@ -23,10 +23,10 @@ from jowa_jax.eval.diagnosis import (
   summarize,
 )
 from jowa_jax.eval.emulator import Emulator
+from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import Rollout, write_rollouts
 
 Row = dict[str, Any]
-_FRAME_SKIP = 4
 
 
 def run(
@@ -143,6 +143,9 @@ def rollouts(
     agent: that played.
   """
   found: dict[str, list[Rollout]] = {}
+  # `collect.ale_env.AleEnv` plays by the defaults, without sticky actions.
+  rules = dataclasses.asdict(Protocol(epsilon=config.epsilon))
+  del rules['rollouts']
   for row in rows:
     if not all(e['terminated'] or e['truncated'] for e in row['episodes']):
       continue
@@ -152,7 +155,7 @@ def rollouts(
       'run': run_digest(agent.config),
       'weights': weights_digest(agent.variables.params),
       'options': _options(row['player'], config),
-      'protocol': {'epsilon': config.epsilon, 'sticky_actions': 0.0},
+      'protocol': rules,
       'seed': config.seed,
       'rollouts': len(row['episodes']),
     }
@@ -165,7 +168,7 @@ def rollouts(
         score=episode['score'],
         clipped_score=episode['clipped_score'],
         decisions=episode['decisions'],
-        frames=_FRAME_SKIP * episode['decisions'],
+        frames=rules['frame_skip'] * episode['decisions'],
         seconds=0.0,
         terminated=episode['terminated'],
         setup=setup,
