@@ -45,11 +45,11 @@ def run(
   Args:
     agent: a JOWA agent.
     games: names in `games.GAMES`.
-    config: how much is played.
+    config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
     output: a JSON file of `setup` and `rows`, one of each game and player,
       whole after every row; what it holds is not played again.
-    players: of `PLAYERS`.
+    players: some of `PLAYERS`.
     on_row: called with every row that is played.
     progress: whether to draw a progress bar.
 
@@ -137,10 +137,10 @@ def rollouts(
   episode that was left before its end are left out.
 
   Args:
-    rows: of `run`.
+    rows: what `run` returned.
     name: what the agents' names begin with.
-    config: how they were played.
-    agent: that played.
+    config: settings of the diagnosis.
+    agent: the one that played.
   """
   found: dict[str, list[Rollout]] = {}
   # `collect.ale_env.AleEnv` plays by the defaults, without sticky actions.
