@@ -23,35 +23,41 @@ from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
 from launch import common
 
 _DEFAULT = DiagnosisConfig()
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
+)
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAMES = flags.DEFINE_string(
   'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'JSON file of the rows.')
-_PLAYERS = flags.DEFINE_list('players', list(PLAYERS), 'Whose play.')
+_PLAYERS = flags.DEFINE_list('players', list(PLAYERS), 'Which of these play.')
 _RECORDS = flags.DEFINE_string(
   'records', None, 'Folder; complete episodes are written for launch.report.'
 )
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 _OF_CONFIG = (
   flags.DEFINE_integer(
-    'episodes', _DEFAULT.episodes, 'Of each game and player, at once.'
+    'episodes',
+    _DEFAULT.episodes,
+    'Episodes of each game and player, played at once.',
   ),
   flags.DEFINE_integer(
-    'decisions', _DEFAULT.decisions, 'Of an episode, at most.'
+    'decisions', _DEFAULT.decisions, 'Most decisions of an episode.'
   ),
   flags.DEFINE_integer('width', _DEFAULT.width, 'Beams kept.'),
   flags.DEFINE_integer('horizon', _DEFAULT.horizon, 'Steps looked ahead.'),
   flags.DEFINE_integer('context_length', None, 'Blocks of context.'),
-  flags.DEFINE_float('epsilon', _DEFAULT.epsilon, 'Of random actions.'),
+  flags.DEFINE_float('epsilon', _DEFAULT.epsilon, 'Chance of a random action.'),
   flags.DEFINE_integer(
-    'compare_every', _DEFAULT.compare_every, 'Decisions; 0 for never.'
+    'compare_every',
+    _DEFAULT.compare_every,
+    'Decisions from one comparison of both searches to the next; 0 for none.',
   ),
   flags.DEFINE_bool(
     'count_ends', _DEFAULT.count_ends, 'Game over is worth 0 in the emulator.'
   ),
-  flags.DEFINE_integer('seed', _DEFAULT.seed, 'Of random actions.'),
+  flags.DEFINE_integer('seed', _DEFAULT.seed, 'Seed of random actions.'),
 )
 
 

@@ -16,7 +16,9 @@ from jowa_jax.data.tokens import encode_episodes
 from jowa_jax.train.encoding import frozen_encoder
 from launch import common
 
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
+)
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _DATA = flags.DEFINE_string('data', None, 'Of launch.prepare_data or collect.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')

@@ -25,7 +25,7 @@ _SCORES = flags.DEFINE_string(
   'scores', None, 'JSON lines of its complete episodes, for launch.report.'
 )
 _BEST_SCORES = flags.DEFINE_string(
-  'best_scores', None, "The same of each game's best checkpoint alone."
+  'best_scores', None, "JSON lines of each game's best checkpoint alone."
 )
 _VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')
 

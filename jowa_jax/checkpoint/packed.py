@@ -55,9 +55,9 @@ def write_packed(
   """Packs an agent; a file of the same name is replaced.
 
   Args:
-    path: ends in .safetensors.
-    variables: low-rank adapters merged.
-    meta: of its checkpoint: step, stage, config and data.
+    path: the file, whose name ends in .safetensors.
+    variables: those of the agent, low-rank adapters merged.
+    meta: step, config and data of its checkpoint.
 
   Returns:
     The bytes of the file.
@@ -122,7 +122,7 @@ class PackedAgent:
     """Reads it.
 
     Args:
-      path: of the file, or 'pretrained'.
+      path: the file, or 'pretrained' for the agent that is shipped.
 
     Raises:
       CheckpointError: it is not there, damaged, or no packed agent.
@@ -162,7 +162,7 @@ class PackedAgent:
     return [self._meta['step']]
 
   def meta(self, step: int | None = None) -> dict[str, Any]:
-    """Returns step, stage, config and data; see `Checkpoints.meta`."""
+    """Returns step, config and data; see `Checkpoints.meta`."""
     self._find(step)
     return self._meta
 

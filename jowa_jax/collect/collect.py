@@ -8,8 +8,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ale_py
-
 from jowa_jax import games as game_tables
 from jowa_jax.collect import pieces, play, policies, pool, recordings
 from jowa_jax.collect.pieces import SplitStats
@@ -213,9 +211,7 @@ def _recorded_piece(
   record: pathlib.Path, spec: play.Checkpoint
 ) -> pathlib.Path:
   """Returns where a checkpoint waits until all of a recording are there."""
-  # What another version of ale-py played before an interruption is no part.
-  version = f'ale_py_{ale_py.__version__}'
-  name = f'{spec.game}_run_{spec.run}-{version}-{pieces.file_name(spec)}'
+  name = f'{spec.game}_run_{spec.run}-{pieces.file_name(spec)}'
   return _recorded_pieces(record) / name
 
 

@@ -7,6 +7,8 @@ import pathlib
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 
+import ale_py
+
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
 from jowa_jax.data import formats, writer
@@ -41,8 +43,9 @@ class SplitStats:
 
 
 def file_name(spec: Spec) -> str:
-  """Returns a name that other settings do not share."""
-  settings = json.dumps(spec.settings(), sort_keys=True)
+  """Returns a name that other settings do not share, nor other emulators."""
+  # What another version of ale-py played before an interruption is no part.
+  settings = json.dumps([spec.settings(), ale_py.__version__], sort_keys=True)
   digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
   return f'{spec.split}-{digest}.npz'
 

@@ -27,7 +27,7 @@ class Search:
   Attributes:
     depth: decisions that every action is tried for.
     every: decisions between searches; the action is held in between.
-    discount: of rewards, per decision.
+    discount: what a decision's delay leaves of a reward.
     life_penalty: points that losing a life costs.
   """
 

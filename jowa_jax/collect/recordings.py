@@ -364,7 +364,7 @@ def find(names: str) -> dict[str, pathlib.Path | Traversable]:
   """Returns recordings by name: of files, and of games that are shipped.
 
   Args:
-    names: separated by commas.
+    names: names separated by commas.
 
   Raises:
     DataError: there is no such recording; the message says which are shipped.

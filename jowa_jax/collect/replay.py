@@ -211,12 +211,17 @@ def _restrict(
         f'The {what} {", ".join(missing)} is not recorded, only '
         f'{", ".join(map(str, sorted(there)))}'
       )
-  return [
+  left = [
     spec
     for spec in specs
     if (not wanted or spec.game in wanted)
     and (not checkpoints or spec.checkpoint in checkpoints)
   ]
+  for game in wanted:
+    if all(spec.game != game for spec in left):
+      named = ', '.join(map(str, checkpoints))
+      raise DataError(f'{game}: no checkpoint {named} is recorded of it')
+  return left
 
 
 def _write(

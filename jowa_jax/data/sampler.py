@@ -153,13 +153,13 @@ class MarkedShareSampler:
     """Describes the sampling.
 
     Args:
-      sizes: see `Sampler`.
-      batch_size: likewise.
-      seed: likewise.
-      weights: likewise; where there are none, the marked draws are of a group
-        as often as it has segments, marked or not.
-      marks: [sum(sizes)] bool, some of every group.
-      share: of marked draws, in (0, 1].
+      sizes: number of segments in each group, as for `Sampler`.
+      batch_size: over all processes.
+      seed: decides the order.
+      weights: how often each group is drawn, as for `Sampler`; if None, the
+        marked draws are of a group as often as it has segments, marked or not.
+      marks: segments that are marked, [sum(sizes)] bool, some of every group.
+      share: part of every batch that is of marked draws, in (0, 1].
 
     Raises:
       ValueError: a group has no marks, or see `Sampler`.

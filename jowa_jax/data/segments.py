@@ -74,7 +74,7 @@ class Segmentation:
     """Returns which segments hold a marked step that is not padding.
 
     Args:
-      marks: of the steps of each episode, [T] bool.
+      marks: steps of each episode that are marked, [T] bool.
 
     Returns:
       [len(self)] bool.

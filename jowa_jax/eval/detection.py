@@ -21,10 +21,10 @@ def detection_metrics(
     and `best_f1` at the score `best_threshold`; absent without events.
 
   Args:
-    scores: [N] of an event, the higher the likelier.
-    right: [N] bool, what was predicted is what came.
-    fired: [N] bool, an event was predicted.
-    real: [N] bool, there was one.
+    scores: of an event at each step, the higher the likelier, [N].
+    right: steps at which what was predicted came, [N] bool.
+    fired: steps at which an event was predicted, [N] bool.
+    real: steps at which there was one, [N] bool.
   """
   metrics = {'share': float(real.mean()) if len(real) else 0.0}
   if fired.any():

@@ -53,7 +53,7 @@ class DiagnosisConfig:
     compare_every: decisions between those at which both searches are compared;
       0 compares at none.
     count_ends: see `emulator_world`.
-    seed: of exploration.
+    seed: decides the random actions.
   """
 
   episodes: int = 4
@@ -114,7 +114,7 @@ def make_searches(
   Args:
     agent: a JOWA agent.
     game: a name in `games.GAMES`.
-    config: how much is played.
+    config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
 
   Raises:
@@ -172,7 +172,7 @@ def play(
     agent: a JOWA agent.
     game: a name in `games.GAMES`.
     player: whose actions are played, one of `PLAYERS`.
-    config: how much is played.
+    config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
     searches: of `make_searches` with the same arguments; made by default.
     on_decision: called after each decision of all episodes.

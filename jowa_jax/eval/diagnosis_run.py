@@ -23,10 +23,10 @@ from jowa_jax.eval.diagnosis import (
   summarize,
 )
 from jowa_jax.eval.emulator import Emulator
+from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import Rollout, write_rollouts
 
 Row = dict[str, Any]
-_FRAME_SKIP = 4
 
 
 def run(
@@ -45,11 +45,11 @@ def run(
   Args:
     agent: a JOWA agent.
     games: names in `games.GAMES`.
-    config: how much is played.
+    config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
     output: a JSON file of `setup` and `rows`, one of each game and player,
       whole after every row; what it holds is not played again.
-    players: of `PLAYERS`.
+    players: some of `PLAYERS`.
     on_row: called with every row that is played.
     progress: whether to draw a progress bar.
 
@@ -137,12 +137,15 @@ def rollouts(
   episode that was left before its end are left out.
 
   Args:
-    rows: of `run`.
+    rows: what `run` returned.
     name: what the agents' names begin with.
-    config: how they were played.
-    agent: that played.
+    config: settings of the diagnosis.
+    agent: the one that played.
   """
   found: dict[str, list[Rollout]] = {}
+  # `collect.ale_env.AleEnv` plays by the defaults, without sticky actions.
+  rules = dataclasses.asdict(Protocol(epsilon=config.epsilon))
+  del rules['rollouts']
   for row in rows:
     if not all(e['terminated'] or e['truncated'] for e in row['episodes']):
       continue
@@ -152,7 +155,7 @@ def rollouts(
       'run': run_digest(agent.config),
       'weights': weights_digest(agent.variables.params),
       'options': _options(row['player'], config),
-      'protocol': {'epsilon': config.epsilon, 'sticky_actions': 0.0},
+      'protocol': rules,
       'seed': config.seed,
       'rollouts': len(row['episodes']),
     }
@@ -165,7 +168,7 @@ def rollouts(
         score=episode['score'],
         clipped_score=episode['clipped_score'],
         decisions=episode['decisions'],
-        frames=_FRAME_SKIP * episode['decisions'],
+        frames=rules['frame_skip'] * episode['decisions'],
         seconds=0.0,
         terminated=episode['terminated'],
         setup=setup,

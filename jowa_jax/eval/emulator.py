@@ -81,7 +81,7 @@ def emulator_world(
   Args:
     emulator: played in; it must not be the one that the episode is played in.
       Without sticky actions, which are no part of a state.
-    eyes: the agent's.
+    eyes: what the agent makes of frames.
     count_ends: a state after game over is worth 0. If false it is worth what
       the agent takes the frame before for: ends go unseen as in dreams.
   """
@@ -136,10 +136,10 @@ class Viewer(NamedTuple):
 
   Attributes:
     remember: (context) -> (`dream.Memory`, Q [E, A]).
-    eyes: for `emulator_world`.
-    legal: [E, A] bool.
-    gamma: of its values.
-    max_blocks: what context and horizon must fit into.
+    eyes: what `emulator_world` looks with.
+    legal: actions that the games know, [E, A] bool.
+    gamma: discount of the agent's values.
+    max_blocks: blocks that context and horizon must fit into.
   """
 
   remember: Callable[[Context], tuple[dream.Memory, chex.Array]]

@@ -40,9 +40,9 @@ def judge(
   `model_quality.json`, which `report.write_report` shows.
 
   Args:
-    agent: of JOWA.
-    held_out: the episodes.
-    medians: median frame of each game, [tasks, 84, 84] uint8, of others.
+    agent: a JOWA agent.
+    held_out: episodes that it was not trained on.
+    medians: median frame of each game, [tasks, 84, 84] uint8.
     folder: where the files go.
     num_dreams: of each game, evenly spaced; what is told of dreams, and the
       open-loop curves, are means of so many.

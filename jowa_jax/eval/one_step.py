@@ -56,7 +56,7 @@ def one_step(
 
   Args:
     agent: a JOWA agent.
-    episodes: held out.
+    episodes: play that the agent was not trained on.
     num_steps: of each game, all if it has no more; else spread evenly.
     batch_size: segments per call.
   """

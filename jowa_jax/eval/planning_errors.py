@@ -38,8 +38,8 @@ def follow(
   """Plays given actions in a world model.
 
   Args:
-    model: dreamed or real.
-    memory: of E sequences.
+    model: the dreamed or the real world.
+    memory: what E sequences have seen.
     paths: [E, P, H] int32, H at least 1.
     legal: [E, A] bool.
 
@@ -82,7 +82,7 @@ def planning_metrics(compared: Compared, gamma: float) -> Metrics:
     if the leaves alone are.
 
   Args:
-    compared: H at least 1.
+    compared: decisions and paths, H at least 1.
     gamma: discount.
   """
   if not len(compared.greedy):
@@ -174,10 +174,10 @@ def return_metrics(
   and `q_bias` (above 0: too high) are over them.
 
   Args:
-    values: of each episode, [T].
-    rewards: signs, [T].
-    terminated: game over; else the last steps' returns are cut off, and left
-      out.
+    values: highest Q before each decision of each episode, [T].
+    rewards: signs of each episode's rewards, [T].
+    terminated: whether each episode ended in game over; of others, the last
+      steps' returns are cut off, and left out.
     gamma: discount.
   """
   pairs = [np.zeros((2, 0))]

@@ -31,8 +31,8 @@ def _scores(q, k, valid, rows):
   """Returns float32 logits [B, heads, M, S] of a block's queries, masked.
 
   Args:
-    q: [B, heads, N, head_dim].
-    k: like q.
+    q: queries, scaled, [B, heads, N, head_dim].
+    k: keys, [B, heads, N, head_dim].
     valid: [B or 1, N] bool, which tokens may be read; None for all.
     rows: the block, M of the N tokens, which read the first S.
   """
@@ -84,14 +84,14 @@ def causal(
   """Returns causal attention [B, heads, N, head_dim], block by block.
 
   Args:
-    q: [B, heads, N, head_dim], scaled.
-    k: like q.
-    v: like q.
+    q: queries, scaled, [B, heads, N, head_dim].
+    k: keys, [B, heads, N, head_dim].
+    v: values, [B, heads, N, head_dim].
     valid: [B or 1, N] bool, which tokens may be read; None for all. A query
       that may read none, which is padding, is answered 0.
     words: of the dropout of weights, see `dropout.words`; None for none. The
       mask is that of the whole [B, heads, N, N].
-    rate: of dropout.
+    rate: probability that a weight is dropped.
     size: queries of a block. Small ones compute less of what is masked, and
       large ones multiply larger matrices.
   """

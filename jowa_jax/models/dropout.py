@@ -34,11 +34,11 @@ def keep_rows(
   """Returns a part of a mask of `shape`, which it never makes.
 
   Args:
-    words: see `words`.
+    words: what the mask is a hash of, from `words`.
     rate: probability of false.
     shape: [..., N, S] of the whole mask.
-    rows: of N, with start and stop.
-    end: how many of S.
+    rows: the part's rows of the N, with start and stop.
+    end: columns of the part, the first ones of the S.
   """
   part = (*shape[:-2], rows.stop - rows.start, end)
   first = rows.start * shape[-1] % 2**32

@@ -16,9 +16,9 @@ class Clock:
     """Reads the seconds that were spent before.
 
     Args:
-      path: of the file of seconds by phase.
-      phases: how many there will be.
-      expected_minutes: that all of them take on two idle cores.
+      path: the file of seconds by phase.
+      phases: number of phases, those done before included.
+      expected_minutes: what all of them take on two idle cores.
     """
     self._path = path
     self._seconds = json.loads(path.read_text()) if path.exists() else {}

@@ -95,8 +95,9 @@ def _play(plan: Plan, name: str, clock: Clock, progress: bool) -> None:
         spec.steps_per_checkpoint,
         progress,
       )
-      # From here on the directory is this config's.
-      _write_json(plan.workdir / _CONFIG, plan.config)
+  # From here on the directory is this config's.
+  if not (plan.workdir / _CONFIG).exists():
+    _write_json(plan.workdir / _CONFIG, plan.config)
 
 
 def _judge(

@@ -8,7 +8,7 @@ import numpy as np
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent
-from jowa_jax.collect import recordings
+from jowa_jax.collect import ale_env, recordings
 from jowa_jax.collect.recordings import Recorded
 from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import ConfigError, build
@@ -100,9 +100,9 @@ def rollouts(
   """Returns complete episodes as rollouts of 'data'.
 
   Args:
-    some: of one game.
-    steps: of each checkpoint, 0 for all.
-    first: number of the first.
+    some: checkpoints of one game.
+    steps: decisions of each checkpoint that count, 0 for all.
+    first: number of the first rollout.
   """
   found = []
   for one in some:
@@ -120,7 +120,7 @@ def rollouts(
           score=float(one.scores[place]),
           clipped_score=None,
           decisions=length,
-          frames=4 * length,
+          frames=ale_env.FRAME_SKIP * length,
           seconds=0.0,
           terminated=True,
         )
@@ -155,8 +155,8 @@ def held_out(
 
   Args:
     agent: trained on all of what is recorded of its games.
-    recorded: by game.
-    games: of which it is asked; all are the agent's.
+    recorded: checkpoints by game.
+    games: the agent's, of which it is asked.
     decisions: how many are wanted of each game, in whole episodes; fewer if
       there are no more in the best checkpoint that has any.
 

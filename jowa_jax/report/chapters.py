@@ -20,9 +20,9 @@ def chapters(
   Args:
     summary: what a quickstart says of itself: chapters with title, text,
       agents and games.
-    table: of scores.
-    names: of agents.
-    colors: of agents.
+    table: scores by game and agent.
+    names: titles and notes by agent.
+    colors: place in the palette by agent.
   """
   found = []
   for chapter in summary.get('chapters', ()):
@@ -81,9 +81,9 @@ def _row(
 def _conclusions(
   table: ScoreTable, agents: list[str], names: Mapping[str, labels.Label]
 ) -> list[str]:
-  """Says in how many games each agent's mean is above the others' before it.
+  """Says in how many games each agent's mean is above those it is held against.
 
-  The others are random play and what was learned from.
+  Those are random play and what was learned from.
   """
   lines = []
   for agent in agents:

@@ -93,7 +93,9 @@ def resolve(
   games_lib.check_game(game)
   config = json.loads(json.dumps(config))
   options = build(_Finetune, config.pop('finetune', {}), 'finetune')
-  for section in _MODEL if model else ():
+  # What an agent of before there was a field does, not what this config says.
+  model = complete(model) if model else {}
+  for section in _MODEL:
     if section in config and section in model:
       config[section] |= model[section]
   scratch = build(_Scratch, options.scratch, 'finetune.scratch')

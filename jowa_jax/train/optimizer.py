@@ -86,7 +86,7 @@ def learning_rate(
   peak with the last update, `steps - 1`.
 
   Args:
-    config: says which.
+    config: of the part's optimizer.
     steps: updates in the stage.
 
   Raises:
@@ -121,7 +121,7 @@ def make_optimizer(
   """Returns clipping followed by Adam(W) for a dict of top-level parameters.
 
   Args:
-    config: says which.
+    config: of the part's optimizer.
     steps: updates in the stage, whose state begins afresh; see
       `learning_rate`.
   """

@@ -224,6 +224,24 @@ def test_a_replay_goes_on_where_it_was_interrupted(collected, tmp_path):
   assert set(os.listdir(tmp_path)) == {'jowa_atari', 'jowa_atari_frames'}
 
 
+def test_what_another_emulator_played_is_no_piece(monkeypatch):
+  names = set()
+  for version in ('0.1', '0.2'):
+    monkeypatch.setattr(pieces.ale_py, '__version__', version)
+    names.add(pieces.file_name(_spec()))
+  assert len(names) == 2
+
+
+def test_a_game_without_the_checkpoints_asked_for(collected, tmp_path):
+  whole = recordings.load(collected.path)
+  path = str(tmp_path / 'three.npz')
+  recordings.write(
+    path, dataclasses.replace(whole, checkpoints=whole.checkpoints[:3])
+  )
+  with pytest.raises(ValueError, match='Assault: no checkpoint 1 is recorded'):
+    replay(path, games='Assault', checkpoints=(1,), progress=False)
+
+
 def _changed(path, **changes):
   """Changes the second checkpoint of a recording."""
   recording = recordings.load(path)

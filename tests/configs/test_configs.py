@@ -14,10 +14,12 @@ from configs import (
   finetune,
   jowa,
   mtbc,
+  overnight,
   quickstart,
   small,
 )
 from jowa_jax import games
+from jowa_jax.collect import recordings
 from jowa_jax.configuration import build
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.train.run import Run
@@ -46,7 +48,7 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
 
 @pytest.mark.parametrize(
   'module',
-  [jowa, mtbc, collect, evaluate, finetune, quickstart, small],
+  [jowa, mtbc, collect, evaluate, finetune, overnight, quickstart, small],
 )
 def test_unknown_variant_is_an_error(module):
   with pytest.raises(ValueError, match='5b'):
@@ -62,6 +64,23 @@ def test_small_agents_make_runs(name, tmp_path):
   config['init_from']['checkpoints'] = 'x'
   run = Run(config, tmp_path / 'run')
   assert run.config['method'] == name.removesuffix('_smoke')
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_the_shipped_agents_recipe_makes_a_run_of_recorded_games(
+  method, tmp_path
+):
+  config = overnight.get_config(method)
+  assert config.is_locked
+  assert set(config.data.games) <= set(recordings.packaged())
+  config = config.to_dict()
+  config['init_from']['checkpoints'] = 'x'
+  run = Run(config, tmp_path / 'run')
+  assert run.config['method'] == method
+  shorter = small.get_config(method).stages
+  assert [stage.name for stage in run.stages] == list(shorter.order)
+  for stage in run.stages:
+    assert stage.steps > shorter[stage.name].steps
 
 
 @pytest.mark.parametrize(

@@ -18,5 +18,7 @@ def make_agent(seed: int = 1) -> Agent:
     dict(method.spec.statistics),
   )
   params = random_params.fill(shapes.params, seed)
-  variables = Variables(params=params, targets={}, extras={})
+  variables = Variables(
+    params=params, targets={'q_heads': params['q_heads']}, extras={}
+  )
   return Agent(CONFIG, method, variables, 0)

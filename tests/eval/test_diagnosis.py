@@ -16,6 +16,7 @@ from jowa_jax.eval import diagnosis, diagnosis_run, records, rollout
 from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods.factory import jowa_model_config
+from jowa_jax.report import write_report
 from tests.eval.small_agent import CONFIG, make_agent
 
 GAME = 'Assault'
@@ -150,6 +151,8 @@ def test_a_diagnosis_on_disk(agent, tmp_path):
   )
   assert [r.decisions for r in found] == [5] * 6
   assert found[-1].setup['options']['planner'] == 'emulator'
+  page = write_report(results=paths, output=tmp_path / 'page.html', reps=20)
+  assert 'epsilon 0.2, sticky actions 0, 108,000 frames' in page.read_text()
   with pytest.raises(
     ValueError, match='(?s)beam.json is of another.*width: was 2, now 3'
   ):

@@ -4,31 +4,17 @@ import jax
 import numpy as np
 import pytest
 
-from configs import jowa
-from jowa_jax.agent import Agent
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.eval import one_step
-from jowa_jax.methods.base import Variables
-from jowa_jax.methods.factory import make_method
+from tests.eval.small_agent import CONFIG, make_agent
 from tests.eval.test_open_loop import episode
-from tests.models import random_params
 
-CONFIG = jowa.get_config('smoke').to_dict()
 BLOCKS = CONFIG['backbone']['max_blocks']
 
 
 @pytest.fixture(scope='module')
 def agent():
-  method = make_method(CONFIG)
-  shapes = jax.eval_shape(
-    lambda statistics: method.init(jax.random.key(0), statistics),
-    dict(method.spec.statistics),
-  )
-  params = random_params.fill(shapes.params, seed=1)
-  variables = Variables(
-    params=params, targets={'q_heads': params['q_heads']}, extras={}
-  )
-  return Agent(CONFIG, method, variables, 0)
+  return make_agent()
 
 
 def play(length, terminated=True):

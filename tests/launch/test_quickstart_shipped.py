@@ -98,9 +98,13 @@ def test_from_a_packed_agent_to_the_page(config, tmp_path, capsys):
   recorded = recorded_lib.read(config['recordings'])['Carnival']
   whole = [s for some in recorded for s in some.scores[some.terminated]]
   assert whole and scores['Carnival']['data']['mean'] == np.mean(whole)
-  # All is done; the same again only writes the page.
+  # All is done; the same again only writes the page, and the config if a kill
+  # left the directory without it.
+  saved = (tmp_path / 'config.json').read_text()
+  (tmp_path / 'config.json').unlink()
   quickstart(config, tmp_path, progress=False)
   assert capsys.readouterr().out.count('(done before)') == 12
+  assert (tmp_path / 'config.json').read_text() == saved
 
 
 def test_the_runs_start_from_what_they_say(config, packed, tmp_path):

@@ -363,6 +363,14 @@ def test_the_model_is_the_checkpoints(finished, play_dir, tmp_path):
     assert not finetuning.model_differences(theirs, run.config)
     # How it is trained is the config's.
     assert run.config['losses'] == config['losses']
+  # An agent of before there was the field: its tokens are those of frames.
+  assert config['tokenizer']['encoder_field'] == 'patch'
+  older = {**theirs, 'tokenizer': dict(theirs['tokenizer'])}
+  assert older['tokenizer'].pop('encoder_field') == 'frame'
+  resolved = finetuning.resolve(
+    config, game=GAME, data=str(play_dir), checkpoint=None, model=older
+  )
+  assert resolved['tokenizer']['encoder_field'] == 'frame'
   config['finetune']['model'] = 'mine'
   with pytest.raises(ConfigError, match="model='mine' is neither"):
     finetuning.wants_model(config)
