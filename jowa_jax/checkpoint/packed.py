@@ -155,12 +155,6 @@ class PackedAgent:
         f'{self.directory} is damaged: its checksum is another; get it again'
       )
 
-  def latest_step(self) -> int:
-    return self._meta['step']
-
-  def steps(self) -> list[int]:
-    return [self._meta['step']]
-
   def meta(self, step: int | None = None) -> dict[str, Any]:
     """Returns step, config and data; see `Checkpoints.meta`."""
     self._find(step)
@@ -215,5 +209,5 @@ class PackedAgent:
     if step is not None and step != self._meta['step']:
       raise CheckpointError(
         f'No checkpoint of step {step} in {self.directory}; there is '
-        f'{self.steps()}'
+        f'{[self._meta["step"]]}'
       )
