@@ -11,7 +11,12 @@ from flax import linen as nn
 
 from jowa_jax.models import kv_cache, world_action
 from jowa_jax.models.kv_cache import KVCache
-from jowa_jax.models.transformer import Backbone, BackboneConfig, contract
+from jowa_jax.models.transformer import (
+  Backbone,
+  BackboneConfig,
+  contract,
+  gelu,
+)
 from tests.models import random_params
 
 CONFIG = BackboneConfig(
@@ -276,3 +281,13 @@ def test_contract_is_tensordot_and_so_are_its_gradients(x, kernel, count):
   theirs = jax.value_and_grad(loss(jnp.tensordot), (0, 1))(x, kernel)
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_gelu_is_exact_and_so_is_its_gradient():
+  x = jnp.linspace(-12, 12, 4001)
+  ours = jax.vmap(jax.value_and_grad(gelu))(x)
+  theirs = jax.vmap(
+    jax.value_and_grad(lambda x: jax.nn.gelu(x, approximate=False))
+  )(x)
+  for a, b in zip(ours, theirs, strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-6, atol=2e-6)
