@@ -19,6 +19,8 @@ def get_config(size: str = '150m') -> ConfigDict:
       stop_gradient=False,  # keep Q's gradients from the backbone
       rem=False,  # random ensemble mixtures
       target_period=1000,  # steps
+      # Of a batch, trains Q on contexts of random actions; not the paper's.
+      hide_actions=0.0,
     )
   )
   # Half of every batch goes on in dreams; the paper's ablation, off by default.

@@ -82,6 +82,8 @@ def _jowa(smoke: bool) -> ConfigDict:
   # through the mean of 51 atoms, is several times weaker than the TD loss's.
   config.losses.cql_weight = 2.5
   config.losses.world_weight = 0.5
+  # The teacher holds its actions: Q would learn to copy the last one.
+  config.losses.hide_actions = 0.5
   # Without it the reward head learns that there is seldom a reward.
   config.data.reward_share = 0.25
   config.stages = jowa_stages(*steps)

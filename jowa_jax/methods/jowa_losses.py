@@ -32,6 +32,12 @@ class JowaLosses:
     stop_gradient: keep the gradients of Q from the backbone.
     rem: mix the heads with random weights, drawn at every step.
     target_period: steps between copies of the target heads.
+    hide_actions: share of a batch's segments whose Q is trained, from contexts
+      with random actions in place of those taken, while the other segments
+      train the world part. 0 trains both on all, as in the paper. Where play
+      repeats itself, the action taken last tells the next one better than any
+      frame, so that Q learns to copy it and to look at nothing (de Haan et
+      al., 2019, "Causal confusion in imitation learning").
   """
 
   world_weight: float = 0.1
@@ -40,8 +46,13 @@ class JowaLosses:
   stop_gradient: bool = False
   rem: bool = False
   target_period: int = 1000
+  hide_actions: float = 0.0
 
   def __post_init__(self):
+    if not 0 <= self.hide_actions < 1:
+      raise ValueError(
+        f'losses.hide_actions={self.hide_actions} is not in [0, 1)'
+      )
     if self.penalty not in PENALTIES:
       raise ValueError(f'losses.penalty={self.penalty!r} is not in {PENALTIES}')
     if self.target_period < 1:
@@ -134,6 +145,17 @@ def q_terms(
   return terms, metrics
 
 
+def _hide_actions(losses: JowaLosses, batch: Segment, key: chex.PRNGKey):
+  """Returns the actions to read, [B, T], and which rows' are hidden, [B]."""
+  # Not one of the keys that were there before it, so that these stay the same.
+  rows_key, key = jax.random.split(jax.random.fold_in(key, 3))
+  order = jax.random.permutation(rows_key, batch.task.size)
+  rows = order < round(losses.hide_actions * batch.task.size)
+  drawn = jax.random.randint(key, batch.actions.shape, 0, games.NUM_ACTIONS)
+  drawn = drawn.astype(batch.actions.dtype)
+  return jnp.where(rows[:, None], drawn, batch.actions), rows
+
+
 def world_action_losses(
   config: WorldActionConfig,
   losses: JowaLosses,
@@ -163,14 +185,19 @@ def world_action_losses(
   real = jnp.ones(batch.task.shape, bool)
   if batch.imagined is not None:
     real = ~batch.imagined
+  actions, of_world, of_q = batch.actions, real, batch
+  if losses.hide_actions and target_params is not None and key is not None:
+    actions, hidden_rows = _hide_actions(losses, batch, key)
+    of_world = real & ~hidden_rows
+    of_q = batch.replace(mask=batch.mask & hidden_rows[:, None])
   hidden = world_action.hidden_states(
-    backbone, params['backbone'], tokens, batch.actions, batch.task, keys[0]
+    backbone, params['backbone'], tokens, actions, batch.task, keys[0]
   )
   terms, metrics = {}, {}
   weight = 1.0 if target_params is None else losses.world_weight
   if weight:
     logits = world_action.world_logits(backbone, params['world_heads'], hidden)
-    metrics = world_terms(logits, tokens, batch, real)
+    metrics = world_terms(logits, tokens, batch, of_world)
     terms = {name: weight * term for name, term in metrics.items()}
   if target_params is not None:
     read = world_action.at_last_observation(backbone, hidden)
@@ -188,7 +215,7 @@ def world_action_losses(
         raise ValueError('losses.rem draws weights and so needs a key')
       weights = jax.random.uniform(keys[2], (config.heads.num_heads,))
       weights = weights / weights.sum()
-    q_part, values = q_terms(config, losses, q, target, batch, real, weights)
+    q_part, values = q_terms(config, losses, q, target, of_q, real, weights)
     metrics = {**metrics, **q_part, **values}
     terms = {**terms, **q_part}
     if 'q/cql' in terms:

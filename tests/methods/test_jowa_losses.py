@@ -124,6 +124,63 @@ def test_world_part_learns_from_real_segments_alone(params):
     assert abs(got[name] - whole[name]) > 1e-3
 
 
+@pytest.mark.parametrize('seed', range(4))
+def test_of_two_segments_one_trains_q_and_the_other_the_world(
+  params, targets, seed
+):
+  fn = jax.jit(world_action_losses, static_argnums=(0, 1))
+  tokens, batch = small.tokens(), small.segment()
+  losses = JowaLosses(hide_actions=0.5)
+  mixed, metrics = fn(
+    *(small.MODEL, losses, params, targets, tokens, batch, jax.random.key(seed))
+  )
+  rows = np.arange(batch.task.size)
+  assert rows.size == 2
+  alone = [
+    fn(
+      *(small.MODEL, JowaLosses(), params, targets, tokens),
+      batch.replace(mask=batch.mask & (rows == row)[:, None]),
+    )
+    for row in rows
+  ]
+  (shown,) = [
+    row
+    for row, (terms, _) in enumerate(alone)
+    if all(np.isclose(mixed[name], terms[name], rtol=1e-5) for name in WORLD)
+  ]
+  # Q reads the first frame before any action, and others' after random ones.
+  _, of_hidden = alone[1 - shown]
+  assert not np.isclose(metrics['q/td'], of_hidden['q/td'], rtol=1e-5)
+  first = np.zeros_like(batch.mask)
+  first[:, :1] = True
+  begun = batch.replace(mask=batch.mask & first)
+  before, known = (
+    fn(
+      *(
+        small.MODEL,
+        JowaLosses(hide_actions=share),
+        params,
+        targets,
+        tokens,
+        part,
+      ),
+      jax.random.key(seed),
+    )[1]['q/data_value']
+    for share, part in (
+      (0.5, begun),
+      (0.0, begun.replace(mask=begun.mask & (rows != shown)[:, None])),
+    )
+  )
+  np.testing.assert_allclose(before, known, rtol=1e-5)
+
+
+def test_actions_are_not_hidden_when_there_is_no_key(params, targets, plain):
+  losses = JowaLosses(hide_actions=0.5)
+  shown = terms_of(losses, params, targets, small.segment())
+  for name, term in plain.items():
+    np.testing.assert_array_equal(shown[name], term)
+
+
 def test_rem_needs_a_key(params, targets):
   with pytest.raises(ValueError, match='losses.rem.*key'):
     terms_of(JowaLosses(rem=True), params, targets, small.segment())
@@ -227,6 +284,7 @@ def test_penalties_with_imagined_segments(penalty, data_value):
   [
     ({'penalty': 'cqll'}, "penalty='cqll'"),
     ({'target_period': 0}, 'target_period=0'),
+    ({'hide_actions': 1.0}, 'hide_actions=1.0'),
   ],
 )
 def test_bad_losses_are_errors(fields, message):
