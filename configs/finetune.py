@@ -47,7 +47,7 @@ def _run(config: ConfigDict, size: str) -> None:
   run.play_max_frames = {'smoke': 80, 'quickstart': 3000}.get(size, 18_000)
   run.best_metric = ''  # filled in: the game's score
   run.best_mode = 'max'
-  run.batch_size = {'smoke': 4, 'quickstart': 16}.get(size, 32)
+  run.batch_size = 4 if size == 'smoke' else 32
 
 
 def _stage(config: ConfigDict, size: str) -> None:

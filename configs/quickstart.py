@@ -110,7 +110,7 @@ def _finetuning(method: str, steps: int, smoke: bool) -> ConfigDict:
 def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   """Adds a game from 5,000 transitions (section 5.5 of the paper)."""
   config.data.new = _data((1,), 100) if smoke else _data((4,), 5_000)
-  short = dict(context_length=2 if smoke else 4)
+  short = dict(context_length=2)
   runs, players = config.runs, config.evaluate.agents
   runs.finetuned = _run(
     'finetune', 'new', _finetuning('', steps, smoke), source, source
@@ -148,7 +148,7 @@ def _full() -> ConfigDict:
   config.judge.num_dreams = 32
   config.evaluate = _evaluate(False)
   players = config.evaluate.agents
-  short = dict(context_length=4)
+  short = dict(context_length=2)
   players.random = _player('random', 'Random play', 'over the legal actions')
   players.shipped = _player(
     'shipped', 'JOWA, greedy', 'the best Q-value, no planning', **short
@@ -199,7 +199,7 @@ def _scratch(smoke: bool) -> ConfigDict:
   config.judge.num_dreams = 4 if smoke else 64
   config.evaluate = _evaluate(smoke)
   players = config.evaluate.agents
-  short = dict(context_length=2 if smoke else 4)
+  short = dict(context_length=2)
   players.random = _player('random', 'Random play', 'over the legal actions')
   players.mtbc = _player(
     'mtbc', 'MTBC', 'behaviour cloning with the same backbone', **short

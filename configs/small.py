@@ -20,6 +20,8 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
   config.tokenizer.latent_channels = 16 if smoke else 64
   config.backbone.num_layers = 2 if smoke else 3
   config.backbone.width = 32 if smoke else 128
+  # Two frames of context, and two that are dreamed: play on a CPU.
+  config.backbone.max_blocks = 4
   # Few heads make few score matrices, which is what two cores spend time on.
   config.backbone.num_heads = 2
   # A small model underfits as it is.
@@ -33,7 +35,7 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
   config.data.games = ()  # filled in
   config.data.held_out_fraction = 0.1
   config.data.balance_games = True
-  config.run.batch_size = 4 if smoke else 16
+  config.run.batch_size = 4 if smoke else 32
   config.run.log_every = 2 if smoke else 20
   config.run.save_every = 4 if smoke else 200
   config.run.keep_checkpoints = 2
