@@ -100,6 +100,9 @@ def _finetuning(method: str, steps: int, smoke: bool) -> ConfigDict:
   config = finetune.get_config(f'{method}_{size}' if method else size).unlock()
   config.data.transitions = None
   config.run.play_every = 0
+  if not smoke:
+    # A step of 16 takes two cores most of a second at two million parameters.
+    config.run.batch_size = 8
   config.stages.finetune.steps = steps
   config.finetune.model = 'checkpoint'
   config.finetune.scratch.steps = steps
@@ -162,7 +165,7 @@ def _full() -> ConfigDict:
     horizon=2,
     **short,
   )
-  _new_game(config, 'shipped', 300, False)
+  _new_game(config, 'shipped', 250, False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
     dict(
