@@ -13,8 +13,8 @@ from jowa_jax.models.transformer import BackboneConfig
 def backbone(cfg: BackboneConfig) -> float:
   """Returns those of a segment's forward pass."""
   tokens = cfg.max_tokens
-  # Products of queries with keys and of weights with values, all of them: what
-  # is masked is computed too.
+  # Products of queries with keys and of weights with values, all of them once:
+  # blocks leave most of what is masked out, and make scores again to go back.
   attention = 4 * tokens * cfg.width
   return cfg.num_layers * tokens * (2 * 12 * cfg.width**2 + attention)
 
