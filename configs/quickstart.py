@@ -1,9 +1,10 @@
-"""What `launch.quickstart` does, `quickstart.py:full|scratch|smoke`.
+"""What `launch.quickstart` does, `quickstart.py:scratch|full|smoke`.
 
-`full` plays with the agent that the package ships, and fine-tunes it to a game
-it never saw, beside the same steps from scratch and cloning. `scratch` trains
-everything from nothing on two games. `smoke` does both at tiny sizes, for
-tests: it fine-tunes what it trained.
+`scratch` trains everything from nothing on two games. `full` plays with a
+trained agent (`pretrained.shipped`: a run, a packed agent or, once the package
+ships one, 'pretrained'), and fine-tunes it to a game it never saw, beside the
+same steps from scratch and cloning. `smoke` does both at tiny sizes, for tests:
+it fine-tunes what it trained.
 """
 
 from ml_collections import ConfigDict
@@ -189,7 +190,7 @@ def _full() -> ConfigDict:
 
 def _scratch(smoke: bool) -> ConfigDict:
   config = _base()
-  config.expected_minutes = 2.0 if smoke else 25.0
+  config.expected_minutes = 2.0 if smoke else 15.0
   config.games = 'MsPacman,SpaceInvaders'
   config.data.play = _data((0, 1), 120) if smoke else _data((0, 2, 3, 4), 2_000)
   size = '_smoke' if smoke else ''
@@ -240,13 +241,13 @@ def _scratch(smoke: bool) -> ConfigDict:
   return config
 
 
-def get_config(name: str = 'full') -> ConfigDict:
+def get_config(name: str = 'scratch') -> ConfigDict:
   """Returns the config of a quickstart.
 
   Raises:
     ValueError: there is no such quickstart.
   """
   if name not in ('full', 'scratch', 'smoke'):
-    raise ValueError(f'Unknown {name!r}; there are full, scratch and smoke')
+    raise ValueError(f'Unknown {name!r}; there are scratch, full and smoke')
   config = _full() if name == 'full' else _scratch(name == 'smoke')
   return config.lock()

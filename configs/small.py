@@ -66,7 +66,7 @@ def mtbc_stages(steps: int) -> ConfigDict:
 def _jowa(smoke: bool) -> ConfigDict:
   config = jowa.get_config('smoke').unlock()
   _shrink(config, smoke)
-  steps = (6, 10) if smoke else (800, 2400)
+  steps = (6, 10) if smoke else (800, 1600)
   # The recipe that keeps a small codebook in use and sprites in sight.
   config.tokenizer_training.codebook_init_step = 2 if smoke else 20
   config.tokenizer_training.restart_period = 3 if smoke else 50
@@ -99,7 +99,7 @@ def _mtbc(smoke: bool) -> ConfigDict:
   # The backbone starts from JOWA's too: cloning has few labels (one per frame)
   # to learn one from.
   config.init_from.params = ('tokenizer', 'backbone')
-  config.stages = mtbc_stages(8 if smoke else 400)
+  config.stages = mtbc_stages(8 if smoke else 300)
   return config
 
 
