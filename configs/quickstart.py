@@ -85,11 +85,11 @@ def _evaluate(smoke: bool) -> ConfigDict:
       protocol=dict(
         rollouts=1 if smoke else 4,
         epsilon=0.001,
-        max_frames=160 if smoke else 6_000,
+        max_frames=160 if smoke else 4_000,
       ),
       agents=ConfigDict(),
       films=(),  # agents whose play is filmed
-      film_decisions=8 if smoke else 300,
+      film_decisions=8 if smoke else 200,
       chapters=ConfigDict(),
     )
   )
