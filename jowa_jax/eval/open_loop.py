@@ -128,7 +128,7 @@ def _events(
 def open_loop(
   agent: Agent,
   episodes: Sequence[Episode],
-  context: int = 4,
+  context: int | None = None,
   horizon: int | None = None,
   num_sequences: int = 256,
   batch_size: int = 64,
@@ -153,7 +153,8 @@ def open_loop(
     agent: a JOWA agent.
     episodes: held out; a game without one of context + horizon steps is left
       out, with a warning.
-    context: real frames that a dream begins with.
+    context: real frames that a dream begins with; half of the position table's
+      blocks by default.
     horizon: frames dreamed; by default as many as the position table has room
       for.
     num_sequences: per game, evenly spaced.
@@ -163,6 +164,8 @@ def open_loop(
     ValueError: context and horizon do not fit into the position table.
   """
   blocks = factory.jowa_model_config(agent.config).backbone.max_blocks
+  if context is None:
+    context = blocks - blocks // 2
   if horizon is None:
     horizon = blocks - context
   length = context + horizon

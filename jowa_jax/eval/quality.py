@@ -117,7 +117,7 @@ def reconstruct(
 def dream(
   agent: Agent,
   episodes: Sequence[Episode],
-  horizon: int = 4,
+  horizon: int | None = None,
   num_sequences: int = 64,
 ) -> dict[str, tuple[Metrics, Dreams]]:
   """Compares dreams with what really followed, under the real actions.
@@ -132,10 +132,20 @@ def dream(
     agent: a JOWA agent.
     episodes: held out; a game without one as long as a segment is left out,
       with a warning.
-    horizon: frames dreamed.
+    horizon: frames dreamed; half of the position table's blocks by default.
     num_sequences: per game, evenly spaced.
+
+  Raises:
+    ValueError: the horizon leaves no context in the position table.
   """
   blocks = factory.jowa_model_config(agent.config).backbone.max_blocks
+  if horizon is None:
+    horizon = blocks // 2
+  if not 1 <= horizon < blocks:
+    raise ValueError(
+      f'horizon={horizon} leaves no context in the {blocks} blocks of the '
+      'position table, or dreams nothing'
+    )
   context = blocks - horizon
   run = dreamer(agent, context, horizon)
   results = {}

@@ -24,10 +24,7 @@ def test_all_figures_of_a_game_are_in_one_table(tmp_path, monkeypatch):
   monkeypatch.setattr(judge_lib, 'quality', quality)
   monkeypatch.setattr(judge_lib, 'one_step', lambda *args: both)
   monkeypatch.setattr(judge_lib, 'open_loop', lambda *args, **options: {})
-  data = SimpleNamespace(
-    held_out=SimpleNamespace(episodes=[]), statistics={'median_frames': None}
-  )
-  judge_lib.judge(None, data, tmp_path)
+  judge_lib.judge(None, [None], None, tmp_path)
   table = json.loads((tmp_path / 'model_quality.json').read_text())
   assert table == {
     'Pong': {

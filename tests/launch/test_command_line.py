@@ -187,7 +187,11 @@ CASES = {
   ),
   'a pretrained agent that is not there': (
     'quickstart',
-    ('--workdir={tmp}/q', '--config.pretrained.shipped={tmp}/a.safetensors'),
+    (
+      '--workdir={tmp}/q',
+      '--config=configs/quickstart.py:full',
+      '--config.pretrained.shipped={tmp}/a.safetensors',
+    ),
     ['{tmp}/a.safetensors', 'does not exist'],
   ),
   'planner settings without the planner': (
