@@ -190,7 +190,7 @@ def _full() -> ConfigDict:
 
 def _scratch(smoke: bool) -> ConfigDict:
   config = _base()
-  config.expected_minutes = 2.0 if smoke else 15.0
+  config.expected_minutes = 2.0 if smoke else 20.0
   config.games = 'MsPacman,SpaceInvaders'
   config.data.play = _data((0, 1), 120) if smoke else _data((0, 2, 3, 4), 2_000)
   size = '_smoke' if smoke else ''
