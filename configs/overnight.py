@@ -1,4 +1,4 @@
-"""The recipe of the agent that the package ships: three games, an hour or so.
+"""A recipe for an agent to ship: three games; no run of it was measured whole.
 
 `launch.train` with it trains an agent of `small.py` on recorded play
 (`launch.collect --replay`), in as many pieces as one likes. `overnight.py:mtbc`

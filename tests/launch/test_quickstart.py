@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from configs import collect as collect_config
 from configs import quickstart as quickstart_config
 from jowa_jax.bench import passes
+from jowa_jax.collect import recordings
 from jowa_jax.collect.collect import collect
 from jowa_jax.configuration import ConfigError
 from jowa_jax.data.episodes import DataError
@@ -303,7 +303,7 @@ def test_runs_of_one_tokenizer_share_what_it_encoded(config, tmp_path):
 
 def test_scratch_asks_for_what_the_package_records():
   config = quickstart_config.get_config('scratch')
-  assert set(config.games.split(',')) <= set(collect_config.DEPTHS)
+  assert set(config.games.split(',')) <= set(recordings.packaged())
   assert config.runs.order == ('jowa', 'mtbc') and not config.pretrained
 
 
