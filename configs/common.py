@@ -92,6 +92,7 @@ def base(size: str, method: str) -> ConfigDict:
       restart_noise=0.01,
       motion_weight=0.0,
       motion_threshold=0.06,
+      embed_codes=0.0,
     )
   )
   config.data = ConfigDict(

@@ -16,6 +16,8 @@ def get_config(size: str = '150m') -> ConfigDict:
       world_weight=0.1,
       cql_weight=0.1,
       penalty='cql',  # or 'combo'
+      # What targets bootstrap from; not the paper's: 'data', the next action.
+      backup='max',
       stop_gradient=False,  # keep Q's gradients from the backbone
       rem=False,  # random ensemble mixtures
       target_period=1000,  # steps

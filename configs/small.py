@@ -50,7 +50,7 @@ def jowa_stages(tokenizer: int, joint: int) -> ConfigDict:
   on those of a tokenizer that still moves.
   """
   first = common.optimizer(2e-3, 0.0, min(50, tokenizer // 4), 'cosine', 0.05)
-  second = common.optimizer(1.5e-3, 0.01, min(200, joint // 4), 'cosine', 0.02)
+  second = common.optimizer(1e-3, 0.01, min(200, joint // 4), 'cosine', 0.02)
   return common.stages(
     stage1=common.stage(tokenizer, tokenizer=first),
     stage2=common.stage(joint, world_action=second),
@@ -72,17 +72,19 @@ def _jowa(smoke: bool) -> ConfigDict:
   config.tokenizer_training.restart_period = 3 if smoke else 50
   config.tokenizer_training.restart_until = int(0.8 * steps[0])
   config.tokenizer_training.motion_weight = 20.0
+  config.tokenizer_training.embed_codes = 0.3
   # Clipped rewards come every few decisions, or a few times in a hundred. With
   # the paper's discount and support, Q would start far from the returns and
   # creep towards them, one copy of the target heads at a time; here it starts
   # close, and has room for the differences between actions that CQL asks for.
   config.returns.v_min = -5.0
-  config.returns.v_max = 15.0
+  config.returns.v_max = 10.0
   config.returns.gamma = 0.95
-  config.losses.target_period = 5 if smoke else 50
-  # The penalty is what teaches which actions the data took, and its gradient,
-  # through the mean of 51 atoms, is several times weaker than the TD loss's.
-  config.losses.cql_weight = 2.5
+  config.losses.target_period = 5 if smoke else 10
+  # The penalty is what teaches which actions the data took. So strong, it would
+  # lift the values that a maximum is taken over to the end of the support.
+  config.losses.cql_weight = 1.0
+  config.losses.backup = 'data'
   config.losses.world_weight = 0.5
   # The teacher holds its actions: Q would learn to copy the last one.
   config.losses.hide_actions = 0.5

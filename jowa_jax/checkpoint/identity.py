@@ -12,7 +12,7 @@ import numpy as np
 # is what it was without the field.
 _LATER = {
   'tokenizer': {'encoder_field': 'frame'},
-  'losses': {'hide_actions': 0.0},
+  'losses': {'backup': 'max', 'hide_actions': 0.0},
 }
 
 

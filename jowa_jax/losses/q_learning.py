@@ -50,17 +50,17 @@ def categorical_projection(
 def bootstrap_targets(
   probs_tp1: chex.Array,
   q_tp1: chex.Array,
-  legal: chex.Array,
+  allowed: chex.Array,
 ) -> tuple[chex.Array, chex.Array]:
-  """Returns the distribution and the value of the greedy legal action.
+  """Returns the distribution and the value of the greedy allowed action.
 
   Args:
     probs_tp1: [A, M] target heads' distributions ([A, 1] scalars for MSE).
     q_tp1: [A] their means.
-    legal: [A] bool.
+    allowed: [A] bool.
   """
-  chex.assert_rank([probs_tp1, q_tp1, legal], [2, 1, 1])
-  greedy = jnp.argmax(jnp.where(legal, q_tp1, -jnp.inf))
+  chex.assert_rank([probs_tp1, q_tp1, allowed], [2, 1, 1])
+  greedy = jnp.argmax(jnp.where(allowed, q_tp1, -jnp.inf))
   return probs_tp1[greedy], q_tp1[greedy]
 
 
@@ -71,7 +71,7 @@ def c51_loss(
   discount_t: chex.Array,
   target_probs_t: chex.Array,
   target_q_t: chex.Array,
-  legal: chex.Array,
+  allowed: chex.Array,
   atoms: chex.Array,
 ) -> chex.Array:
   """Cross-entropy to the projected Bellman target, [T].
@@ -86,13 +86,13 @@ def c51_loss(
     discount_t: [T], gamma, or 0 where the episode ended.
     target_probs_t: [T, A, M] of the target heads, at the same steps.
     target_q_t: [T, A] their means.
-    legal: [A] bool.
+    allowed: [A] or [T, A] bool, the actions to bootstrap from.
     atoms: [M] support.
   """
   chex.assert_rank([probs_t, a_t, r_t, discount_t], [3, 1, 1, 1])
   chex.assert_equal_shape([probs_t, target_probs_t])
-  greedy_t, _ = jax.vmap(bootstrap_targets, (0, 0, None))(
-    target_probs_t, target_q_t, legal
+  greedy_t, _ = jax.vmap(bootstrap_targets)(
+    target_probs_t, target_q_t, jnp.broadcast_to(allowed, target_q_t.shape)
   )
   greedy_tp1 = jnp.roll(greedy_t, -1, axis=0)
   support = r_t[:, None] + discount_t[:, None] * atoms
@@ -109,11 +109,11 @@ def mse_loss(
   r_t: chex.Array,
   discount_t: chex.Array,
   target_q_t: chex.Array,
-  legal: chex.Array,
+  allowed: chex.Array,
 ) -> chex.Array:
   """Half the squared TD error of a scalar Q, [T]; arguments as `c51_loss`."""
   chex.assert_rank([q_t, a_t, r_t, discount_t], [2, 1, 1, 1])
-  best_t = jnp.max(jnp.where(legal, target_q_t, -jnp.inf), axis=-1)
+  best_t = jnp.max(jnp.where(allowed, target_q_t, -jnp.inf), axis=-1)
   target = r_t + discount_t * jnp.roll(best_t, -1)
   taken = jnp.take_along_axis(q_t, a_t[:, None], axis=1)[:, 0]
   return 0.5 * (taken - lax.stop_gradient(target)) ** 2

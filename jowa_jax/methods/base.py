@@ -5,7 +5,7 @@ nothing else: it asks for `Part`s, differentiates each part's loss with
 respect to the parameters the part names, and applies that part's optimizer.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -84,10 +84,13 @@ class Encoder(NamedTuple):
     params: top-level names in `Variables.params` that it reads; a data set
       can be encoded once by a stage that trains none of them.
     encode: (variables, frames [..., H, W] uint8) -> tokens [..., K] int32.
+    patches: height and width of the token grid if a token is made of its own
+      patch alone; 0 if of the whole frame.
   """
 
   params: tuple[str, ...]
   encode: Callable[[Variables, chex.Array], chex.Array]
+  patches: int = 0
 
 
 class BatchSpec(NamedTuple):
@@ -140,6 +143,9 @@ class Method(NamedTuple):
     encoder: for encoding a data set once; None if the method reads pixels.
     evaluate: (variables, batch) -> metrics on held-out segments, `Ratio`s
       among them.
+    begin_stage: (variables, parts, before) -> Variables, called once as a
+      training stage begins, with the names of the parts it trains and of those
+      that the stages before it trained; None for nothing.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
   """
@@ -151,6 +157,9 @@ class Method(NamedTuple):
   encoder: Encoder | None
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]
+  begin_stage: (
+    Callable[[Variables, Collection[str], Collection[str]], Variables] | None
+  ) = None
 
 
 def variable_shapes(method: Method) -> Variables:

@@ -5,6 +5,7 @@ Parts: `tokenizer` and `world` (stage 1), `world_action` (stage 2); sections
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -162,8 +163,9 @@ def make_jowa(
       ),
     },
     after_update=after_update,
-    encoder=Encoder(('tokenizer',), encode),
+    encoder=Encoder(('tokenizer',), encode, tokenizer.patches),
     evaluate=evaluate,
+    begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=make_policy(model, encode),
   )
 

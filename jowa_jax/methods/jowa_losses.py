@@ -18,6 +18,7 @@ from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.types import Params, Segment
 
 PENALTIES = ('cql', 'combo')
+BACKUPS = ('max', 'data')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,12 +30,19 @@ class JowaLosses:
     cql_weight: of the penalty on Q values; 0 leaves it out.
     penalty: 'cql', or 'combo', which takes the data's actions from real
       segments alone.
+    backup: the action that a target bootstraps from: the 'max', as in the
+      paper, or the one that the 'data' took next (one-step improvement of the
+      data's policy, Brandfonbrener et al., 2021). Where the penalty is strong
+      it holds the values apart, and the maximum's excess over the data's
+      action, passed on from step to step, lifts all of them to the end of the
+      support.
     stop_gradient: keep the gradients of Q from the backbone.
     rem: mix the heads with random weights, drawn at every step.
     target_period: steps between copies of the target heads.
-    hide_actions: share of a batch's segments whose Q is trained, from contexts
+    hide_actions: share of a batch's segments whose Q is trained from contexts
       with random actions in place of those taken, while the other segments
-      train the world part. 0 trains both on all, as in the paper. Where play
+      train the world part, and Q at their first frames alone. 0 trains both on
+      all, as in the paper. Where play
       repeats itself, the action taken last tells the next one better than any
       frame, so that Q learns to copy it and to look at nothing (de Haan et
       al., 2019, "Causal confusion in imitation learning").
@@ -43,6 +51,7 @@ class JowaLosses:
   world_weight: float = 0.1
   cql_weight: float = 0.1
   penalty: str = 'cql'
+  backup: str = 'max'
   stop_gradient: bool = False
   rem: bool = False
   target_period: int = 1000
@@ -55,6 +64,8 @@ class JowaLosses:
       )
     if self.penalty not in PENALTIES:
       raise ValueError(f'losses.penalty={self.penalty!r} is not in {PENALTIES}')
+    if self.backup not in BACKUPS:
+      raise ValueError(f'losses.backup={self.backup!r} is not in {BACKUPS}')
     if self.target_period < 1:
       raise ValueError(f'losses.target_period={self.target_period} is not >= 1')
 
@@ -84,6 +95,7 @@ def q_terms(
   batch: Segment,
   real: chex.Array,
   weights: chex.Array | None,
+  trained: chex.Array | None = None,
 ) -> tuple[dict[str, chex.Array], Metrics]:
   """Returns the action part's loss terms, unweighted, and its metrics.
 
@@ -95,16 +107,20 @@ def q_terms(
     batch: the segments.
     real: [B] bool, false for imagined segments.
     weights: [num_q] of REM, or None.
+    trained: [B, T] bool, the steps whose Q is trained; None for all.
   """
   returns = config.returns
   legal = jnp.asarray(games.legal_mask())[batch.task]
   mixed = world_action.mixed_returns(returns, logits, weights)
   target = world_action.mixed_returns(returns, target_logits, weights)
   target_q = world_action.expected_returns(returns, target)
+  backups = jnp.broadcast_to(legal[:, None], target_q.shape)
+  if losses.backup == 'data':
+    backups = jax.nn.one_hot(batch.actions, legal.shape[-1], dtype=bool)
   discounts = returns.gamma * (1 - batch.ends.astype(jnp.float32))
   if returns.num_atoms == 1:
     td = jax.vmap(q_learning.mse_loss)(
-      mixed[..., 0], batch.actions, batch.rewards, discounts, target_q, legal
+      mixed[..., 0], batch.actions, batch.rewards, discounts, target_q, backups
     )
   else:
     td = jax.vmap(q_learning.c51_loss, (0,) * 7 + (None,))(
@@ -114,17 +130,16 @@ def q_terms(
       discounts,
       target,
       target_q,
-      legal,
+      backups,
       returns.atoms,
     )
-  has_target = jax.vmap(q_learning.td_mask)(batch.mask, batch.ends)
+  mask = batch.mask if trained is None else batch.mask & trained
+  has_target = mask & jax.vmap(q_learning.td_mask)(batch.mask, batch.ends)
   q = world_action.expected_returns(
     returns, world_action.mixed_returns(returns, logits)
   )
   logsumexp, taken = jax.vmap(q_learning.cql_terms)(q, batch.actions)
-  in_data = acted = (
-    batch.mask if batch.acted is None else batch.mask & batch.acted
-  )
+  in_data = acted = mask if batch.acted is None else mask & batch.acted
   if losses.penalty == 'combo':
     in_data = acted & real[:, None]
   negative = masked_mean(logsumexp, acted)
@@ -138,7 +153,7 @@ def q_terms(
   metrics = {
     'q/logsumexp': negative,
     'q/data_value': positive,
-    'q/max_value': masked_mean(best, batch.mask),
+    'q/max_value': masked_mean(best, mask),
     # How often greedy play would have done what the data did.
     'q/agreement': masked_mean(agrees * 1.0, acted),
   }
@@ -185,11 +200,13 @@ def world_action_losses(
   real = jnp.ones(batch.task.shape, bool)
   if batch.imagined is not None:
     real = ~batch.imagined
-  actions, of_world, of_q = batch.actions, real, batch
+  actions, of_world, trained = batch.actions, real, None
   if losses.hide_actions and target_params is not None and key is not None:
     actions, hidden_rows = _hide_actions(losses, batch, key)
     of_world = real & ~hidden_rows
-    of_q = batch.replace(mask=batch.mask & hidden_rows[:, None])
+    # The first frame of a segment has no actions before it.
+    first = jnp.arange(batch.actions.shape[1]) == 0
+    trained = hidden_rows[:, None] | first
   hidden = world_action.hidden_states(
     backbone, params['backbone'], tokens, actions, batch.task, keys[0]
   )
@@ -215,7 +232,9 @@ def world_action_losses(
         raise ValueError('losses.rem draws weights and so needs a key')
       weights = jax.random.uniform(keys[2], (config.heads.num_heads,))
       weights = weights / weights.sum()
-    q_part, values = q_terms(config, losses, q, target, of_q, real, weights)
+    q_part, values = q_terms(
+      config, losses, q, target, batch, real, weights, trained
+    )
     metrics = {**metrics, **q_part, **values}
     terms = {**terms, **q_part}
     if 'q/cql' in terms:

@@ -5,6 +5,7 @@ classification; everything else is JOWA's.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -173,7 +174,8 @@ def make_mtbc(
       ),
     },
     after_update=after_update,
-    encoder=Encoder(('tokenizer',), encode),
+    encoder=Encoder(('tokenizer',), encode, tokenizer.patches),
     evaluate=evaluate,
+    begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=policy,
   )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+from collections.abc import Collection
 
 import chex
 import jax
@@ -33,6 +34,10 @@ class TokenizerTraining:
     motion_weight: extra weight of the reconstruction error on pixels that
       depart from their game's median frame.
     motion_threshold: departure that counts, in units of the pixel range.
+    embed_codes: standard deviation of what is added to the backbone's
+      observation embedding once the tokenizer was trained alone: the codebook,
+      whitened and projected at random, so that codes that look alike begin
+      alike. 0 for nothing, as in the paper.
   """
 
   frames_per_step: int = 2048
@@ -43,6 +48,7 @@ class TokenizerTraining:
   restart_noise: float = 0.01
   motion_weight: float = 0.0
   motion_threshold: float = 0.06
+  embed_codes: float = 0.0
 
   def __post_init__(self):
     if self.frames_per_step < 1:
@@ -52,6 +58,8 @@ class TokenizerTraining:
         f'motion_weight={self.motion_weight} must not be negative and '
         f'motion_threshold={self.motion_threshold} must be in [0, 1]'
       )
+    if self.embed_codes < 0:
+      raise ValueError(f'embed_codes={self.embed_codes} is negative')
     if bool(self.restart_period) != bool(self.restart_until):
       raise ValueError(
         'restart_period and restart_until go together, got '
@@ -62,6 +70,9 @@ class TokenizerTraining:
   def replaces_codes(self) -> bool:
     return self.codebook_init_step > 0 or self.restart_period > 0
 
+
+# Standard deviation of a direction of noise, of the codebook's largest.
+_NOISE_FLOOR = 0.025
 
 # The statistic of the data set that weighs moving pixels: [tasks, H, W] uint8.
 MEDIAN_FRAMES = 'median_frames'
@@ -269,6 +280,41 @@ def replace_codes(
     },
     extras={**variables.extras, 'code_usage': usage},
   )
+
+
+def embed_codes(
+  training: TokenizerTraining,
+  variables: Variables,
+  parts: Collection[str],
+  before: Collection[str],
+) -> Variables:
+  """Puts the codebook's geometry into the backbone's observation embedding.
+
+  A `Method.begin_stage`: it acts as the first stage begins that trains a
+  backbone on the codes of a tokenizer that was trained alone.
+
+  Args:
+    training: says how much.
+    variables: before the stage.
+    parts: that the stage trains.
+    before: parts that the stages before it trained.
+  """
+  alone = set(before) == {'tokenizer'} and 'tokenizer' not in parts
+  if not training.embed_codes or not alone:
+    return variables
+  codes = variables.params['tokenizer']['codebook']
+  codes = codes - codes.mean(axis=0)
+  power, axes = jnp.linalg.eigh(codes.T @ codes / len(codes))
+  # A few directions hold nearly all of a trained codebook's variance, and a few
+  # more tell codes apart: all of these weigh alike, those of noise do not.
+  white = codes @ axes * lax.rsqrt(power + _NOISE_FLOOR**2 * power[-1])
+  backbone = variables.params['backbone']
+  table = backbone['observation_embedding']
+  project = jax.random.normal(jax.random.key(0), (len(axes), table.shape[1]))
+  added = white @ project
+  table = table + training.embed_codes * added / jnp.std(added)
+  backbone = {**backbone, 'observation_embedding': table}
+  return variables.replace(params={**variables.params, 'backbone': backbone})
 
 
 def evaluate(config: VQVAEConfig, params: Params, batch: Segment) -> Metrics:

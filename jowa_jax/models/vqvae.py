@@ -58,6 +58,11 @@ class VQVAEConfig:
     return self.resolution // math.prod(self.downsample)
 
   @property
+  def patches(self) -> int:
+    """Height and width of the grid if a token is made of a patch; or 0."""
+    return self.grid if self.encoder_field == 'patch' else 0
+
+  @property
   def tokens_per_frame(self) -> int:
     return self.grid**2
 

@@ -2,7 +2,7 @@
 
 import logging
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -60,6 +60,7 @@ def run_stage(
   variables: Variables,
   shardings: Variables,
   opt_state: dict[str, Any] | None,
+  before: Collection[str],
 ) -> Variables:
   """Takes the steps of a stage that begins after `begin`, from `done` on.
 
@@ -71,6 +72,7 @@ def run_stage(
     variables: as they are now; donated.
     shardings: theirs.
     opt_state: of the optimizers, if the stage has begun.
+    before: parts that the stages before it trained.
 
   Returns:
     The variables after the stage.
@@ -89,7 +91,14 @@ def run_stage(
   if run.evaluate_every:
     held_out = HeldOut(method, session.mesh, data, run.evaluate_batches)
   state, state_shardings = begin_stage(
-    method, stage, done, variables, shardings, session.mesh, opt_state
+    method,
+    stage,
+    done,
+    variables,
+    shardings,
+    session.mesh,
+    opt_state,
+    before,
   )
   del variables, opt_state
   take = compile_step(

@@ -204,14 +204,16 @@ class Run:
           play=play,
           on_step=on_step,
         )
-        begin = 0
+        begin, before = 0, set()
         for stage in self.stages:
           if done < begin + stage.steps:
             variables = run_stage(
-              session, stage, begin, done, variables, shardings, opt_state
+              *(session, stage, begin, done),
+              *(variables, shardings, opt_state, before),
             )
             done, opt_state = begin + stage.steps, None
           begin += stage.steps
+          before |= set(stage.optimizers) if stage.steps else set()
       checkpoints.wait()
     return variables
 

@@ -1,7 +1,8 @@
 """The state of a training run and its stages."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import chex
@@ -115,6 +116,7 @@ def begin_stage(
   shardings: Variables,
   mesh: Mesh,
   opt_state: dict[str, Any] | None = None,
+  before: Collection[str] = (),
 ) -> tuple[TrainState, TrainState]:
   """Returns the state a stage starts from, and its shardings.
 
@@ -125,9 +127,15 @@ def begin_stage(
     variables: as they are now.
     shardings: theirs.
     mesh: the devices.
-    opt_state: of a stage that goes on; None for fresh optimizers.
+    opt_state: of a stage that goes on; None for one that begins.
+    before: parts that the stages before it trained.
   """
   check_stage(method, stage)
+  if opt_state is None and method.begin_stage:
+    begin = functools.partial(
+      method.begin_stage, parts=tuple(stage.optimizers), before=tuple(before)
+    )
+    variables = jax.jit(begin, out_shardings=shardings)(variables)
   _, places = abstract_optimizers(method, stage, variables, shardings, mesh)
   if opt_state is None:
     opt_state = {}

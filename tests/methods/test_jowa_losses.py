@@ -148,7 +148,8 @@ def test_of_two_segments_one_trains_q_and_the_other_the_world(
     for row, (terms, _) in enumerate(alone)
     if all(np.isclose(mixed[name], terms[name], rtol=1e-5) for name in WORLD)
   ]
-  # Q reads the first frame before any action, and others' after random ones.
+  # Q reads first frames before any action, and the hidden row's others after
+  # random ones; of the row that is shown it is trained at the first alone.
   _, of_hidden = alone[1 - shown]
   assert not np.isclose(metrics['q/td'], of_hidden['q/td'], rtol=1e-5)
   first = np.zeros_like(batch.mask)
@@ -156,22 +157,22 @@ def test_of_two_segments_one_trains_q_and_the_other_the_world(
   begun = batch.replace(mask=batch.mask & first)
   before, known = (
     fn(
-      *(
-        small.MODEL,
-        JowaLosses(hide_actions=share),
-        params,
-        targets,
-        tokens,
-        part,
-      ),
-      jax.random.key(seed),
+      *(small.MODEL, JowaLosses(hide_actions=share)),
+      *(params, targets, tokens, begun, jax.random.key(seed)),
     )[1]['q/data_value']
-    for share, part in (
-      (0.5, begun),
-      (0.0, begun.replace(mask=begun.mask & (rows != shown)[:, None])),
-    )
+    for share in (0.5, 0.0)
   )
   np.testing.assert_allclose(before, known, rtol=1e-5)
+  moved = {}
+  for row in rows:
+    actions = batch.actions.copy()
+    actions[row, -1] = (actions[row, -1] + 1) % 18
+    _, other = fn(
+      *(small.MODEL, losses, params, targets, tokens),
+      *(batch.replace(actions=actions), jax.random.key(seed)),
+    )
+    moved[row] = abs(other['q/data_value'] - metrics['q/data_value']) > 1e-6
+  assert moved == {shown: False, 1 - shown: True}
 
 
 def test_actions_are_not_hidden_when_there_is_no_key(params, targets, plain):
@@ -252,6 +253,23 @@ def test_rem_mixes_prediction_and_target_alike_but_not_the_penalty(weights, td):
   np.testing.assert_allclose(metrics['q/max_value'], 4.0, rtol=1e-6)
 
 
+@pytest.mark.parametrize(('backup', 'td'), [('max', 2.0), ('data', 0.5)])
+def test_a_target_bootstraps_from_the_best_or_the_next_action(backup, td):
+  # The target is 1 + 0.5 * 6 of action 5, or 1 + 0.5 * 4 of the action 2 that
+  # the data took next; the prediction is 2: half of 2 squared, or of 1.
+  target = constant_logits(4.0, 4.0).at[..., 5].set(6.0)
+  terms, _ = q_terms(
+    SCALAR,
+    JowaLosses(cql_weight=0.0, backup=backup),
+    constant_logits(2.0, 2.0),
+    target,
+    two_steps([[5, 2]], [[1, 0]]),
+    jnp.array([True]),
+    None,
+  )
+  np.testing.assert_allclose(terms['q/td'], td, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
   ('penalty', 'data_value'),
   # Q is the action's number: all four actions, or the real segment's two.
@@ -283,6 +301,7 @@ def test_penalties_with_imagined_segments(penalty, data_value):
   ('fields', 'message'),
   [
     ({'penalty': 'cqll'}, "penalty='cqll'"),
+    ({'backup': 'mean'}, "backup='mean'"),
     ({'target_period': 0}, 'target_period=0'),
     ({'hide_actions': 1.0}, 'hide_actions=1.0'),
   ],

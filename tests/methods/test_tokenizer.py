@@ -252,6 +252,50 @@ def test_nothing_happens_when_off_or_not_trained():
   assert tokenizer_lib.replace_codes(INIT, variables, {}, 3) is variables
 
 
+def embed(codes, scale=0.5, parts=('world',), before=('tokenizer',)):
+  table = jnp.zeros((len(codes), 6))
+  variables = Variables(
+    params={
+      'tokenizer': {'codebook': jnp.asarray(codes, jnp.float32)},
+      'backbone': {'observation_embedding': table},
+    },
+    targets={},
+    extras={},
+  )
+  training = TokenizerTraining(embed_codes=scale)
+  out = tokenizer_lib.embed_codes(training, variables, parts, before)
+  return np.asarray(out.params['backbone']['observation_embedding'])
+
+
+def test_codes_that_are_alike_are_embedded_alike():
+  rng = np.random.default_rng(0)
+  codes = rng.normal(size=(30, 4))
+  codes[1] = codes[0] + 0.01
+  # A direction of little variance tells codes apart as well as the others.
+  codes[:, 3] *= 0.1
+  codes[2] = codes[0] + [0, 0, 0, 0.3]
+  table = embed(codes)
+  np.testing.assert_allclose(table.std(), 0.5, rtol=1e-5)
+  apart = np.linalg.norm(table - table[0], axis=1)
+  assert apart[1] < 0.1 * np.median(apart) < apart[2]
+  # Whitened: the size of the codebook does not matter.
+  np.testing.assert_allclose(embed(7 * codes), table, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'case',
+  [
+    {'scale': 0.0},
+    {'before': ()},
+    {'before': ('tokenizer', 'world')},
+    {'parts': ('tokenizer', 'world')},
+  ],
+)
+def test_codes_are_embedded_after_a_tokenizer_alone_if_at_all(case):
+  codes = np.random.default_rng(0).normal(size=(30, 4))
+  assert not embed(codes, **case).any()
+
+
 def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
   weights = jax.jit(lpips.init_params)(jax.random.key(0))
   names = {}
