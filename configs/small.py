@@ -66,7 +66,7 @@ def mtbc_stages(steps: int) -> ConfigDict:
 def _jowa(smoke: bool) -> ConfigDict:
   config = jowa.get_config('smoke').unlock()
   _shrink(config, smoke)
-  steps = (6, 10) if smoke else (800, 1200)
+  steps = (6, 10) if smoke else (1500, 2500)
   # The recipe that keeps a small codebook in use and sprites in sight.
   config.tokenizer_training.codebook_init_step = 2 if smoke else 20
   config.tokenizer_training.restart_period = 3 if smoke else 50

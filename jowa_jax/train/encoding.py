@@ -31,7 +31,7 @@ def frozen_encoder(
 
   Returns:
     A function from frames [N, 84, 84] uint8 to tokens [N, K]; the identity of
-    the tokenizer, a hash of its parameters; and N.
+    the tokenizer, which has a hash of its parameters; and N.
   """
   params = multihost_utils.process_allgather(
     {name: variables.params[name] for name in method.encoder.params},
@@ -47,11 +47,13 @@ def frozen_encoder(
   def encode(frames: np.ndarray) -> np.ndarray:
     return jax.device_get(run(read, jax.device_put(frames, place)))
 
-  devices = mesh.shape['data']
+  devices, identity = mesh.shape['data'], weights_digest(params)
   if method.encoder.patches:
+    # The same weights make other tokens of whole frames.
+    identity += '-patches'
     new = _NEW_FRAMES_PER_DEVICE * devices
     encode = _PatchMemory(encode, method.encoder.patches, new)
-  return encode, weights_digest(params), _FRAMES_PER_DEVICE * devices
+  return encode, identity, _FRAMES_PER_DEVICE * devices
 
 
 class _PatchMemory:

@@ -63,7 +63,11 @@ def test_patches_are_encoded_once_and_as_in_their_frames():
   variables = _variables(np.concatenate([frames[:1], new]))
   method = _Method()
   run, identity, size = encoding.frozen_encoder(method, variables)
-  assert len(identity) == 16 and size == 128
+  assert identity.endswith('-patches') and size == 128
+  method.encoder = method.encoder._replace(patches=0)
+  # The same parameters, but another tokenizer.
+  _, whole, _ = encoding.frozen_encoder(method, variables)
+  assert whole == identity.removesuffix('-patches')
   alone = jax.jit(
     lambda x: tokenizer_lib.encode(CONFIG, variables.params['tokenizer'], x)
   )
