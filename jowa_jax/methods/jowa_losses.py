@@ -14,7 +14,7 @@ from jowa_jax.losses.masked import masked_mean
 from jowa_jax.methods.base import Metrics, Ratio
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldLogits
-from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.types import Params, Segment
 
 PENALTIES = ('cql', 'combo')
@@ -87,6 +87,34 @@ def world_terms(
   }
 
 
+def _td_errors(
+  returns: ReturnConfig,
+  mixed: chex.Array,
+  target: chex.Array,
+  batch: Segment,
+  backups: chex.Array,
+) -> chex.Array:
+  """Returns the TD loss of every step, [B, T].
+
+  Args:
+    returns: the representation.
+    mixed: predicted returns, [B, T, A, atoms].
+    target: those of the target heads.
+    batch: the segments.
+    backups: [B, T, A] bool, the actions that targets may bootstrap from.
+  """
+  target_q = world_action.expected_returns(returns, target)
+  discounts = returns.gamma * (1 - batch.ends.astype(jnp.float32))
+  played = (batch.actions, batch.rewards, discounts)
+  if returns.num_atoms == 1:
+    return jax.vmap(q_learning.mse_loss)(
+      mixed[..., 0], *played, target_q, backups
+    )
+  return jax.vmap(q_learning.c51_loss, (0,) * 7 + (None,))(
+    mixed, *played, target, target_q, backups, returns.atoms
+  )
+
+
 def q_terms(
   config: WorldActionConfig,
   losses: JowaLosses,
@@ -103,41 +131,25 @@ def q_terms(
     config: of the model.
     losses: variants.
     logits: of the Q heads, [num_q, B, T, A * atoms].
-    target_logits: of the target heads, likewise.
+    target_logits: of the target heads, of the same shape.
     batch: the segments.
     real: [B] bool, false for imagined segments.
     weights: [num_q] of REM, or None.
     trained: [B, T] bool, the steps whose Q is trained; None for all.
   """
   returns = config.returns
-  legal = jnp.asarray(games.legal_mask())[batch.task]
+  legal = jnp.asarray(games.legal_mask())[batch.task][:, None]
   mixed = world_action.mixed_returns(returns, logits, weights)
   target = world_action.mixed_returns(returns, target_logits, weights)
-  target_q = world_action.expected_returns(returns, target)
-  backups = jnp.broadcast_to(legal[:, None], target_q.shape)
-  if losses.backup == 'data':
-    backups = jax.nn.one_hot(batch.actions, legal.shape[-1], dtype=bool)
-  discounts = returns.gamma * (1 - batch.ends.astype(jnp.float32))
-  if returns.num_atoms == 1:
-    td = jax.vmap(q_learning.mse_loss)(
-      mixed[..., 0], batch.actions, batch.rewards, discounts, target_q, backups
-    )
-  else:
-    td = jax.vmap(q_learning.c51_loss, (0,) * 7 + (None,))(
-      mixed,
-      batch.actions,
-      batch.rewards,
-      discounts,
-      target,
-      target_q,
-      backups,
-      returns.atoms,
-    )
-  mask = batch.mask if trained is None else batch.mask & trained
-  has_target = mask & jax.vmap(q_learning.td_mask)(batch.mask, batch.ends)
   q = world_action.expected_returns(
     returns, world_action.mixed_returns(returns, logits)
   )
+  backups = jnp.broadcast_to(legal, q.shape)
+  if losses.backup == 'data':
+    backups = jax.nn.one_hot(batch.actions, q.shape[-1], dtype=bool)
+  td = _td_errors(returns, mixed, target, batch, backups)
+  mask = batch.mask if trained is None else batch.mask & trained
+  has_target = mask & jax.vmap(q_learning.td_mask)(batch.mask, batch.ends)
   logsumexp, taken = jax.vmap(q_learning.cql_terms)(q, batch.actions)
   in_data = acted = mask if batch.acted is None else mask & batch.acted
   if losses.penalty == 'combo':
@@ -147,13 +159,12 @@ def q_terms(
   terms = {'q/td': masked_mean(td, has_target)}
   if losses.cql_weight:
     terms['q/cql'] = negative - positive
-  allowed = jnp.where(legal[:, None], q, -jnp.inf)
-  best = jnp.max(allowed, axis=-1)
+  allowed = jnp.where(legal, q, -jnp.inf)
   agrees = jnp.argmax(allowed, axis=-1) == batch.actions
   metrics = {
     'q/logsumexp': negative,
     'q/data_value': positive,
-    'q/max_value': masked_mean(best, mask),
+    'q/max_value': masked_mean(jnp.max(allowed, axis=-1), mask),
     # How often greedy play would have done what the data did.
     'q/agreement': masked_mean(agrees * 1.0, acted),
   }
