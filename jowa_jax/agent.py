@@ -20,6 +20,7 @@ from jowa_jax.methods.base import (
   variable_shapes,
 )
 from jowa_jax.methods.factory import make_method, without_adapters
+from jowa_jax.train import sharding
 from jowa_jax.types import TimeStep
 
 
@@ -78,7 +79,7 @@ class Agent:
     tasks = np.array([games_lib.task_id(game) for game in games], np.int32)
     self._policy = self.policy(**options)
     self._tasks = tasks
-    self._state = self._policy.init(tasks)
+    self._state = sharding.put_beside(self.variables, self._policy.init(tasks))
     self._key = jax.random.key(seed)
     self._decisions = 0
     self._environments = len(tasks)

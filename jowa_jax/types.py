@@ -10,6 +10,9 @@ import chex
 
 # A nested dict of arrays.
 Params = Any
+# Fields of a segment that are built where they are asked for, and None
+# elsewhere.
+OPTIONAL_FIELDS = frozenset({'return_to_go', 'episode_id', 't'})
 
 
 @chex.dataclass(frozen=True)
@@ -26,14 +29,15 @@ class Segment:
   rewards: chex.Array  # [B, T] float32, clipped to [-1, 1]
   ends: chex.Array  # [B, T] bool, the episode terminated after this action
   mask: chex.Array  # [B, T] bool, false on padding
-  return_to_go: chex.Array  # [B, T] float32, undiscounted sum of rewards[t:]
   task: chex.Array  # [B] int32, index of the game in `games.GAMES`
-  episode_id: chex.Array  # [B] int32, unique within a data set
-  t: chex.Array  # [B] int32, position of the segment's first step
   tokens: chex.Array | None = None  # [B, T, K] uint16, pre-encoded frames
   imagined: chex.Array | None = None  # [B] bool, dreamed; None: all are real
   # [B, T] bool, false at a frame that no action followed; None: true.
   acted: chex.Array | None = None
+  # Of `OPTIONAL_FIELDS`; [B, T] float32, undiscounted sum of rewards[t:].
+  return_to_go: chex.Array | None = None
+  episode_id: chex.Array | None = None  # [B] int32, unique within a data set
+  t: chex.Array | None = None  # [B] int32, position of the first step
 
 
 @chex.dataclass(frozen=True)

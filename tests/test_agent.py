@@ -14,6 +14,7 @@ from jowa_jax.data import stored
 from jowa_jax.data.episodes import median_frames
 from jowa_jax.eval import quality
 from jowa_jax.train.run import Run
+from tests import compilations
 
 
 @pytest.fixture(scope='module')
@@ -47,14 +48,16 @@ def frames(count, seed=0):
     dict(planner='mcts', horizon=1, num_simulations=2),
   ],
 )
-def test_acts_legally_for_several_games(agent, options):
+def test_acts_legally_for_several_games_and_compiles_once(agent, options):
   names = ['Assault', 'Carnival', 'Assault']
-  agent.begin(names, epsilon=0.5, **options)
-  for step in range(3):
-    actions = agent.act(frames(3, step))
-    assert actions.dtype == np.int32
-    for game, action in zip(names, actions, strict=True):
-      assert action in games.LEGAL_ACTIONS[game]
+  with compilations.counted() as compiled:
+    agent.begin(names, epsilon=0.5, **options)
+    for step in range(3):
+      actions = agent.act(frames(3, step))
+      assert actions.dtype == np.int32
+      for game, action in zip(names, actions, strict=True):
+        assert action in games.LEGAL_ACTIONS[game]
+  assert compiled['act'] == 1
 
 
 def test_same_seed_same_actions(agent):

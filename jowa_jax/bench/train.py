@@ -85,10 +85,7 @@ def batch(
     rewards=rng.integers(-1, 2, shape).astype(np.float32),
     ends=np.zeros(shape, bool),
     mask=np.ones(shape, bool),
-    return_to_go=np.zeros(shape, np.float32),
     task=np.zeros(batch_size, np.int32),
-    episode_id=np.zeros(batch_size, np.int32),
-    t=np.zeros(batch_size, np.int32),
   )
 
 

@@ -1,7 +1,7 @@
 """Segments of loaded episodes, and what identifies them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ class SegmentDataset:
     length: int = 8,
     stride: int = 4,
     padding: segments.Padding = 'right',
+    fields: Collection[str] = (),
   ):
     """Counts the segments.
 
@@ -32,18 +33,24 @@ class SegmentDataset:
       length: steps T of a segment.
       stride: steps between neighbouring segments.
       padding: the side on which short segments are padded.
+      fields: those of `types.OPTIONAL_FIELDS` that batches have.
 
     Raises:
       DataError: there are no episodes.
-      ValueError: length, stride or padding is none.
+      ValueError: length, stride, padding or a field is none.
     """
     if not episodes:
       raise episodes_lib.DataError('A data set needs at least one episode')
+    if unknown := sorted(set(fields) - types.OPTIONAL_FIELDS):
+      raise ValueError(
+        f'fields {unknown} are not in {sorted(types.OPTIONAL_FIELDS)}'
+      )
     groups = episodes_lib.by_game(episodes)
     self.episodes = [e for group in groups.values() for e in group]
     self.length = length
     self.stride = stride
     self.padding = padding
+    self.fields = frozenset(fields)
     self._cut = segments.Segmentation(
       [len(episode) for episode in self.episodes], length, stride, padding
     )
@@ -66,8 +73,9 @@ class SegmentDataset:
     Raises:
       DataError: a frame is damaged.
     """
+    index = self._cut.locate(np.asarray(indices))
     return segments.read_segments(
-      self.episodes, self._cut.locate(np.asarray(indices)), self.length
+      self.episodes, index, self.length, self.fields
     )
 
   def identity(self) -> dict[str, Any]:

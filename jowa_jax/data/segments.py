@@ -1,6 +1,6 @@
 """Fixed-length pieces of episodes, padded on the right or on the left."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -95,6 +95,7 @@ def read_segments(
   episodes: Sequence[episodes_lib.Episode],
   index: SegmentIndex,
   length: int,
+  fields: Collection[str] = (),
 ) -> types.Segment:
   """Reads segments; steps outside of an episode are padding.
 
@@ -102,6 +103,7 @@ def read_segments(
     episodes: what `index` points into.
     index: the B segments wanted.
     length: steps T of a segment.
+    fields: those of `types.OPTIONAL_FIELDS` to build.
 
   Returns:
     A `types.Segment` of numpy arrays. Padded steps have a black frame, action
@@ -111,40 +113,55 @@ def read_segments(
   Raises:
     DataError: a frame is damaged.
   """
-  shape = (len(index.episode), length)
-  frames = tokens = None
-  if episodes[0].tokens is None:
-    frames = np.zeros((*shape, *episodes_lib.FRAME_SHAPE), np.uint8)
-  else:
-    tokens = np.zeros((*shape, episodes[0].tokens.shape[1]), np.uint16)
-  segment = types.Segment(
-    observations=frames,
-    tokens=tokens,
-    actions=np.zeros(shape, np.int32),
-    rewards=np.zeros(shape, np.float32),
-    ends=np.zeros(shape, bool),
-    mask=np.zeros(shape, bool),
-    return_to_go=np.zeros(shape, np.float32),
-    task=np.zeros(shape[:1], np.int32),
-    episode_id=np.zeros(shape[:1], np.int32),
-    t=index.start.astype(np.int32),
-  )
+  segment = _padding(index, length, episodes[0].tokens, fields)
   places = zip(index.episode.tolist(), index.start.tolist(), strict=True)
   for row, (place, first) in enumerate(places):
     episode = episodes[place]
     start, stop = max(first, 0), min(first + length, len(episode))
     filled = (row, slice(start - first, stop - first))
-    if tokens is None:
-      episode.decode(start, stop, frames[filled])
+    if segment.tokens is None:
+      episode.decode(start, stop, segment.observations[filled])
     else:
-      tokens[filled] = episode.tokens[start:stop]
+      segment.tokens[filled] = episode.tokens[start:stop]
     segment.actions[filled] = episode.actions[start:stop]
     segment.rewards[filled] = episode.rewards[start:stop]
-    segment.return_to_go[filled] = episode.return_to_go(start, stop)
     segment.ends[row, stop - first - 1] = episode.terminated and stop == len(
       episode
     )
     segment.mask[filled] = True
     segment.task[row] = episode.task
-    segment.episode_id[row] = episode.episode_id
+    if segment.return_to_go is not None:
+      segment.return_to_go[filled] = episode.return_to_go(start, stop)
+    if segment.episode_id is not None:
+      segment.episode_id[row] = episode.episode_id
   return segment
+
+
+def _padding(
+  index: SegmentIndex,
+  length: int,
+  tokens: np.ndarray | None,
+  fields: Collection[str],
+) -> types.Segment:
+  """Returns segments of nothing yet, with tokens like those of an episode."""
+  rows = len(index.episode)
+  shape, frames, places = (rows, length), None, None
+  if tokens is None:
+    frames = np.zeros((*shape, *episodes_lib.FRAME_SHAPE), np.uint8)
+  else:
+    places = np.zeros((*shape, tokens.shape[1]), np.uint16)
+  optional = {
+    'return_to_go': lambda: np.zeros(shape, np.float32),
+    'episode_id': lambda: np.zeros(rows, np.int32),
+    't': lambda: index.start.astype(np.int32),
+  }
+  return types.Segment(
+    observations=frames,
+    tokens=places,
+    actions=np.zeros(shape, np.int32),
+    rewards=np.zeros(shape, np.float32),
+    ends=np.zeros(shape, bool),
+    mask=np.zeros(shape, bool),
+    task=np.zeros(rows, np.int32),
+    **{name: optional[name]() for name in fields},
+  )

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,12 @@ class TrainingData:
   """
 
   def __init__(
-    self, config: DataConfig, length: int, batch_size: int, seed: int
+    self,
+    config: DataConfig,
+    length: int,
+    batch_size: int,
+    seed: int,
+    fields: Collection[str] = (),
   ):
     """Loads the episodes.
 
@@ -101,6 +106,7 @@ class TrainingData:
       length: steps in a segment.
       batch_size: segments in a batch.
       seed: of the split and of the batches.
+      fields: that segments have beside the usual, see `BatchSpec.fields`.
 
     Raises:
       DataError: the data is missing, damaged or of another kind.
@@ -119,11 +125,13 @@ class TrainingData:
       episodes, config.held_out_fraction, seed
     )
     self.episodes = episodes
-    self.train = SegmentDataset(train, length, config.stride, config.padding)
-    # Held-out segments do not overlap.
-    self.held_out = (
-      SegmentDataset(held_out, length, length) if held_out else None
+    self.train = SegmentDataset(
+      train, length, config.stride, config.padding, fields
     )
+    # Held-out segments do not overlap.
+    self.held_out = None
+    if held_out:
+      self.held_out = SegmentDataset(held_out, length, length, fields=fields)
     self._config = config
     self._batch_size = batch_size
     self.statistics = {'median_frames': episodes_lib.median_frames(train)}
@@ -172,7 +180,7 @@ class TrainingData:
       if part:
         part = SegmentDataset(
           [by_id[episode.episode_id] for episode in part.episodes],
-          *(part.length, part.stride, part.padding),
+          *(part.length, part.stride, part.padding, part.fields),
         )
       setattr(encoded, name, part)
     return encoded

@@ -33,6 +33,7 @@ from jowa_jax.models import world_action
 from jowa_jax.plan import dream
 from jowa_jax.plan.base import WorldModel, faulty
 from jowa_jax.plan.beam import beam_search
+from jowa_jax.train import sharding
 from jowa_jax.types import Context, TimeStep
 
 PLAYERS = ('greedy', 'model', 'emulator')
@@ -186,7 +187,7 @@ def play(
   searches = searches or make_searches(agent, game, config, make_emulator)
   tasks = np.full(config.episodes, games_lib.task_id(game), np.int32)
   games = _Games([make_emulator(game) for _ in tasks])
-  state = searches.greedy.init(tasks)
+  state = sharding.put_beside(agent.variables, searches.greedy.init(tasks))
   compared = []
   for t in range(config.decisions):
     active = games.active

@@ -132,7 +132,7 @@ def _batches(
   """Yields batches, and which of their steps [B, T] count: each step once."""
   length = agent.method.spec.length
   stride = max(length // 2, 1)
-  data = SegmentDataset(episodes, length, stride)
+  data = SegmentDataset(episodes, length, stride, fields={'t'})
   count = min(data.num_segments, max(num_steps // stride, 1))
   chosen = np.linspace(0, data.num_segments - 1, count).astype(int)
   for start in range(0, count, batch_size):

@@ -19,6 +19,7 @@ from jowa_jax.methods.base import check_actions
 from jowa_jax.methods.jowa_policy import PLANNERS
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.plan.base import Plan
+from jowa_jax.train import sharding
 from jowa_jax.types import Params
 
 # What a policy may say of its actions, and what it is called.
@@ -193,7 +194,7 @@ def record(
 def _play(agent, policy, envs, seed, rollout, limit):
   """Returns what was kept of each decision, and if the episode ended."""
   time_step = envs.reset(seed, np.array([rollout]))
-  state = policy.init(envs.tasks)
+  state = sharding.put_beside(agent.variables, policy.init(envs.tasks))
   steps, ended = [], False
   while not ended and len(steps) < limit:
     keys = decision_keys(

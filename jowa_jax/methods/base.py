@@ -102,12 +102,14 @@ class BatchSpec(NamedTuple):
     dtype: of the computation.
     statistics: shapes and dtypes of the data-set statistics, by name, that
       `Method.init` takes.
+    fields: those of `types.OPTIONAL_FIELDS` that it reads.
   """
 
   length: int
   tokens: int
   dtype: str
   statistics: Mapping[str, jax.ShapeDtypeStruct]
+  fields: frozenset[str] = frozenset()
 
 
 class Policy(NamedTuple):

@@ -123,7 +123,7 @@ def dream_segments(
     # Terminations are not dreamed, and none is before the last real step.
     ends=jnp.zeros_like(batch.ends),
     mask=jnp.ones_like(batch.mask),
-    t=batch.t + horizon,
+    t=None if batch.t is None else batch.t + horizon,
     tokens=jnp.concatenate([tokens[:, horizon:], frames], axis=1),
     imagined=imagined,
     acted=jnp.ones_like(batch.mask).at[:, -1].set(False),

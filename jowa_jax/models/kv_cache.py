@@ -104,6 +104,30 @@ def empty_part(like: Part, tokens: int, rows: int) -> Part:
   )
 
 
+def write_rows(part: Part, new: Part, slots: chex.Array) -> Part:
+  """Writes every row of `new` to the slots from its own of `slots` [R] on.
+
+  A row without room for its tokens stays as it is.
+  """
+  fits = slots + new.valid.shape[1] <= part.valid.shape[1]
+
+  def put(old, x, axis):
+    place = jax.vmap(
+      lambda a, b, slot: lax.dynamic_update_slice_in_dim(a, b, slot, axis)
+    )
+    written = place(old, x.astype(old.dtype), slots)
+    return jnp.where(fits.reshape(-1, *(1,) * (old.ndim - 1)), written, old)
+
+  def put_heads(old, x):
+    return put(old, x, 1)
+
+  return Part(
+    keys=jax.tree.map(put_heads, part.keys, new.keys),
+    values=jax.tree.map(put_heads, part.values, new.values),
+    valid=put(part.valid, new.valid, 0),
+  )
+
+
 def write(part: Part, new: Part, slot: chex.Array) -> Part:
   """Writes the tokens of `new` to the slots from `slot` [] on."""
 

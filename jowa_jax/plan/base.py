@@ -23,6 +23,26 @@ class Dream:
     return jnp.sum(self.runs > 0, axis=1)
 
 
+class Trails(NamedTuple):
+  """How a tree keeps what its nodes have seen.
+
+  A trail is a pytree of what was dreamed on the way from E contexts to E
+  states. What the contexts themselves have seen is not in it, and its shapes
+  are the same however long the way is: trails can be kept in arrays.
+
+  Attributes:
+    begin: (memory of the contexts, steps) -> the trail of no step, with room
+      for so many: a longer one cannot be recalled.
+    recall: (memory of the contexts, trail) -> the memory of the states.
+    extend: (trail, memory) -> the trail one step longer; the memory is that of
+      the step's dream, from what was recalled.
+  """
+
+  begin: Callable[[Any, int], Any]
+  recall: Callable[[Any, Any], Any]
+  extend: Callable[[Any, Any], Any]
+
+
 class WorldModel(NamedTuple):
   """A learned simulator as pure functions.
 
@@ -34,10 +54,12 @@ class WorldModel(NamedTuple):
       where nothing is drawn.
     take_rows: (memory, rows [M] int32) -> the memory of those sequences, as
       many of each environment, and together.
+    trails: for searches that grow trees; None if it has none.
   """
 
   dream: Callable[[Any, chex.Array, chex.PRNGKey | None], Dream]
   take_rows: Callable[[Any, chex.Array], Any]
+  trails: Trails | None = None
 
 
 @chex.dataclass(frozen=True)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from jowa_jax.models import kv_cache, world_action
 from jowa_jax.models.heads import WorldHeads
-from jowa_jax.models.kv_cache import KVCache, Revision
+from jowa_jax.models.kv_cache import KVCache, Part, Revision
 from jowa_jax.models.transformer import Backbone
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import decode
-from jowa_jax.plan.base import Dream, WorldModel
+from jowa_jax.plan.base import Dream, Trails, WorldModel
 from jowa_jax.types import Context, Params
 
 DECODERS = ('parallel', 'sequential')
@@ -23,6 +23,15 @@ class Memory:
   """What N sequences have seen."""
 
   cache: KVCache
+  frame: chex.Array  # [N, K] int32, the last one
+
+
+@chex.dataclass(frozen=True)
+class Trail:
+  """What was dreamed on the way from contexts to N states."""
+
+  frames: Part | None  # with room for some steps; None for none
+  length: chex.Array  # [N] int32, tokens of what was dreamed
   frame: chex.Array  # [N, K] int32, the last one
 
 
@@ -151,4 +160,42 @@ def world_model(
       cache=kv_cache.take_rows(memory.cache, rows), frame=memory.frame[rows]
     )
 
-  return WorldModel(dream=dream, take_rows=take_rows)
+  return WorldModel(
+    dream=dream,
+    take_rows=take_rows,
+    trails=Trails(begin=_begin_trail, recall=_recall, extend=_extend_trail),
+  )
+
+
+def _begin_trail(memory: Memory, steps: int) -> Trail:
+  rows, num_tokens = memory.frame.shape
+  frames = None
+  if steps:
+    slots = steps * (num_tokens + 1)
+    frames = kv_cache.empty_part(memory.cache.context, slots, rows)
+  return Trail(
+    frames=frames, length=jnp.zeros((rows,), jnp.int32), frame=memory.frame
+  )
+
+
+def _recall(memory: Memory, trail: Trail) -> Memory:
+  cache = memory.cache
+  dreamed = () if trail.frames is None else (trail.frames,)
+  return Memory(
+    cache=cache.replace(
+      frames=(*cache.frames, *dreamed), length=cache.length + trail.length
+    ),
+    frame=trail.frame,
+  )
+
+
+def _extend_trail(trail: Trail, memory: Memory) -> Trail:
+  frames, new = trail.frames, memory.cache.frames[-1]
+  if frames is not None:
+    # A frame that nothing will be dreamed after finds no room.
+    frames = kv_cache.write_rows(frames, new, trail.length)
+  return Trail(
+    frames=frames,
+    length=trail.length + new.valid.shape[1],
+    frame=memory.frame,
+  )

@@ -8,14 +8,9 @@ import importlib.util
 from typing import Any
 
 import chex
-import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jowa_jax.models import kv_cache
-from jowa_jax.models.kv_cache import KVCache, Part
 from jowa_jax.plan.base import WorldModel, faulty
-from jowa_jax.plan.dream import Memory
 
 CHOICES = ('value', 'visits')
 
@@ -33,16 +28,14 @@ class Search:
 class _Node:
   """What the tree keeps of a state, one of every environment."""
 
-  path: Part | None  # the dreamed frames on the way, room for depth_limit - 1
-  depth: chex.Array  # [E] int32
-  frame: chex.Array  # [E, K] int32
+  trail: Any  # see `base.Trails`
   sound: chex.Array  # [E] bool, all Q values were finite
 
 
 def tree_search(
   model: WorldModel,
   root_q: chex.Array,
-  memory: Memory,
+  memory: Any,
   legal: chex.Array,
   key: chex.PRNGKey,
   *,
@@ -58,14 +51,14 @@ def tree_search(
   worth the Q value of its best legal action; PUCT with MuZero's constants; no
   noise at the root. Dreamed terminations are not used.
 
-  Memory: a node keeps the keys and values of the frames dreamed on the way to
-  it, but not those of its context, which all nodes of a tree share, nor its
-  own if it is at the depth limit. That is (num_simulations + 1) *
-  (depth_limit - 1) frames for every environment; one of JOWA-150M is 1.4 MB in
-  bfloat16.
+  Memory: a node keeps the trail to it. In the trained model these are the keys
+  and values of the frames dreamed on the way, but not those of its context,
+  which all nodes of a tree share, nor its own if it is at the depth limit. That
+  is (num_simulations + 1) * (depth_limit - 1) frames for every environment; one
+  of JOWA-150M is 1.4 MB in bfloat16.
 
   Args:
-    model: `dream.world_model`.
+    model: the world model, with trails.
     root_q: [E, A] float32 Q values at the current frames.
     memory: of the contexts, one row per environment.
     legal: [E, A] bool.
@@ -78,11 +71,14 @@ def tree_search(
       (as the authors), or 'visits'.
 
   Raises:
-    ValueError: an argument is out of its range.
+    ValueError: an argument is out of its range, or the model has no trails.
   """
   import mctx
 
   check_options(num_simulations, depth_limit, temperature, choose_by)
+  trails = model.trails
+  if trails is None:
+    raise ValueError('Tree search needs a world model with trails')
   chex.assert_rank([root_q, legal], 2)
 
   sound = ~faulty(root_q, legal)
@@ -95,7 +91,7 @@ def tree_search(
 
   def dream(params, key, actions, node: _Node):
     del params, key
-    step = model.dream(_memory(node, memory), actions, None)
+    step = model.dream(trails.recall(memory, node.trail), actions, None)
     sound = node.sound & ~faulty(step.q, allowed) & jnp.isfinite(step.reward)
     # One value that is not finite must not spread through the tree.
     q = jnp.where(sound[:, None], step.q, 0.0)
@@ -106,13 +102,15 @@ def tree_search(
       prior_logits=logits,
       value=value,
     )
-    return output, _child(node, step, sound)
+    trail = trails.extend(node.trail, step.memory)
+    return output, _Node(trail=trail, sound=sound)
 
   logits, value = prior_and_value(jnp.where(sound[:, None], root_q, 0.0))
   root = mctx.RootFnOutput(
     prior_logits=logits,
     value=value,
-    embedding=_root(memory, depth_limit, sound),
+    # Nothing is dreamed after the nodes at the depth limit.
+    embedding=_Node(trail=trails.begin(memory, depth_limit - 1), sound=sound),
   )
   found = mctx.muzero_policy(
     params=(),
@@ -162,54 +160,3 @@ def _legal_qtransform(mctx):
     return jnp.where(tree.root_invalid_actions, -jnp.inf, scores)
 
   return transform
-
-
-def _root(memory: Memory, depth_limit: int, sound: chex.Array) -> _Node:
-  rows, num_tokens = memory.frame.shape
-  slots = (depth_limit - 1) * (num_tokens + 1)
-  path = None
-  if slots:
-    path = kv_cache.empty_part(memory.cache.context, slots, rows)
-  return _Node(
-    path=path,
-    depth=jnp.zeros((rows,), jnp.int32),
-    frame=memory.frame,
-    sound=sound,
-  )
-
-
-def _memory(node: _Node, root: Memory) -> Memory:
-  """Returns what the sequence of a node has seen."""
-  block = node.frame.shape[1] + 1
-  cache = KVCache(
-    context=root.cache.context,
-    frames=() if node.path is None else (node.path,),
-    length=root.cache.length + node.depth * block,
-  )
-  return Memory(cache=cache, frame=node.frame)
-
-
-def _child(node: _Node, step: Any, sound: chex.Array) -> _Node:
-  """Returns the node that a dreamed step leads to."""
-  path, new = node.path, step.memory.cache.frames[-1]
-  block = step.tokens.shape[1] + 1
-  if path is not None:
-    # A frame that nothing will be dreamed after finds no room.
-    fits = node.depth * block < path.valid.shape[1]
-
-    def put(old, x, axis):
-      write = jax.vmap(
-        lambda a, b, at: lax.dynamic_update_slice_in_dim(a, b, at, axis)
-      )
-      written = write(old, x.astype(old.dtype), node.depth * block)
-      return jnp.where(fits.reshape(-1, *(1,) * (old.ndim - 1)), written, old)
-
-    def put_heads(old, x):
-      return put(old, x, 1)
-
-    path = Part(
-      keys=jax.tree.map(put_heads, path.keys, new.keys),
-      values=jax.tree.map(put_heads, path.values, new.values),
-      valid=put(path.valid, new.valid, 0),
-    )
-  return _Node(path=path, depth=node.depth + 1, frame=step.tokens, sound=sound)

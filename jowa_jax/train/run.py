@@ -236,6 +236,7 @@ class Run:
       self.method.spec.length,
       self._run.batch_size,
       self._run.seed,
+      self.method.spec.fields,
     )
 
   def _check_directory(self):

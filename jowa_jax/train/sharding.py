@@ -16,7 +16,13 @@ import jax
 import numpy as np
 import optax
 from flax import linen as nn
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import (
+  AxisType,
+  Mesh,
+  NamedSharding,
+  PartitionSpec,
+  SingleDeviceSharding,
+)
 
 from jowa_jax.types import Params
 
@@ -69,6 +75,24 @@ def acting_mesh(environments: int) -> Mesh:
     )
   # As they come: nothing is exchanged, and some of them need not be a torus.
   return Mesh(np.array(devices[:count]), ('data',))
+
+
+def put_beside(variables: Any, tree: Any) -> Any:
+  """Returns a tree placed where what is computed with `variables` is.
+
+  What one call hands to the next must begin there: arrays that JAX is free to
+  move are, unlike results, arguments of another program.
+
+  Args:
+    variables: arrays on one device or one mesh, or NumPy's.
+    tree: arrays; on a mesh they are replicated.
+  """
+  first = next(iter(jax.tree.leaves(variables)), None)
+  default = SingleDeviceSharding(jax.devices()[0])
+  place = getattr(first, 'sharding', default)
+  if isinstance(place, NamedSharding):
+    place = replicated(place.mesh)
+  return jax.device_put(tree, place)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -96,7 +96,7 @@ def test_segments_of_a_game_follow_each_other(make_episode):
     make_episode(3, 'Assault', number=1),
     make_episode(2, 'Pong', number=2),
   ]
-  data = dataset.SegmentDataset(group, stride=2)
+  data = dataset.SegmentDataset(group, stride=2, fields={'episode_id'})
   assert data.games == {'Assault': 2, 'Pong': 3 + 1}
   batch = data.batch(np.arange(data.num_segments))
   pong, assault = games.task_id('Pong'), games.task_id('Assault')

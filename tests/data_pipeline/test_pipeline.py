@@ -14,7 +14,7 @@ from jowa_jax.data.episodes import DataError
 @pytest.fixture
 def data(make_episode):
   return dataset.SegmentDataset(
-    [make_episode(9, number=i) for i in range(4)], length=4, stride=2
+    [make_episode(9, number=i) for i in range(4)], 4, 2, fields={'t'}
   )
 
 

@@ -76,8 +76,10 @@ def test_every_route_gives_the_same_transitions(
   # Whatever the route, also the PNG files are the same bytes.
   reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
   assert [e.digest for e in episodes] == [e.digest for e in reference]
-  ours = dataset.SegmentDataset(episodes, 8, 4)
-  theirs = dataset.SegmentDataset(reference, 8, 4)
+  ours, theirs = (
+    dataset.SegmentDataset(part, 8, 4, fields={'return_to_go'})
+    for part in (episodes, reference)
+  )
   everything = np.arange(ours.num_segments)
   a, b = ours.batch(everything), theirs.batch(everything)
   for name in ('observations', 'actions', 'rewards', 'ends', 'mask'):

@@ -9,6 +9,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.data import dataset, formats, segments, stored
 from jowa_jax.data.episodes import DataError
+from jowa_jax.types import OPTIONAL_FIELDS
 
 
 def _index(lengths, length, stride, padding='right'):
@@ -45,7 +46,7 @@ def test_every_step_is_in_a_segment_if_these_overlap(
   make_episode, padding, stride
 ):
   episodes = [make_episode(n, number=n) for n in (1, 3, 8, 17)]
-  data = dataset.SegmentDataset(episodes, 8, stride, padding)
+  data = dataset.SegmentDataset(episodes, 8, stride, padding, OPTIONAL_FIELDS)
   batch = data.batch(np.arange(data.num_segments))
   seen = {
     (int(batch.episode_id[row]), int(batch.t[row]) + t)
@@ -76,7 +77,7 @@ def test_padding_on_the_right(make_episode):
     episodes[1], rewards=np.array([1, 0, 0, -1, 1, 0, 1, 1, -1, 1], np.int8)
   )
   index = segments.SegmentIndex(np.array([1, 0]), np.array([8, 0]))
-  batch = segments.read_segments(episodes, index, length=8)
+  batch = segments.read_segments(episodes, index, 8, OPTIONAL_FIELDS)
   assert batch.mask.sum(1).tolist() == [2, 4]
   assert batch.mask[0].tolist() == [True] * 2 + [False] * 6
   assert batch.rewards[0].tolist() == [-1, 1, 0, 0, 0, 0, 0, 0]
@@ -106,10 +107,31 @@ def test_padding_on_the_right(make_episode):
   }
 
 
+def test_what_nobody_asks_for_is_not_built(make_episode):
+  def batch(**options):
+    data = dataset.SegmentDataset([make_episode(9)], **options)
+    return data.batch(np.arange(2))
+
+  def optional(batch):
+    return {name for name in OPTIONAL_FIELDS if batch[name] is not None}
+
+  plain, whole = batch(), batch(fields=OPTIONAL_FIELDS)
+  assert optional(plain) == set() and optional(whole) == OPTIONAL_FIELDS
+  for name in OPTIONAL_FIELDS:
+    assert optional(batch(fields=[name])) == {name}
+  for name, array in plain.items():
+    if array is not None:
+      np.testing.assert_array_equal(array, whole[name], err_msg=name)
+  with pytest.raises(
+    ValueError, match=r"\['reward'\] are not in \['episode_id'"
+  ):
+    batch(fields=['reward'])
+
+
 def test_padding_on_the_left(make_episode):
   episode = make_episode(5, number=2)
   index = segments.SegmentIndex(np.array([0, 0]), np.array([-3, -7]))
-  batch = segments.read_segments([episode], index, length=8)
+  batch = segments.read_segments([episode], index, 8, OPTIONAL_FIELDS)
   assert batch.mask.tolist() == [[False] * 3 + [True] * 5, [False] * 7 + [True]]
   assert batch.t.tolist() == [-3, -7]
   assert batch.ends.tolist() == [[False] * 7 + [True], [False] * 8]

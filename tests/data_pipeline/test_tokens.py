@@ -45,8 +45,10 @@ def test_tokens_are_those_of_the_frames(episodes, tmp_path):
 
   encoded = _encode(episodes, counted, tmp_path / 'tokens', batch_size=50)
   assert set(shapes) == {(50, 84, 84)}
-  pixels = SegmentDataset(episodes, 8, 4)
-  coded = SegmentDataset(encoded, 8, 4)
+  pixels, coded = (
+    SegmentDataset(part, 8, 4, fields={'return_to_go'})
+    for part in (episodes, encoded)
+  )
   indices = np.arange(pixels.num_segments)
   a, b = pixels.batch(indices), coded.batch(indices)
   assert b.observations is None and a.tokens is None

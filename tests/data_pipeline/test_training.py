@@ -11,6 +11,7 @@ from jowa_jax import games
 from jowa_jax.data import stored
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.types import OPTIONAL_FIELDS
 
 GAMES = ('Assault', 'Carnival')
 
@@ -19,7 +20,7 @@ def _data(directory, held_out=0.0, length=8, batch_size=4, seed=0, **options):
   config = DataConfig(
     str(directory), GAMES, held_out_fraction=held_out, **options
   )
-  return TrainingData(config, length, batch_size, seed)
+  return TrainingData(config, length, batch_size, seed, OPTIONAL_FIELDS)
 
 
 @pytest.fixture(scope='module')
@@ -60,7 +61,7 @@ def test_the_first_batches_are_those_of_every_machine(full_episodes_dir):
   Random play in the emulator is the same everywhere, as are PNG and integers.
   """
   config = DataConfig(str(full_episodes_dir), ('Carnival',), stride=1)
-  data = TrainingData(config, length=8, batch_size=16, seed=7)
+  data = TrainingData(config, 8, 16, seed=7, fields={'return_to_go'})
   state = hashlib.sha256()
   for batch in _batches(data, 0, 3):
     for name in ('observations', 'actions', 'rewards', 'ends', 'mask'):
@@ -189,6 +190,15 @@ def test_held_out_episodes_are_not_trained_on(split):
     assert set(batch.episode_id.tolist()) <= train
   for batch in split.held_out_batches(3):
     assert set(batch.episode_id.tolist()) <= held_out
+
+
+def test_segments_have_the_fields_that_are_asked_for(atari_data_dir):
+  config = DataConfig(str(atari_data_dir), GAMES, held_out_fraction=0.3)
+  for fields in (frozenset(), frozenset({'t'})):
+    data = TrainingData(config, 8, 4, seed=0, fields=fields)
+    for batch in (*_batches(data, 0, 1), *data.held_out_batches(1)):
+      there = {name for name in OPTIONAL_FIELDS if batch[name] is not None}
+      assert there == fields
 
 
 def test_held_out_batches_are_fixed_and_spread(split):

@@ -21,4 +21,5 @@ def make_agent(seed: int = 1) -> Agent:
   variables = Variables(
     params=params, targets={'q_heads': params['q_heads']}, extras={}
   )
-  return Agent(CONFIG, method, variables, 0)
+  # Placed, as those of a checkpoint are.
+  return Agent(CONFIG, method, jax.device_put(variables, jax.devices()[0]), 0)

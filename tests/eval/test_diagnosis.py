@@ -17,6 +17,7 @@ from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods.factory import jowa_model_config
 from jowa_jax.report import write_report
+from tests import compilations
 from tests.eval.small_agent import CONFIG, make_agent
 
 GAME = 'Assault'
@@ -98,9 +99,13 @@ def test_the_search_in_the_emulator(agent, searches):
     np.testing.assert_array_equal(a.actions, b.actions)
 
 
-def test_width_one_is_greedy(agent):
+def test_width_one_is_greedy_and_all_is_compiled_once(agent):
   config = dataclasses.replace(SHORT, width=1, decisions=4)
-  played = diagnosis.play(agent, GAME, 'emulator', config, AleEnv)
+  with compilations.counted() as compiled:
+    played = diagnosis.play(agent, GAME, 'emulator', config, AleEnv)
+  assert compiled['act'] == compiled['dreamed'] == 1
+  # Of the search in the emulator, and of the paths that are compared.
+  assert compiled['look'] == 2
   greedy, model, emulator = played.compared[:3]
   np.testing.assert_array_equal(emulator, greedy)
   np.testing.assert_array_equal(model, greedy)
@@ -201,6 +206,7 @@ def test_the_command(tmp_path):
   code = f"""
 import runpy, sys
 import jowa_jax
+from tests import compilations
 from tests.eval.small_agent import make_agent
 jowa_jax.load = lambda path, step=None: make_agent()
 sys.argv = ['diagnose', '--checkpoint=small', '--games={GAME}', '--horizon=1',

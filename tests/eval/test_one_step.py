@@ -43,16 +43,16 @@ def test_every_step_counts_once(agent):
     assert counted.shape == (4, BLOCKS)
     rows, steps = np.nonzero(counted)
     seen += zip(
-      batch.return_to_go[rows, steps].tolist(),
+      batch.rewards[rows, steps].tolist(),
       (batch.t[rows] + steps).tolist(),
       strict=True,
     )
     # Half a segment stands before a step, or the whole episode.
     assert ((steps >= BLOCKS // 2) | (batch.t[rows] == 0)).all()
   every = [
-    (float(g), t)
+    (float(reward), t)
     for e in episodes
-    for t, g in enumerate(e.return_to_go().tolist())
+    for t, reward in enumerate(e.rewards.tolist())
   ]
   assert sorted(seen) == sorted(every)
   few = list(one_step._batches(agent, episodes, 8, 4))

@@ -15,6 +15,7 @@ from jowa_jax.eval import open_loop, quality
 from jowa_jax.methods.base import Variables
 from jowa_jax.methods.factory import jowa_model_config, make_method
 from jowa_jax.plan.imagine import Imagined
+from tests import compilations
 from tests.models import random_params
 
 CONFIG = jowa.get_config('smoke').to_dict()
@@ -149,8 +150,9 @@ def test_all_batches_of_all_games_are_one_program(by_hand, caplog):
     episode(grey(17), game='Assault'),
     episode(grey(3), game='Carnival'),
   ]
-  curves = open_loop.open_loop(agent, played, 1, batch_size=3)
-  assert traces == [(3, 1, PLACES)]
+  with compilations.counted() as compiled:
+    curves = open_loop.open_loop(agent, played, 1, batch_size=3)
+  assert compiled['run'] == 1 and traces == [(3, 1, PLACES)]
   assert list(curves) == ['Assault', 'Pong']
   assert f'No held-out episode of Carnival has {BLOCKS} steps' in caplog.text
   for name in ('token_accuracy', 'pixel_error', 'end_accuracy'):

@@ -17,6 +17,7 @@ from jowa_jax.eval.rollout import decision_keys, evaluate
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Policy, Variables
+from tests import compilations
 from tests.models import random_params
 from tests.train import helpers
 
@@ -44,6 +45,8 @@ def small_agent(module, **changes):
   variables = Variables(
     params=random_params.fill(shapes.params, 1), targets={}, extras={}
   )
+  # Placed, as those of a checkpoint are.
+  variables = jax.device_put(variables, jax.devices()[0])
   return Agent(config, method, variables, 0)
 
 
@@ -108,7 +111,9 @@ def test_values_and_dreams_are_the_policys(agent, recording):
 
 
 def test_it_repeats_what_an_evaluation_played(agent, recording):
-  again = play(agent, **BEAM)
+  with compilations.counted() as compiled:
+    again = play(agent, **BEAM)
+  assert compiled['act'] == 1 and compiled['_decode'] <= 1
   other = play(agent, seed=SEED + 1, **BEAM)
   np.testing.assert_array_equal(again.frames, recording.frames)
   np.testing.assert_array_equal(again.actions, recording.actions)

@@ -70,10 +70,7 @@ def segment(seed: int = 0, mask=None, **fields) -> Segment:
     'rewards': rng.integers(-1, 2, shape).astype(np.float32),
     'ends': np.zeros(shape, bool),
     'mask': np.ones(shape, bool) if mask is None else np.array(mask, bool),
-    'return_to_go': np.zeros(shape, np.float32),
     'task': np.array([PONG, FREEWAY], np.int32),
-    'episode_id': np.arange(2, dtype=np.int32),
-    't': np.zeros(2, np.int32),
   }
   return Segment(**{**values, **fields})
 

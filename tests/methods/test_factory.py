@@ -28,6 +28,7 @@ def test_methods_by_name(module, parts):
     assert method.spec.length == 8
     (median,) = method.spec.statistics.values()
     assert median.shape == (60, 84, 84)
+    assert method.spec.fields == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,6 @@ def two_steps(actions, rewards, imagined=None, task=small.FREEWAY):
     rewards=np.array(rewards, np.float32),
     ends=np.zeros((count, 2), bool),
     mask=np.ones((count, 2), bool),
-    return_to_go=np.zeros((count, 2), np.float32),
     task=np.full(count, task, np.int32),
     imagined=imagined,
   )

@@ -1,5 +1,6 @@
 """The cache as a data structure; its use is tested with the transformer."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -53,3 +54,24 @@ def test_write_fills_slots_and_leaves_the_others():
     [[0, 0, 1, 1, 0], [0, 0, 2, 2, 0], [0, 0, 3, 3, 0]],
   )
   assert got.valid[1].tolist() == [False, False, True, True, False]
+
+
+def test_rows_are_written_to_their_own_slots_if_they_have_room():
+  empty = kv_cache.empty_part(numbered(4, 1), 4, 4)
+  new = numbered(4, 2, 1.0)
+  got = kv_cache.write_rows(empty, new, jnp.array([0, 2, 3, 4]))
+  assert got.valid.tolist() == [
+    [True, True, False, False],
+    [False, False, True, True],
+    [False] * 4,
+    [False] * 4,
+  ]
+  for ours, theirs in zip(
+    jax.tree.leaves((got.keys, got.values)),
+    jax.tree.leaves((new.keys, new.values)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(ours[0, :, :2], theirs[0])
+    np.testing.assert_array_equal(ours[1, :, 2:], theirs[1])
+    assert not ours[0, :, 2:].any() and not ours[1, :, :2].any()
+    assert not ours[2:].any()

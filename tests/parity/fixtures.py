@@ -144,10 +144,7 @@ def segment(batch: dict[str, np.ndarray]) -> tuple[np.ndarray, Segment]:
     rewards=batch['rewards'].astype(np.float32),
     ends=batch['ends'].astype(bool),
     mask=batch['mask_padding'].astype(bool),
-    return_to_go=np.zeros((count, length), np.float32),
     task=batch['envs'].astype(np.int32),
-    episode_id=np.zeros(count, np.int32),
-    t=np.zeros(count, np.int32),
     imagined=np.zeros(count, bool),
   )
 

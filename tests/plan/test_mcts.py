@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.plan.base import Dream
+from jowa_jax.plan.base import Dream, Trails
 from jowa_jax.plan.dream import remember, world_model
 from jowa_jax.plan.imagine import imagine
 from jowa_jax.plan.mcts import tree_search
+from tests.plan import test_beam
 from tests.plan.test_dream import CONFIG, TASKS, contexts, params
 
 __all__ = ['params']
@@ -196,6 +197,42 @@ def test_a_dream_that_is_not_finite_gives_no_action(params):
     True,
     False,
   ]
+
+
+def test_a_world_that_keeps_states_alone():
+  """Nodes are kept as the model says: in a table they are what it remembers."""
+  table = test_beam.make_table(0)
+  trails = Trails(
+    begin=lambda states, steps: states,
+    recall=lambda states, trail: trail,
+    extend=lambda trail, states: states,
+  )
+  model, states = test_beam.world(table), np.arange(5, dtype=np.int32)
+  legal = np.array([[True] * 4] * 4 + [[True, False, True, False]])
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def search(trails, key):
+    return tree_search(
+      model._replace(trails=trails),
+      table.q[states],
+      states,
+      legal,
+      key,
+      num_simulations=20,
+      depth_limit=1,
+      gamma=GAMMA,
+    )
+
+  found = search(trails, jax.random.key(0))
+  after = np.where(legal[:, None], table.q[table.next_state[states]], -np.inf)
+  expected = table.reward[states] + GAMMA * after.max(axis=-1)
+  visited = np.asarray(found.visits) > 0
+  assert visited.sum() > 5 and not visited[~legal].any()
+  np.testing.assert_allclose(
+    found.values[visited], expected[visited], rtol=1e-5
+  )
+  with pytest.raises(ValueError, match='with trails'):
+    search(None, jax.random.key(0))
 
 
 def test_traces_once(params):

@@ -47,10 +47,7 @@ def _abstract_batch(size, length):
     rewards=array((length,), jnp.float32),
     ends=array((length,), jnp.bool_),
     mask=array((length,), jnp.bool_),
-    return_to_go=array((length,), jnp.float32),
     task=array((), jnp.int32),
-    episode_id=array((), jnp.int32),
-    t=array((), jnp.int32),
   )
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 from flax import linen as nn
-from jax.sharding import AbstractMesh
+from jax.sharding import AbstractMesh, SingleDeviceSharding
 
 from jowa_jax.agent import load
 from jowa_jax.eval.protocol import Protocol
@@ -229,3 +229,18 @@ def test_arrays_are_split_by_preference(names, shape, expected, left):
   rules = {'embed': ('fsdp', 'tensor'), 'mlp': ('tensor',)}
   spec, found = sharding.partition(names, shape, mesh, rules)
   assert tuple(spec) == expected and found == left
+
+
+def test_what_is_put_beside_variables_is_where_these_are():
+  device = jax.devices()[0]
+  mesh = sharding.make_mesh({'data': 1}, [device])
+  split = jax.device_put(np.zeros(2), sharding.batch_sharding(mesh))
+  alone = SingleDeviceSharding(device)
+  for variables, place in (
+    ({'a': split}, sharding.replicated(mesh)),
+    ({'a': jax.device_put(np.zeros(2), device)}, alone),
+    ({'a': np.zeros(2)}, alone),
+    ({}, alone),
+  ):
+    (found,) = sharding.put_beside(variables, (np.ones(3),))
+    assert found.sharding == place and found.committed
