@@ -5,7 +5,12 @@ import dataclasses
 import ml_collections
 import pytest
 
-from jowa_jax.configuration import ConfigError, build, differences
+from jowa_jax.configuration import (
+  ConfigError,
+  build,
+  differences,
+  with_defaults,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,3 +95,49 @@ def test_differences_name_nested_fields():
     'b: was None, now 2',
   ]
   assert differences({'a': {'b': 1}}, {'a': 2}) == ["a: was {'b': 1}, now 2"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+  sizes: Sizes
+  other: Sizes = Sizes(width=7)
+  steps: int = 3
+
+
+def test_sections_are_fields():
+  built = build(Whole, {'sizes': {'width': 3, 'rate': 2}})
+  assert built == Whole(Sizes(width=3, rate=2.0))
+  section = ml_collections.ConfigDict({'sizes': {'width': 3}})
+  assert build(Whole, section) == Whole(Sizes(width=3))
+
+
+@pytest.mark.parametrize(
+  ('section', 'message'),
+  [
+    ({}, 'Missing field sizes'),
+    ({'sizes': {}}, 'Missing field sizes.width'),
+    ({'sizes': 3}, 'sizes must be a section, got 3'),
+    ({'sizes': {'width': '3'}}, 'sizes.width must be int'),
+    ({'sizes': {'width': 0}}, '^sizes: width=0 is not positive'),
+    ({'sizes': {'widht': 3}}, r'Unknown field sizes.widht; sizes has .*width'),
+    ({'size': {}}, r"Unknown field size; a config has .*'other', 'sizes'"),
+  ],
+)
+def test_what_does_not_fit_in_a_section_is_named_by_its_path(section, message):
+  with pytest.raises(ConfigError, match=message):
+    build(Whole, section)
+
+
+def test_defaults_of_sections_are_those_of_their_fields():
+  completed = with_defaults(Whole, {'sizes': {'width': 3}, 'more': 1})
+  defaults = {
+    **{'rate': 0.5, 'name': 'a', 'flag': False, 'factors': [1, 2]},
+    **{'runs': None, 'file': None},
+  }
+  assert completed == {
+    'sizes': {**defaults, 'width': 3},
+    # Left out or empty, a section is its fields' defaults.
+    'other': defaults,
+    'steps': 3,
+    'more': 1,
+  }

@@ -12,7 +12,7 @@ from jowa_jax import hardware
 from jowa_jax.bench import models
 from jowa_jax.methods.base import Method
 from jowa_jax.methods.imagination import Imagination
-from jowa_jax.methods.jowa import make_jowa
+from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models.world_action import WorldActionConfig
@@ -51,11 +51,16 @@ def jowa(
     **changes: of the backbone's config.
   """
   tokenizer, model = models.configs(size, dtype, **changes)
-  method = make_jowa(
-    *(tokenizer, model, JowaLosses(), TokenizerTraining()),
-    Imagination(policy=imagination, start_step=0),
+  config = JowaConfig(
+    tokenizer=tokenizer,
+    backbone=model.backbone,
+    heads=model.heads,
+    returns=model.returns,
+    losses=JowaLosses(),
+    tokenizer_training=TokenizerTraining(),
+    imagination=Imagination(policy=imagination, start_step=0),
   )
-  return method, model
+  return make_jowa(config), model
 
 
 def batch(

@@ -23,16 +23,13 @@ from jowa_jax.checkpoint.manager import (
   as_dict,
 )
 from jowa_jax.methods.base import Variables
+from jowa_jax.methods.factory import METHODS, make_method
 
 PRETRAINED = 'pretrained'
 SUFFIX = '.safetensors'
 _NOTES, _VERSION = 'jowa_jax agent', 1
-_METHODS = ('jowa', 'mtbc')
-# Of a config: where files lay on the machine that trained.
-_PLACES = {
-  'data': {'directory': '', 'token_cache': ''},
-  'tokenizer_training': {'perceptual_weights': None},
-}
+# Of the section `data`: where files lay on the machine that trained.
+_PLACES = ('directory', 'token_cache')
 
 
 def shipped() -> pathlib.Path:
@@ -70,9 +67,9 @@ def write_packed(
   if path.suffix != SUFFIX:
     raise CheckpointError(f'{path}: a packed agent ends in {SUFFIX}')
   copied = variables.targets.keys() <= variables.params.keys()
-  if method not in _METHODS or not copied:
+  if method not in METHODS or not copied:
     raise CheckpointError(
-      f'method={method!r} cannot be packed, only {", ".join(_METHODS)}'
+      f'method={method!r} cannot be packed, only {", ".join(METHODS)}'
     )
   tensors = traverse_util.flatten_dict(
     as_dict(jax.device_get(variables.replace(targets={}))), sep='/'
@@ -80,11 +77,13 @@ def write_packed(
   tensors = {name: _halved(name, np.asarray(x)) for name, x in tensors.items()}
   config = dict(meta['config'])
   config.pop('adaptation', None)
-  for section, fields in _PLACES.items():
-    config[section] = {**config[section], **fields}
-  begun = config['init_from']
-  begun = {**begun, 'checkpoints': pathlib.Path(begun['checkpoints']).name}
-  meta = {**meta, 'config': {**config, 'init_from': begun}}
+  config['data'] = {**config['data'], **dict.fromkeys(_PLACES, '')}
+  # Of other files, the names tell that there were some.
+  for name in ('init_from.checkpoints', *make_method(config).files):
+    section, field = name.split('.')
+    place = pathlib.Path(config[section][field]).name
+    config[section] = {**config[section], field: place}
+  meta = {**meta, 'config': config}
   notes = {'version': _VERSION, 'digest': _digest(tensors), **meta}
   # One text, as safetensors writes several in any order.
   weight_files.write_state(path, tensors, metadata={_NOTES: json.dumps(notes)})

@@ -11,7 +11,6 @@ import tqdm
 
 from jowa_jax import files
 from jowa_jax.agent import Agent
-from jowa_jax.checkpoint.identity import run_digest, weights_digest
 from jowa_jax.configuration import differences
 from jowa_jax.eval.atari_env import rollout_seed
 from jowa_jax.eval.diagnosis import (
@@ -25,6 +24,7 @@ from jowa_jax.eval.diagnosis import (
 from jowa_jax.eval.emulator import Emulator
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import Rollout, write_rollouts
+from jowa_jax.train.identity import run_digest, weights_digest
 
 Row = dict[str, Any]
 
@@ -115,7 +115,8 @@ def _read(
   try:
     found = json.loads(path.read_text())
     rows = {(row['game'], row['player']): row for row in found['rows']}
-    changed = differences(found['setup'], setup)
+    # The weights tell the run, which older files name by less.
+    changed = differences({**found['setup'], 'run': setup['run']}, setup)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is no diagnosis: {error!r}; give another --output'

@@ -7,11 +7,11 @@ import jax
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import load
-from jowa_jax.checkpoint.identity import run_digest, weights_digest
 from jowa_jax.eval.evaluation import Player
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.methods.base import Policy
 from jowa_jax.methods.jowa_policy import PLANNERS
+from jowa_jax.train.identity import run_digest, weights_digest
 
 
 def load_player(

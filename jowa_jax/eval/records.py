@@ -104,9 +104,9 @@ def data_rollouts(
   return rollouts
 
 
-# Of a setup: where a checkpoint lies, as its weights tell which it is, and how
-# many rollouts there will be, which changes none of them.
-_NO_MATTER = ('checkpoint', 'rollouts')
+# Of a setup: where a checkpoint lies and which run it is of, as its weights
+# tell which it is, and how many rollouts there will be, which changes none.
+_NO_MATTER = ('checkpoint', 'run', 'rollouts')
 # How rollouts were put together: it changes them by rounding at most.
 _BATCHING = ('environments', 'devices')
 # What does not depend on the game.
@@ -141,6 +141,25 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
         'delete one of the files'
       )
   return list(merged.values())
+
+
+def by_run(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:
+  """Returns rollouts by the training run of who played, in their order.
+
+  Records of before a run's name had a second half (`train.identity`) go to the
+  one run that begins as they say, or stay by themselves if there are several.
+  """
+  rollouts = list(rollouts)
+  names = {str(r.setup.get('run')) for r in rollouts}
+  whole = {}
+  for name in names:
+    longer = [other for other in names if other.startswith(f'{name}-')]
+    whole[name] = longer[0] if len(longer) == 1 else name
+  runs: dict[str, list[Rollout]] = {}
+  for rollout in rollouts:
+    name = whole[str(rollout.setup.get('run'))]
+    runs.setdefault(name, []).append(rollout)
+  return runs
 
 
 def _without(setup: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:

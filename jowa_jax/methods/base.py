@@ -5,6 +5,7 @@ nothing else: it asks for `Part`s, differentiates each part's loss with
 respect to the parameters the part names, and applies that part's optimizer.
 """
 
+import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -150,6 +151,8 @@ class Method(NamedTuple):
       that the stages before it trained; None for nothing.
     policy: (**options) -> Policy; options are the method's own, such as the
       planner and its width. An unknown option is a TypeError.
+    files: what training reads beside the data, and acting does not, by the
+      field of the config that names it.
   """
 
   spec: BatchSpec
@@ -162,6 +165,7 @@ class Method(NamedTuple):
   begin_stage: (
     Callable[[Variables, Collection[str], Collection[str]], Variables] | None
   ) = None
+  files: Mapping[str, str] = types.MappingProxyType({})
 
 
 def variable_shapes(method: Method) -> Variables:

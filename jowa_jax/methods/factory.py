@@ -1,102 +1,69 @@
-"""Methods by config."""
+"""Methods by name, and by config.
 
+A new method is a line in `METHODS`: the dataclass of its config's sections, and
+what makes it of them. Whatever else a config holds is the trainer's.
+"""
+
+import dataclasses
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from jowa_jax.configuration import ConfigError, build, with_defaults
-from jowa_jax.methods.adaptation import (
-  LORA,
-  AdaptationConfig,
-  adapt,
-  merge,
-)
+from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
-from jowa_jax.methods.imagination import Imagination
-from jowa_jax.methods.jowa import make_jowa
-from jowa_jax.methods.jowa_losses import JowaLosses
+from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
-from jowa_jax.methods.tokenizer import TokenizerTraining
-from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
-from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
+from jowa_jax.models.world_action import WorldActionConfig
 
 
-def _section(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-  if name not in config:
-    raise ConfigError(f'Missing section {name}')
-  return config[name]
+class Entry(NamedTuple):
+  """A method that a config can name.
+
+  Attributes:
+    config: a frozen dataclass, whose fields are the sections of its configs.
+    make: (config) -> Method.
+  """
+
+  config: type
+  make: Callable[[Any], Method]
 
 
-def _build(cls, config, name):
-  return build(cls, _section(config, name), name)
-
-
-def tokenizer_config(config: Mapping[str, Any]) -> VQVAEConfig:
-  """Returns the tokenizer's sizes, which every method has."""
-  return _build(VQVAEConfig, config, 'tokenizer')
-
-
-def jowa_model_config(config: Mapping[str, Any]) -> WorldActionConfig:
-  """Returns the sizes of JOWA's world-action model."""
-  return WorldActionConfig(
-    backbone=_build(BackboneConfig, config, 'backbone'),
-    heads=_build(HeadSizes, config, 'heads'),
-    returns=_build(ReturnConfig, config, 'returns'),
-  )
-
-
-def _jowa(config: Mapping[str, Any]) -> Method:
-  return make_jowa(
-    tokenizer_config(config),
-    jowa_model_config(config),
-    _build(JowaLosses, config, 'losses'),
-    _build(TokenizerTraining, config, 'tokenizer_training'),
-    # Agents that were saved before there was imagination act without it.
-    build(Imagination, config.get('imagination', {}), 'imagination'),
-  )
-
-
-def _mtbc(config: Mapping[str, Any]) -> Method:
-  return make_mtbc(
-    tokenizer_config(config),
-    MtbcConfig(
-      backbone=_build(BackboneConfig, config, 'backbone'),
-      heads=_build(HeadSizes, config, 'heads'),
-    ),
-    _build(TokenizerTraining, config, 'tokenizer_training'),
-  )
-
-
-def adaptation_config(config: Mapping[str, Any]) -> AdaptationConfig:
-  """Returns which parameters are trained; all, where nothing is said."""
-  return build(AdaptationConfig, config.get('adaptation', {}), 'adaptation')
-
-
-_METHODS = {'jowa': _jowa, 'mtbc': _mtbc}
-_SHARED = ('tokenizer', 'backbone', 'heads', 'tokenizer_training')
-_SECTIONS = {
-  'jowa': (*_SHARED, 'returns', 'losses', 'imagination'),
-  'mtbc': _SHARED,
+METHODS: dict[str, Entry] = {
+  'jowa': Entry(JowaConfig, make_jowa),
+  'mtbc': Entry(MtbcConfig, make_mtbc),
 }
+
+
+def _entry(config: Mapping[str, Any]) -> Entry:
+  name = config.get('method')
+  if name not in METHODS:
+    raise ConfigError(f'method={name!r} is not one of {sorted(METHODS)}')
+  return METHODS[name]
 
 
 def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
-  """Returns the sections that a config's method reads."""
-  optional = ('adaptation',) if 'adaptation' in config else ()
-  return (*_SECTIONS[config['method']], *optional)
+  """Returns the sections that a config's method reads.
+
+  Raises:
+    ConfigError: an unknown method.
+  """
+  fields = dataclasses.fields(_entry(config).config)
+  return tuple(field.name for field in fields)
 
 
-_CLASSES = {
-  'tokenizer': VQVAEConfig,
-  'backbone': BackboneConfig,
-  'heads': HeadSizes,
-  'returns': ReturnConfig,
-  'losses': JowaLosses,
-  'imagination': Imagination,
-  'tokenizer_training': TokenizerTraining,
-}
+def method_config(config: Mapping[str, Any]) -> Any:
+  """Returns what a config's method reads, as the dataclass of its entry.
+
+  Args:
+    config: a resolved training config, or the JSON saved beside a run.
+
+  Raises:
+    ConfigError: an unknown method, or a section that does not fit.
+  """
+  names = [name for name in sections(config) if name in config]
+  return build(_entry(config).config, {name: config[name] for name in names})
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,41 +72,43 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
   Args:
     config: such as one that was saved before there were some of the fields.
   """
-  completed = dict(config)
-  for name in _SECTIONS.get(config.get('method'), ()):
-    completed[name] = with_defaults(_CLASSES[name], config.get(name, {}))
-  if 'adaptation' in config:
-    completed['adaptation'] = with_defaults(
-      AdaptationConfig, config['adaptation']
-    )
-  return completed
+  if config.get('method') not in METHODS:
+    return dict(config)
+  return with_defaults(_entry(config).config, config)
 
 
 def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
   """Returns the method a config describes.
 
   Args:
-    config: a resolved training config, or the JSON saved beside a run.
+    config: see `method_config`.
     to_train: whether the files that only training reads must be there.
 
   Raises:
     ConfigError: an unknown method, a section that does not fit, or a file
       that is not there.
+    ValueError: sections that do not fit each other.
   """
-  name = config.get('method')
-  if name not in _METHODS:
-    raise ConfigError(f'method={name!r} is not one of {sorted(_METHODS)}')
-  method = adapt(
-    _METHODS[name](config),
-    adaptation_config(config),
-    _build(BackboneConfig, config, 'backbone'),
-  )
-  weights = config['tokenizer_training']['perceptual_weights']
-  if to_train and weights is not None and not pathlib.Path(weights).is_file():
-    raise ConfigError(
-      f'tokenizer_training.perceptual_weights: {weights} is no file'
-    )
+  method = _entry(config).make(method_config(config))
+  for field, path in method.files.items():
+    if to_train and not pathlib.Path(path).is_file():
+      raise ConfigError(f'{field}: {path} is no file')
   return method
+
+
+def tokenizer_config(config: Mapping[str, Any]) -> VQVAEConfig:
+  """Returns the tokenizer's sizes, of a method that has one."""
+  return method_config(config).tokenizer
+
+
+def jowa_model_config(config: Mapping[str, Any]) -> WorldActionConfig:
+  """Returns the sizes of JOWA's world-action model."""
+  return method_config(config).model
+
+
+def adaptation_config(config: Mapping[str, Any]) -> AdaptationConfig:
+  """Returns which parameters are trained; all, where nothing is said."""
+  return build(AdaptationConfig, config.get('adaptation', {}), 'adaptation')
 
 
 def without_adapters(
@@ -148,7 +117,7 @@ def without_adapters(
   """Returns what a config describes with its adapters, if any, merged.
 
   Args:
-    config: see `make_method`.
+    config: see `method_config`.
     variables: of its method.
   """
   if LORA in variables.params:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jowa_jax import games
 from jowa_jax.methods import tokenizer as tokenizer_lib
+from jowa_jax.methods.adaptation import AdaptationConfig, adapt
 from jowa_jax.methods.base import (
   Augment,
   Aux,
@@ -35,26 +36,44 @@ from jowa_jax.methods.jowa_losses import (
 from jowa_jax.methods.jowa_policy import make_policy
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import flops, world_action
+from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
-from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.types import Segment
 
 
-def make_jowa(
-  tokenizer: VQVAEConfig,
-  model: WorldActionConfig,
-  losses: JowaLosses,
-  training: TokenizerTraining,
-  imagination: Imagination | None = None,
-) -> Method:
+@dataclasses.dataclass(frozen=True)
+class JowaConfig:
+  """The sections of a config of JOWA.
+
+  Those with a default came later: agents that were saved before act, and are
+  trained on, without.
+  """
+
+  tokenizer: VQVAEConfig
+  backbone: BackboneConfig
+  heads: HeadSizes
+  returns: ReturnConfig
+  losses: JowaLosses
+  tokenizer_training: TokenizerTraining
+  imagination: Imagination = Imagination()
+  adaptation: AdaptationConfig = AdaptationConfig()
+
+  @property
+  def model(self) -> WorldActionConfig:
+    return WorldActionConfig(self.backbone, self.heads, self.returns)
+
+
+def make_jowa(config: JowaConfig) -> Method:
   """Returns JOWA as a `Method`.
 
   Raises:
     ValueError: tokenizer and backbone disagree on tokens, or a segment has no
       room for what is imagined.
   """
-  imagination = imagination or Imagination()
+  tokenizer, model, losses = config.tokenizer, config.model, config.losses
+  training, imagination = config.tokenizer_training, config.imagination
   check_sizes(tokenizer, model.backbone)
   check_imagination(imagination, model.backbone.max_blocks)
 
@@ -141,7 +160,7 @@ def make_jowa(
   q_flops = flops.ensemble(
     cfg, model.heads, cfg.num_actions * model.returns.num_atoms
   )
-  return Method(
+  method = Method(
     spec=BatchSpec(
       length=model.backbone.max_blocks,
       tokens=model.backbone.max_tokens,
@@ -167,7 +186,9 @@ def make_jowa(
     evaluate=evaluate,
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=make_policy(model, encode),
+    files=training.files,
   )
+  return adapt(method, config.adaptation, cfg)
 
 
 def check_sizes(tokenizer: VQVAEConfig, backbone: BackboneConfig) -> None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jowa_jax.losses.masked import masked_mean
 from jowa_jax.losses.policy import action_nll
 from jowa_jax.methods import tokenizer as tokenizer_lib
+from jowa_jax.methods.adaptation import AdaptationConfig, adapt
 from jowa_jax.methods.base import (
   Aux,
   BatchSpec,
@@ -36,10 +37,13 @@ from jowa_jax.types import Context, Segment
 
 @dataclasses.dataclass(frozen=True)
 class MtbcConfig:
-  """Backbone and policy heads."""
+  """The sections of a config of MTBC."""
 
+  tokenizer: VQVAEConfig
   backbone: BackboneConfig
-  heads: HeadSizes = HeadSizes()
+  heads: HeadSizes
+  tokenizer_training: TokenizerTraining
+  adaptation: AdaptationConfig = AdaptationConfig()
 
   @property
   def policy_heads(self) -> EnsembleHeads:
@@ -48,24 +52,23 @@ class MtbcConfig:
     )
 
 
-def make_mtbc(
-  tokenizer: VQVAEConfig, model: MtbcConfig, training: TokenizerTraining
-) -> Method:
+def make_mtbc(config: MtbcConfig) -> Method:
   """Returns MTBC as a `Method` with the parts `tokenizer` and `policy`.
 
   Raises:
     ValueError: tokenizer and backbone disagree on tokens.
   """
-  check_sizes(tokenizer, model.backbone)
+  tokenizer, training = config.tokenizer, config.tokenizer_training
+  check_sizes(tokenizer, config.backbone)
 
   def init(key, statistics) -> Variables:
     keys = jax.random.split(key, 3)
-    hidden = jnp.zeros((1, model.backbone.width))
+    hidden = jnp.zeros((1, config.backbone.width))
     return Variables(
       params={
         'tokenizer': tokenizer_lib.init(tokenizer, keys[0]),
-        'backbone': world_action.init_backbone(model.backbone, keys[1]),
-        'policy_heads': model.policy_heads.init(keys[2], hidden)['params'],
+        'backbone': world_action.init_backbone(config.backbone, keys[1]),
+        'policy_heads': config.policy_heads.init(keys[2], hidden)['params'],
       },
       targets={},
       extras=tokenizer_lib.init_extras(tokenizer, training, statistics),
@@ -80,7 +83,7 @@ def make_mtbc(
     """Returns [heads, B, T, A]."""
     keys = [None] * 2 if key is None else jax.random.split(key)
     hidden = world_action.hidden_states(
-      model.backbone,
+      config.backbone,
       variables.params['backbone'],
       tokenizer_lib.segment_tokens(
         tokenizer, variables.params['tokenizer'], batch
@@ -90,9 +93,9 @@ def make_mtbc(
       keys[0],
     )
     return world_action.ensemble_logits(
-      model.policy_heads,
+      config.policy_heads,
       variables.params['policy_heads'],
-      world_action.at_last_observation(model.backbone, hidden),
+      world_action.at_last_observation(config.backbone, hidden),
       keys[1],
     )
 
@@ -122,7 +125,7 @@ def make_mtbc(
     *, context_length: int | None = None, epsilon: float = 0.001
   ) -> Policy:
     """Takes the most likely legal action, heads averaged."""
-    room = model.backbone.max_blocks
+    room = config.backbone.max_blocks
     length = room if context_length is None else context_length
     if length > room:
       raise ValueError(
@@ -132,7 +135,7 @@ def make_mtbc(
 
     def decide(variables, context: Context, legal):
       hidden, _ = world_action.prefill(
-        model.backbone,
+        config.backbone,
         variables.params['backbone'],
         context.tokens,
         context.actions,
@@ -140,7 +143,7 @@ def make_mtbc(
         context.tasks,
       )
       outputs = world_action.ensemble_logits(
-        model.policy_heads, variables.params['policy_heads'], hidden
+        config.policy_heads, variables.params['policy_heads'], hidden
       ).mean(axis=0)
       fault = faulty(outputs, legal)
       outputs = jnp.where(legal, outputs, -jnp.inf)
@@ -148,14 +151,14 @@ def make_mtbc(
       return actions, {'logits': outputs}
 
     return transformer_policy(
-      encode, decide, model.backbone.tokens_per_frame, length, epsilon
+      encode, decide, config.backbone.tokens_per_frame, length, epsilon
     )
 
-  return Method(
+  method = Method(
     spec=BatchSpec(
-      length=model.backbone.max_blocks,
-      tokens=model.backbone.max_tokens,
-      dtype=model.backbone.dtype,
+      length=config.backbone.max_blocks,
+      tokens=config.backbone.max_tokens,
+      dtype=config.backbone.dtype,
       statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,
@@ -166,9 +169,9 @@ def make_mtbc(
         loss,
         3
         * (
-          flops.backbone(model.backbone)
+          flops.backbone(config.backbone)
           + flops.ensemble(
-            model.backbone, model.heads, model.backbone.num_actions
+            config.backbone, config.heads, config.backbone.num_actions
           )
         ),
       ),
@@ -178,4 +181,6 @@ def make_mtbc(
     evaluate=evaluate,
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=policy,
+    files=training.files,
   )
+  return adapt(method, config.adaptation, config.backbone)

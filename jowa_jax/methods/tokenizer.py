@@ -70,6 +70,13 @@ class TokenizerTraining:
   def replaces_codes(self) -> bool:
     return self.codebook_init_step > 0 or self.restart_period > 0
 
+  @property
+  def files(self) -> dict[str, str]:
+    """See `Method.files`."""
+    if self.perceptual_weights is None:
+      return {}
+    return {'tokenizer_training.perceptual_weights': self.perceptual_weights}
+
 
 # Standard deviation of a direction of noise, of the codebook's largest.
 _NOISE_FLOOR = 0.025

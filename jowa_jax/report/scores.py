@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jowa_jax import games as games_lib
-from jowa_jax.eval.records import Rollout
+from jowa_jax.eval.records import Rollout, by_run
 from jowa_jax.report.statistics import Noise
 
 
@@ -58,16 +58,12 @@ def by_step(episodes: Sequence[Rollout]) -> dict[int, list[Rollout]]:
 
 
 def _score(game: str, episodes: Sequence[Rollout]) -> Score:
-  trained: dict[str, list[Rollout]] = {}
-  for episode in sorted(episodes, key=lambda r: r.rollout):
-    trained.setdefault(str(episode.setup.get('run')), []).append(episode)
-  latest = [list(by_step(run).values())[-1] for run in trained.values()]
   # A run that was repeated is another seed, though it has the same config.
-  seeds: dict[str, list[Rollout]] = {}
-  for episode in (episode for run in latest for episode in run):
-    seeds.setdefault(
-      f'{episode.setup.get("run")} {episode.setup.get("weights")}', []
-    ).append(episode)
+  seeds: dict[tuple, list[Rollout]] = {}
+  for run, played in by_run(sorted(episodes, key=lambda r: r.rollout)).items():
+    for episode in list(by_step(played).values())[-1]:
+      seed = run, episode.setup.get('weights')
+      seeds.setdefault(seed, []).append(episode)
   last = list(seeds.values())
   episodes = [episode for seed in last for episode in seed]
   scores = np.array([r.score for r in episodes])

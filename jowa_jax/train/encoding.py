@@ -6,9 +6,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jowa_jax.checkpoint.identity import weights_digest
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.train import sharding
+from jowa_jax.train.identity import weights_digest
 
 # Frames that a device encodes at a time.
 _FRAMES_PER_DEVICE = 128

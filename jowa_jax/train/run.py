@@ -22,14 +22,10 @@ from jowa_jax.checkpoint.manager import (
 )
 from jowa_jax.checkpoint.task_rows import task_rows
 from jowa_jax.checkpoint.warm_start import warm_start
-from jowa_jax.configuration import ConfigError, build, differences
-from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.configuration import ConfigError, differences
+from jowa_jax.data.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
-from jowa_jax.methods.factory import (
-  adaptation_config,
-  make_method,
-  sections,
-)
+from jowa_jax.methods.factory import adaptation_config, make_method
 from jowa_jax.train import sharding
 from jowa_jax.train.loop import Player, Session, run_stage
 from jowa_jax.train.metrics import MetricWriter, import_wandb
@@ -37,12 +33,9 @@ from jowa_jax.train.preemption import Preemption, closing_unless_lost
 from jowa_jax.train.profiling import Profiler
 from jowa_jax.train.resume import restore_latest
 from jowa_jax.train.settings import (
-  InitFrom,
-  MeshConfig,
-  RunConfig,
-  check_sections,
   complete,
   parse_stages,
+  training_config,
 )
 from jowa_jax.train.state import (
   abstract_variables,
@@ -70,12 +63,10 @@ class Run:
     self.config = json.loads(json.dumps(config))
     self.workdir = pathlib.Path(workdir)
     self.method: Method = make_method(self.config, to_train=True)
-    check_sections(self.config, sections(self.config))
-    self.stages = parse_stages(self.config['stages'])
-    self._run = build(RunConfig, self.config['run'], 'run')
-    self._data = build(DataConfig, self.config['data'], 'data')
-    self._init_from = build(InitFrom, self.config['init_from'], 'init_from')
-    mesh = build(MeshConfig, self.config['mesh'], 'mesh')
+    sections = training_config(self.config)
+    self.stages = parse_stages(sections.stages)
+    self._run, self._data = sections.run, sections.data
+    self._init_from, mesh = sections.init_from, sections.mesh
     self._rules = mesh.rules
     try:
       for stage in self.stages:

@@ -6,14 +6,16 @@ from typing import Any
 
 from jowa_jax.checkpoint.manager import Keep
 from jowa_jax.checkpoint.task_rows import check_source
-from jowa_jax.configuration import ConfigError, build, with_defaults
+from jowa_jax.configuration import (
+  ConfigError,
+  build,
+  check_names,
+  with_defaults,
+)
 from jowa_jax.data.training import DataConfig
 from jowa_jax.methods import factory
 from jowa_jax.train.optimizer import OptimizerConfig
 from jowa_jax.train.state import Stage
-
-# Sections that `Run` reads; all others are the method's.
-SECTIONS = ('run', 'data', 'mesh', 'stages', 'init_from')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,6 +145,33 @@ class InitFrom:
 
 
 @dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+  """The sections of a config that the trainer reads, see `methods.factory`.
+
+  Attributes:
+    stages: see `parse_stages`.
+  """
+
+  run: RunConfig
+  data: DataConfig
+  mesh: MeshConfig
+  init_from: InitFrom
+  stages: dict
+
+
+def training_config(config: Mapping[str, Any]) -> TrainingConfig:
+  """Returns what the trainer reads of a config.
+
+  Raises:
+    ConfigError: a section that does not fit, or one that neither the trainer
+      nor the method reads.
+  """
+  names = [field.name for field in dataclasses.fields(TrainingConfig)]
+  check_names(config, ('method', *names), factory.sections(config))
+  return build(TrainingConfig, {name: config[name] for name in names})
+
+
+@dataclasses.dataclass(frozen=True)
 class _StageFields:
   steps: int
   parts: tuple[str, ...]
@@ -166,7 +195,7 @@ def parse_stages(section: Mapping[str, Any]) -> tuple[Stage, ...]:
   """
   named = {key: value for key, value in section.items() if key == 'order'}
   order = build(_Order, named, 'stages').order
-  _check_names(section, ('order', *order), 'stages')
+  check_names(section, ('order', *order), where='stages')
   return tuple(_parse_stage(name, section[name]) for name in order)
 
 
@@ -174,7 +203,7 @@ def _parse_stage(name: str, section: Mapping[str, Any]) -> Stage:
   where = f'stages.{name}'
   plain = {k: section[k] for k in ('steps', 'parts') if k in section}
   fields = build(_StageFields, plain, where)
-  _check_names(section, ('steps', 'parts', *fields.parts), where)
+  check_names(section, ('steps', 'parts', *fields.parts), where=where)
   optimizers = {
     part: build(OptimizerConfig, section[part], f'{where}.{part}')
     for part in fields.parts
@@ -187,42 +216,12 @@ def _parse_stage(name: str, section: Mapping[str, Any]) -> Stage:
   return Stage(name, fields.steps, optimizers)
 
 
-def _check_names(section, names, where: str):
-  """Raises ConfigError unless a section has these names and no others."""
-  for name in names:
-    if name not in section:
-      raise ConfigError(f'Missing section {where}.{name}')
-  for name in sorted(set(section) - set(names)):
-    raise ConfigError(f'Unknown field {where}.{name}; it has {list(names)}')
-
-
-def check_sections(config: Mapping[str, Any], of_method: tuple[str, ...]):
-  """Raises ConfigError unless a config has just the sections that are read.
-
-  Args:
-    config: all of it.
-    of_method: the sections its method reads.
-  """
-  names = ('method', *of_method, *SECTIONS)
-  for name in names:
-    if name not in config:
-      raise ConfigError(f'Missing section {name}')
-  for name in sorted(set(config) - set(names)):
-    raise ConfigError(f'Unknown section {name}; a config has {list(names)}')
-
-
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
   """Returns a config with the defaults of fields that it lacks.
 
   One that was written before there was a field did what its default does.
   """
-  completed = factory.complete(config)
-  for name, cls in (
-    ('run', RunConfig),
-    ('data', DataConfig),
-    ('init_from', InitFrom),
-  ):
-    completed[name] = with_defaults(cls, config.get(name, {}))
+  completed = with_defaults(TrainingConfig, factory.complete(config))
   completed['stages'] = {
     name: _complete_stage(section) if isinstance(section, Mapping) else section
     for name, section in config.get('stages', {}).items()

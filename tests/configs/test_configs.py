@@ -20,9 +20,10 @@ from configs import (
 )
 from jowa_jax import games
 from jowa_jax.collect import recordings
-from jowa_jax.configuration import build
+from jowa_jax.configuration import build, differences
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.train.run import Run
+from jowa_jax.train.settings import complete
 
 METHODS = {'jowa': jowa, 'mtbc': mtbc}
 SIZES = ('40m', '70m', '150m', 'smoke')
@@ -143,6 +144,36 @@ def test_what_the_paper_does_without_is_off(method):
   options = config.tokenizer_training
   assert options.codebook_init_step == options.restart_period == 0
   assert options.motion_weight == 0.0
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_configs_repeat_the_defaults_of_the_dataclasses(method):
+  """But for these: configs import no models, and so spell the defaults out."""
+  config = json.loads(METHODS[method].get_config('150m').to_json_best_effort())
+  stages = {
+    name: {part: {} for part in config['stages'][name]['parts']}
+    for name in config['stages']['order']
+  }
+  defaults = complete({'method': method, 'stages': stages})
+  config.pop('mesh')
+  changed = {
+    line.partition(':')[0]
+    for line in differences(defaults, config)
+    if not line.startswith(('mesh', 'stages', 'adaptation'))
+  }
+  assert changed == {
+    *('tokenizer.dtype', 'backbone.dtype'),
+    *('backbone.num_layers', 'backbone.width', 'backbone.num_heads'),
+    *('heads.num_heads', 'heads.width'),
+    *('data.directory', 'data.games'),
+  }
+  for stage in stages:
+    for part in stages[stage]:
+      rates = differences(
+        defaults['stages'][stage][part], config['stages'][stage][part]
+      )
+      fields = {line.partition(':')[0] for line in rates}
+      assert fields <= {'learning_rate', 'weight_decay'}
 
 
 def test_games_of_the_configs_are_known():

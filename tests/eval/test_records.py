@@ -161,6 +161,30 @@ def test_a_checkpoint_may_lie_elsewhere(tmp_path):
   assert records.merge([here, later]) == [here, later]
 
 
+def _of_run(name, number=0):
+  setup = {'run': name, 'weights': 'aa'}
+  return dataclasses.replace(ROLLOUT, rollout=number, setup=setup)
+
+
+def test_a_run_may_be_named_as_it_was_before(tmp_path):
+  """By the first half of its digest, see `train.identity`."""
+  old, new = _of_run('ab'), _of_run('ab-cd', 1)
+  path = tmp_path / 'jowa.jsonl'
+  records.write_rollouts(path, [old])
+  with records.appended(path, 'jowa', {'Pong': new.setup}) as (found, append):
+    assert found == [old]
+    append(new)
+  assert records.merge(records.read_rollouts(path)) == [old, new]
+  assert records.by_run([old, new]) == {'ab-cd': [old, new]}
+  # Of two that it may be of, it is said to be of neither.
+  other = _of_run('ab-ef', 2)
+  assert records.by_run([old, new, other]) == {
+    **{'ab': [old], 'ab-cd': [new], 'ab-ef': [other]}
+  }
+  apart = _of_run('a', 3)
+  assert records.by_run([apart, new]) == {'a': [apart], 'ab-cd': [new]}
+
+
 def test_two_evaluations_do_not_write_to_one_file(tmp_path):
   path = tmp_path / 'jowa.jsonl'
   code = (

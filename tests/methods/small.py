@@ -3,15 +3,21 @@
 Frames are 8 x 8 and four tokens; nothing but speed depends on that.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax import games
+from jowa_jax.methods.jowa import JowaConfig, make_jowa
+from jowa_jax.methods.jowa_losses import JowaLosses
+from jowa_jax.methods.mtbc import MtbcConfig
+from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
-from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
+from jowa_jax.models.world_action import ReturnConfig
 from jowa_jax.types import Segment
 from tests.models.random_params import fill
 
@@ -36,13 +42,28 @@ BACKBONE = BackboneConfig(
   attention_dropout=0.0,
 )
 HEADS = HeadSizes(num_heads=2, width=8, dropout=0.0)
-MODEL = WorldActionConfig(
+JOWA = JowaConfig(
+  tokenizer=TOKENIZER,
   backbone=BACKBONE,
   heads=HEADS,
   returns=ReturnConfig(num_atoms=5, v_min=-2.0, v_max=2.0, gamma=0.9),
+  losses=JowaLosses(),
+  tokenizer_training=TokenizerTraining(),
 )
+MTBC = MtbcConfig(
+  tokenizer=TOKENIZER,
+  backbone=BACKBONE,
+  heads=HEADS,
+  tokenizer_training=TokenizerTraining(),
+)
+MODEL = JOWA.model
 STATISTICS = {'median_frames': np.full((60, SIDE, SIDE), 100, np.uint8)}
 PONG, FREEWAY = games.task_id('Pong'), games.task_id('Freeway')
+
+
+def jowa(**sections):
+  """Returns JOWA with some other sections than those of `JOWA`."""
+  return make_jowa(dataclasses.replace(JOWA, **sections))
 
 
 def variables(method, seed: int = 0):

@@ -11,10 +11,7 @@ from flax import linen as nn
 from jowa_jax.methods import adaptation
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt, merge
 from jowa_jax.methods.base import Augment, Variables
-from jowa_jax.methods.jowa import make_jowa
-from jowa_jax.methods.jowa_losses import JowaLosses
-from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
-from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.methods.mtbc import make_mtbc
 from jowa_jax.models import flops
 from jowa_jax.types import TimeStep
 from tests.methods import small
@@ -23,11 +20,7 @@ LORA = AdaptationConfig(mode='lora', rank=2, alpha=4.0)
 
 
 def _make(name):
-  training = TokenizerTraining()
-  if name == 'mtbc':
-    model = MtbcConfig(backbone=small.BACKBONE, heads=small.HEADS)
-    return make_mtbc(small.TOKENIZER, model, training)
-  return make_jowa(small.TOKENIZER, small.MODEL, JowaLosses(), training)
+  return make_mtbc(small.MTBC) if name == 'mtbc' else small.jowa()
 
 
 def _adapted(name, config=LORA):

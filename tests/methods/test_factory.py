@@ -71,7 +71,7 @@ def test_fields_that_do_not_fit_are_named(path, value, message):
 def test_missing_section(name):
   values = config()
   del values[name]
-  with pytest.raises(ConfigError, match=f'Missing section {name}'):
+  with pytest.raises(ConfigError, match=f'Missing field {name}'):
     make_method(values)
 
 

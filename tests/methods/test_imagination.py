@@ -9,9 +9,7 @@ import pytest
 
 from jowa_jax import games
 from jowa_jax.methods.imagination import Imagination, imagine_half
-from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses, q_terms
-from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.train import step as step_lib
 from jowa_jax.train.optimizer import OptimizerConfig
 from jowa_jax.train.state import Stage, TrainState
@@ -22,13 +20,7 @@ HORIZON = 2
 
 
 def make(**fields):
-  return make_jowa(
-    small.TOKENIZER,
-    small.MODEL,
-    JowaLosses(),
-    TokenizerTraining(),
-    Imagination(horizon=HORIZON, **fields),
-  )
+  return small.jowa(imagination=Imagination(horizon=HORIZON, **fields))
 
 
 @pytest.fixture(scope='module')
@@ -236,7 +228,4 @@ def test_bad_fields_are_errors(fields, message):
 
 def test_horizon_must_leave_a_real_step():
   with pytest.raises(ValueError, match=r'imagination.horizon=4 leaves no real'):
-    make_jowa(
-      *(small.TOKENIZER, small.MODEL, JowaLosses(), TokenizerTraining()),
-      Imagination(policy='planning', horizon=small.LENGTH),
-    )
+    small.jowa(imagination=Imagination(policy='planning', horizon=small.LENGTH))

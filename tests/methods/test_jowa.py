@@ -11,9 +11,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.methods import jowa_losses
 from jowa_jax.methods.base import Ratio, Variables
-from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
-from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldLogits
 from jowa_jax.types import TimeStep
@@ -21,9 +19,7 @@ from tests.methods import small
 
 
 def make(**losses):
-  return make_jowa(
-    small.TOKENIZER, small.MODEL, JowaLosses(**losses), TokenizerTraining()
-  )
+  return small.jowa(losses=JowaLosses(**losses))
 
 
 @pytest.fixture(scope='module')
@@ -347,6 +343,5 @@ def test_bad_policy_options_are_errors(method, options, error, message):
 @pytest.mark.parametrize('field', ['vocab_size', 'tokens_per_frame'])
 def test_tokenizer_and_backbone_must_agree(field):
   backbone = dataclasses.replace(small.BACKBONE, **{field: 99})
-  model = dataclasses.replace(small.MODEL, backbone=backbone)
   with pytest.raises(ValueError, match=f'tokenizer.{field}.*{field}=99'):
-    make_jowa(small.TOKENIZER, model, JowaLosses(), TokenizerTraining())
+    small.jowa(backbone=backbone)

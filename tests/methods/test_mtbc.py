@@ -5,19 +5,17 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
-from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.methods.mtbc import make_mtbc
 from jowa_jax.models import world_action
 from jowa_jax.types import TimeStep
 from tests.methods import small
 
-MODEL = MtbcConfig(backbone=small.BACKBONE, heads=small.HEADS)
 MASK = [[1, 1, 1, 0], [1, 1, 0, 0]]
 
 
 @pytest.fixture(scope='module')
 def method():
-  return make_mtbc(small.TOKENIZER, MODEL, TokenizerTraining())
+  return make_mtbc(small.MTBC)
 
 
 @pytest.fixture(scope='module')
@@ -36,16 +34,16 @@ def logits(method, variables):
 
   def run(batch):
     hidden = world_action.hidden_states(
-      MODEL.backbone,
+      small.MTBC.backbone,
       variables.params['backbone'],
       method.encoder.encode(variables, batch.observations),
       batch.actions,
       batch.task,
     )
     return world_action.ensemble_logits(
-      MODEL.policy_heads,
+      small.MTBC.policy_heads,
       variables.params['policy_heads'],
-      world_action.at_last_observation(MODEL.backbone, hidden),
+      world_action.at_last_observation(small.MTBC.backbone, hidden),
     )
 
   run = jax.jit(run)

@@ -11,8 +11,6 @@ from flax import linen as nn
 
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Variables
-from jowa_jax.methods.jowa import make_jowa
-from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import lpips
 from jowa_jax.models.vqvae import VQVAEConfig
@@ -22,7 +20,7 @@ PLAIN = TokenizerTraining()
 
 
 def method(training):
-  return make_jowa(small.TOKENIZER, small.MODEL, JowaLosses(), training)
+  return small.jowa(tokenizer_training=training)
 
 
 @pytest.fixture(scope='module')

@@ -53,6 +53,17 @@ def test_the_last_evaluated_step_of_a_run_counts():
   assert list(scores.by_step(played)) == [5, 100]
 
 
+def test_a_run_that_was_named_shorter_before_is_the_same():
+  """By the first half of its digest, see `train.identity`."""
+  played = _evaluated([1, 2], 'ab', 5) + _evaluated([10, 20], 'ab-cd', 100)
+  score = scores.score_table({'jowa': played})['Assault']['jowa']
+  assert score.scores == (10, 20) and score.noise == 'rollouts'
+  # An evaluation that was begun before, and gone on with.
+  played = _evaluated([1, 2], 'ab', 5) + _evaluated([10, 20], 'ab-cd', 5)
+  score = scores.score_table({'jowa': played})['Assault']['jowa']
+  assert sorted(score.scores) == [1, 2, 10, 20] and score.noise == 'rollouts'
+
+
 def test_training_runs_under_one_name_are_seeds():
   played = _evaluated([10, 20], 'runs/a', 7) + _evaluated([1, 2], 'runs/b', 7)
   score = scores.score_table({'jowa': played})['Assault']['jowa']

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import os
+import pathlib
 import socket
+import tarfile
 
 import jax
 import numpy as np
@@ -15,6 +17,7 @@ from jowa_jax.methods.factory import make_method
 from jowa_jax.train import sharding, state
 from jowa_jax.train.settings import parse_stages
 
+OLDER = pathlib.Path(__file__).parents[1] / 'data' / 'checkpoints'
 GAMES = ('Assault', 'Carnival')
 CONFIGS = {'jowa': jowa, 'mtbc': mtbc}
 # The environment of a script that is one process of a run, quickly compiled.
@@ -180,6 +183,13 @@ def free_port() -> int:
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     return free.getsockname()[1]
+
+
+def older_run(method, folder) -> pathlib.Path:
+  """Extracts a run of before; returns its directory."""
+  with tarfile.open(OLDER / f'{method}.tar.xz') as archive:
+    archive.extractall(folder, filter='data')
+  return folder / method
 
 
 def read_metrics(workdir):

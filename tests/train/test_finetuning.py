@@ -9,7 +9,6 @@ import pytest
 from configs import finetune, small
 from jowa_jax import agent as agent_lib
 from jowa_jax import games
-from jowa_jax.checkpoint.identity import run_digest
 from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.collect.collect import collect
 from jowa_jax.configuration import ConfigError
@@ -17,6 +16,7 @@ from jowa_jax.methods.adaptation import merge
 from jowa_jax.methods.factory import adaptation_config, make_method
 from jowa_jax.train import finetuning
 from jowa_jax.train.finetuning import Snapshot
+from jowa_jax.train.identity import run_digest
 from jowa_jax.train.run import Run
 from tests.train import helpers
 
