@@ -54,7 +54,7 @@ def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def method_config(config: Mapping[str, Any]) -> Any:
-  """Returns what a config's method reads, as the dataclass of its entry.
+  """Returns a config's sections of its method, as the entry's dataclass.
 
   Args:
     config: a resolved training config, or the JSON saved beside a run.

@@ -48,7 +48,8 @@ def run_digest(config: Mapping[str, Any]) -> str:
   """Returns a hash of what stays the same at all of a training run's steps.
 
   That is all of its config but what `_NO_MATTER` names; stages may have been
-  made longer since, and files moved. It has two halves, with a '-' between.
+  made longer since, and files moved. (Another learning rate that is accepted
+  on the way makes another run of it.) It has two halves, with a '-' between.
 
   The second is of every field that is not at its default. So a field that
   comes later changes no digest where its default does what was done without
@@ -57,8 +58,9 @@ def run_digest(config: Mapping[str, Any]) -> str:
 
   The first is all that was recorded before there was a second. It knows less,
   such as nothing of `returns`, and is kept so that what was recorded then is
-  found to be of the same run, see `eval.records.by_run`. A field that comes
-  to one of its sections is to be named in `_LATER`.
+  found to be of the same run, see `eval.records.by_run`; evaluations that were
+  begun then are gone on with, as their weights are compared and not their run.
+  A field that comes to one of its sections is to be named in `_LATER`.
   """
   config = json.loads(json.dumps(config))
   return f'{_hash(_first(config))}-{_hash(_second(config))}'
@@ -70,7 +72,7 @@ def _hash(kept: Mapping[str, Any]) -> str:
 
 
 def _second(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns what tells runs apart, without what is at its default."""
+  """Returns the fields that tell runs apart and are not at their defaults."""
   stages = {
     name: {key: value for key, value in stage.items() if key != 'steps'}
     if isinstance(stage, Mapping)
@@ -110,7 +112,7 @@ def _changed(section: Mapping[str, Any], defaults: Mapping[str, Any]):
 
 
 def _first(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns what was taken to tell runs apart before."""
+  """Returns the fields that were taken to tell runs apart before."""
   kept = {name: config[name] for name in _FIRST if name in config}
   for name, fields in _LATER.items():
     if name in kept:

@@ -160,7 +160,7 @@ class TrainingConfig:
 
 
 def training_config(config: Mapping[str, Any]) -> TrainingConfig:
-  """Returns what the trainer reads of a config.
+  """Returns the trainer's sections of a config.
 
   Raises:
     ConfigError: a section that does not fit, or one that neither the trainer
