@@ -63,6 +63,7 @@ def config(recording, packed):
     helpers.change(
       config,
       recordings=str(recording),
+      new_game='',
       pretrained__shipped=str(packed),
       data__new=dict(checkpoints=(1,), steps_per_checkpoint=100),
       judge__num_dreams=2,

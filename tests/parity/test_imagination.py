@@ -77,7 +77,13 @@ def test_what_is_not_all_real_stays():
   )
   mask = np.array(batch.mask)
   mask[0, -1] = mask[1, 0] = False  # too early an end; padding before
-  batch = batch.replace(mask=mask)
+  places = np.arange(len(mask))
+  batch = batch.replace(
+    mask=mask,
+    return_to_go=rng.normal(size=mask.shape).astype(np.float32),
+    episode_id=places,
+    t=places,
+  )
   ours, _ = jax.jit(dream_segments, static_argnums=(0, 1))(
     model, Imagination(policy='planning'), params, tokens, batch, None
   )
@@ -87,6 +93,7 @@ def test_what_is_not_all_real_stays():
   for field in dataclasses.fields(batch):
     value = getattr(batch, field.name)
     if field.name not in ('imagined', 'tokens', 'acted', 'observations'):
+      assert value is not None
       np.testing.assert_array_equal(getattr(ours, field.name)[0], value[0])
   np.testing.assert_array_equal(ours.tokens[0], tokens[0])
   assert ours.acted[0].all() and ours.mask[1:].all()
