@@ -49,6 +49,18 @@ def _player(agent: str, title: str, note: str, **options) -> ConfigDict:
   return ConfigDict(dict(agent=agent, title=title, note=note, options=options))
 
 
+def _planner(agent: str, horizon: int = 2) -> ConfigDict:
+  return _player(
+    agent,
+    'JOWA, planning',
+    'beam search in its own world model',
+    planner='beam',
+    width=2,
+    horizon=horizon,
+    context_length=2,
+  )
+
+
 def _chapter(title: str, text: str, agents: tuple[str, ...]) -> ConfigDict:
   """What the page begins with."""
   return ConfigDict(dict(title=title, text=text, agents=agents))
@@ -154,20 +166,11 @@ def _full() -> ConfigDict:
   config.judge.num_dreams = 32
   config.evaluate = _evaluate(False)
   players = config.evaluate.agents
-  short = dict(context_length=2)
   players.random = _player('random', 'Random play', 'over the legal actions')
   players.shipped = _player(
     'shipped', 'JOWA, greedy', 'the best Q-value, no planning'
   )
-  players.shipped_beam = _player(
-    'shipped',
-    'JOWA, planning',
-    'beam search in its own world model',
-    planner='beam',
-    width=2,
-    horizon=2,
-    **short,
-  )
+  players.shipped_beam = _planner('shipped')
   _new_game(config, 'shipped', 250, False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
@@ -213,15 +216,7 @@ def _scratch(smoke: bool) -> ConfigDict:
   players.jowa = _player(
     'jowa', 'JOWA, greedy', 'the best Q-value, no planning', **short
   )
-  players.jowa_beam = _player(
-    'jowa',
-    'JOWA, planning',
-    'beam search in its own world model',
-    planner='beam',
-    width=2,
-    horizon=1 if smoke else 2,
-    **short,
-  )
+  players.jowa_beam = _planner('jowa', 1 if smoke else 2)
   config.evaluate.films = ('jowa_beam',)
   config.evaluate.chapters = ConfigDict(
     dict(

@@ -14,7 +14,6 @@ import pytest
 from configs import quickstart as quickstart_config
 from jowa_jax.bench import passes
 from jowa_jax.collect import recordings
-from jowa_jax.collect.collect import collect
 from jowa_jax.configuration import ConfigError
 from jowa_jax.data.episodes import DataError
 from jowa_jax.plan.dream import DECODERS
@@ -27,16 +26,8 @@ ENV = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
 @pytest.fixture(scope='module')
-def recording(tmp_path_factory):
-  """Random play of three games, two checkpoints of each."""
-  path = tmp_path_factory.mktemp('recorded') / 'play.npz'
-  collect(
-    *(None, 'Assault,Carnival,Robotank', (1.0, 1.0), 120),
-    num_processes=2,
-    progress=False,
-    record=path,
-  )
-  return path
+def recording(record):
+  return record(120)
 
 
 def start(workdir, recording):

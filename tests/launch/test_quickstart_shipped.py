@@ -8,7 +8,6 @@ import pytest
 from configs import quickstart as quickstart_config
 from jowa_jax import agent as agent_lib
 from jowa_jax.collect import recordings
-from jowa_jax.collect.collect import collect
 from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import ConfigError
 from jowa_jax.quickstart import quickstart
@@ -20,16 +19,9 @@ GAMES = ('Assault', 'Carnival')
 
 
 @pytest.fixture(scope='module')
-def recording(tmp_path_factory):
-  """Random play; Carnival's episodes are short, so that some are whole."""
-  path = tmp_path_factory.mktemp('recorded') / 'play.npz'
-  collect(
-    *(None, 'Assault,Carnival,Robotank', (1.0, 1.0), 600),
-    num_processes=2,
-    progress=False,
-    record=path,
-  )
-  return path
+def recording(record):
+  """Long enough that some of Carnival's episodes are whole."""
+  return record(600)
 
 
 @pytest.fixture(scope='module')
