@@ -48,7 +48,7 @@ def base(size: str, method: str) -> ConfigDict:
       embedding_dim=16 if smoke else 512,
       resolution=84,
       norm_groups=2,
-      # Or 'patch': tokens that change only where pixels do; not the paper's.
+      # Or 'patch', by dense layers: tokens change only where pixels do.
       encoder_field='frame',
       dtype='float32' if smoke else 'bfloat16',
     )

@@ -36,8 +36,8 @@ def get_config(method: str = 'jowa') -> ConfigDict:
     config.run.play_every = 2000
     config.run.play_max_frames = 4000
     config.run.play_episodes = 2
-    config.tokenizer_training.restart_until = 2000
-    config.stages = small.jowa_stages(2500, 16_500)
+    config.tokenizer_training.restart_until = 3200
+    config.stages = small.jowa_stages(4000, 12_000)
   else:
     config.stages = small.mtbc_stages(1500)
   return config.lock()

@@ -12,10 +12,12 @@ from configs import common, jowa, mtbc
 
 def _shrink(config: ConfigDict, smoke: bool) -> None:
   """Sizes and optimisation that both methods share."""
-  # Codes of a patch alone do not flicker where nothing moves, so that what the
-  # world model has to predict is what happened.
+  # Sharp frames after minutes, and codes of a patch alone, which do not flicker
+  # where nothing moves: what the world model has to predict is what happened.
   config.tokenizer.encoder_field = 'patch'
-  config.tokenizer.vocab_size = 64 if smoke else 512
+  config.tokenizer.channels = 16 if smoke else 128
+  config.tokenizer.res_blocks = 1 if smoke else 2
+  config.tokenizer.vocab_size = 64 if smoke else 1024
   config.tokenizer.embedding_dim = 16 if smoke else 64
   config.tokenizer.latent_channels = 16 if smoke else 64
   config.backbone.num_layers = 2 if smoke else 3
@@ -24,14 +26,14 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
   config.backbone.max_blocks = 4
   # Few heads make few score matrices, which is what two cores spend time on.
   config.backbone.num_heads = 2
-  # A small model underfits as it is.
-  config.backbone.dropout = 0.0
+  # The world part underfits as it is; Q learns a few hours of play by heart.
+  config.backbone.dropout = 0.05
   config.backbone.attention_dropout = 0.0
   # A narrow model's branches start almost closed with the paper's 0.02.
   config.backbone.init_scale = config.backbone.width**-0.5
   config.heads.width = 32 if smoke else 256
-  # Many small steps: a small tokenizer is short of steps, not of frames.
-  config.tokenizer_training.frames_per_step = 16 if smoke else 8
+  config.heads.dropout = 0.1
+  config.tokenizer_training.frames_per_step = 16 if smoke else 32
   config.data.games = ()  # filled in
   config.data.held_out_fraction = 0.1
   config.data.balance_games = True

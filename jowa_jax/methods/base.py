@@ -85,13 +85,10 @@ class Encoder(NamedTuple):
     params: top-level names in `Variables.params` that it reads; a data set
       can be encoded once by a stage that trains none of them.
     encode: (variables, frames [..., H, W] uint8) -> tokens [..., K] int32.
-    patches: height and width of the token grid if a token is made of its own
-      patch alone; 0 if of the whole frame.
   """
 
   params: tuple[str, ...]
   encode: Callable[[Variables, chex.Array], chex.Array]
-  patches: int = 0
 
 
 class BatchSpec(NamedTuple):

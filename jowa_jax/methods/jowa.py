@@ -182,7 +182,7 @@ def make_jowa(config: JowaConfig) -> Method:
       ),
     },
     after_update=after_update,
-    encoder=Encoder(('tokenizer',), encode, tokenizer.patches),
+    encoder=Encoder(('tokenizer',), encode),
     evaluate=evaluate,
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=make_policy(model, encode),

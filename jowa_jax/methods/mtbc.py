@@ -177,7 +177,7 @@ def make_mtbc(config: MtbcConfig) -> Method:
       ),
     },
     after_update=after_update,
-    encoder=Encoder(('tokenizer',), encode, tokenizer.patches),
+    encoder=Encoder(('tokenizer',), encode),
     evaluate=evaluate,
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=policy,

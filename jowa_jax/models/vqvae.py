@@ -14,8 +14,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-FIELDS = ('frame', 'patch')
+from jowa_jax.models import patches
 
+FIELDS = ('frame', 'patch')
 
 @dataclasses.dataclass(frozen=True)
 class VQVAEConfig:
@@ -30,8 +31,10 @@ class VQVAEConfig:
     embedding_dim: codebook columns.
     resolution: height and width of a frame.
     norm_groups: groups of every GroupNorm.
-    encoder_field: what a token is made of: the whole 'frame', as in the paper,
-      or its own 'patch' alone, so that it changes only where pixels do.
+    encoder_field: what a token is made of: the whole 'frame', by convolutions,
+      as in the paper; or its own 'patch' alone, by the dense layers of
+      `models.patches`, so that it changes only where pixels do. The decoder
+      then has `res_blocks` blocks on the token grid and draws patches.
     dtype: of the computation; parameters are float32.
   """
 
@@ -56,11 +59,6 @@ class VQVAEConfig:
   def grid(self) -> int:
     """Height and width of the token grid."""
     return self.resolution // math.prod(self.downsample)
-
-  @property
-  def patches(self) -> int:
-    """Height and width of the grid if a token is made of a patch; or 0."""
-    return self.grid if self.encoder_field == 'patch' else 0
 
   @property
   def tokens_per_frame(self) -> int:
@@ -250,6 +248,29 @@ class Decoder(nn.Module):
     return self.conv_out(nn.swish(self.norm_out(x)))
 
 
+class GridDecoder(nn.Module):
+  """Features [N, G, G, latent_channels] -> frames [N, R, R, 1], by patches."""
+
+  config: VQVAEConfig
+
+  @nn.compact
+  def __call__(self, x):
+    cfg = self.config
+    x = _conv(cfg, cfg.channels, 1, name='conv_in')(x)
+    # What stands still is told by where it is.
+    place = nn.with_logical_partitioning(
+      nn.initializers.normal(0.02), (None, None, 'channels')
+    )
+    shape = (cfg.grid, cfg.grid, cfg.channels)
+    x = x + self.param('position', place, shape).astype(x.dtype)
+    for i in range(cfg.res_blocks):
+      x = ResBlock(cfg, name=f'block_{i}')(x)
+    draw = patches.PatchDecoder(
+      2 * cfg.channels, cfg.resolution, cfg.dtype, name='draw'
+    )
+    return draw(x)
+
+
 class VQVAE(nn.Module):
   """The tokenizer. Frames are uint8, [..., R, R]; tokens int32, [..., G*G]."""
 
@@ -257,8 +278,14 @@ class VQVAE(nn.Module):
 
   def setup(self):
     cfg = self.config
-    self.encoder = Encoder(cfg)
-    self.decoder = Decoder(cfg)
+    if cfg.encoder_field == 'patch':
+      self.encoder = patches.PatchEncoder(
+        2 * cfg.channels, cfg.latent_channels, cfg.dtype
+      )
+      self.decoder = GridDecoder(cfg)
+    else:
+      self.encoder = Encoder(cfg)
+      self.decoder = Decoder(cfg)
     self.pre_quant_conv = _codebook_conv(
       cfg, cfg.latent_channels, cfg.embedding_dim
     )
@@ -284,7 +311,7 @@ class VQVAE(nn.Module):
     """
     x = normalize_frames(frames)[..., None].astype(self.config.dtype)
     if self.config.encoder_field == 'patch':
-      z = self.encoder(_patches(x, self.config.grid))  # [N * G * G, 1, 1, C]
+      z = self.encoder(patches.cut(x, self.config.grid))  # [N * G * G, 1, 1, C]
       z = z.reshape(x.shape[0], *2 * (self.config.grid,), -1)
     else:
       z = self.encoder(x)
@@ -324,14 +351,6 @@ class VQVAE(nn.Module):
 
   def __call__(self, frames: chex.Array) -> chex.Array:
     return self.reconstruct(self.embed(self.encode(frames)))
-
-
-def _patches(x: chex.Array, grid: int) -> chex.Array:
-  """Cuts [N, R, R, C] into [N * grid * grid, R / grid, R / grid, C]."""
-  n, side, _, channels = x.shape
-  size = side // grid
-  x = x.reshape(n, grid, size, grid, size, channels).swapaxes(2, 3)
-  return x.reshape(-1, size, size, channels)
 
 
 def _fold(f, x, trailing: int):

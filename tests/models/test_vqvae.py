@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jowa_jax.models import patches
 from jowa_jax.models.vqvae import VQVAE, VQVAEConfig, normalize_frames, pixels
 
 CONFIG = VQVAEConfig(
@@ -150,26 +151,47 @@ def test_bfloat16_keeps_float32_parameters_and_outputs(variables, frames):
   assert out.dtype == jnp.float32 and np.isfinite(out).all()
 
 
-def test_tokens_of_patches_change_where_pixels_do(variables, frames):
-  config = dataclasses.replace(CONFIG, encoder_field='patch')
-  # The same parameters: a tokenizer of frames may go on as one of patches.
-  ours, theirs = (
-    jax.tree.map(jnp.shape, tree) for tree in (init(config), variables)
-  )
-  assert ours == theirs
-  latents = method(config, 'latents')
+PATCHWISE = dataclasses.replace(CONFIG, encoder_field='patch')
+
+
+def test_dense_layers_read_each_patch_on_its_own(frames):
+  variables = init(PATCHWISE)
+  latents = method(PATCHWISE, 'latents')
   before = frames[0]
   after = before.copy()
   after[0, 2:4, 6:8] ^= 255  # the patch in row 1 and column 3 of four
   changed = np.asarray(latents(variables, before) != latents(variables, after))
   assert np.argwhere(changed.any(-1)).tolist() == [[0, 7]]
-  whole = method(CONFIG, 'latents')
-  changed = np.asarray(whole(variables, before) != whole(variables, after))
-  assert changed.any(-1)[0].all() and not changed[1:].any()
   # A patch is the same wherever it stands.
   tiled = np.tile(before[:1, :2, :2], (1, 4, 4))
   found = np.asarray(latents(variables, tiled))
   np.testing.assert_allclose(found, found[:, :1].repeat(16, 1), rtol=1e-5)
+
+
+def test_dense_layers_draw_each_patch_where_it_stands(frames):
+  # Without blocks on the grid, a pixel depends on its own patch's code alone.
+  config = dataclasses.replace(PATCHWISE, res_blocks=0)
+  variables = init(config)
+  draw = method(config, 'reconstruct')
+  codes = np.zeros((1, 16, config.embedding_dim), np.float32)
+  moved = codes.copy()
+  moved[0, 7] = 1.0
+  changed = np.asarray(draw(variables, codes) != draw(variables, moved))[0]
+  expected = np.zeros_like(changed)
+  expected[2:4, 6:8] = True
+  np.testing.assert_array_equal(changed, expected)
+  assert (np.asarray(draw(variables, codes)).reshape(-1).std()) > 0
+  # With them, neighbours' codes are seen.
+  draw, variables = method(PATCHWISE, 'reconstruct'), init(PATCHWISE)
+  changed = np.asarray(draw(variables, codes) != draw(variables, moved))[0]
+  assert changed[2:4, 6:8].any() and changed[4:6, 4:6].any()
+
+
+def test_patches_are_cut_and_joined(frames):
+  x = frames[0][..., None]
+  cut = patches.cut(x, 4)
+  np.testing.assert_array_equal(cut[7, :, :, 0], x[0, 2:4, 6:8, 0])
+  np.testing.assert_array_equal(patches.join(cut, 4), x)
 
 
 def test_an_unknown_field_of_the_encoder():
