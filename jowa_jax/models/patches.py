@@ -1,15 +1,14 @@
 """Small networks between a frame's patches and its grid of features.
 
 They stand in for the tokenizer's convolutions where
-`VQVAEConfig.encoder_field` is 'patch', which the paper's is not: matrix products on whole patches cost a
-hundredth of convolutions at the frame's resolution, and every pixel of a patch
-has weights of its own, so that a scene that stands still is sharp after minutes
-on a CPU.
+`VQVAEConfig.encoder_field` is 'patch', which the paper's is not: matrix
+products on whole patches cost a hundredth of convolutions at the frame's
+resolution, and every pixel of a patch has weights of its own, so that a scene
+that stands still is sharp after minutes on a CPU.
 """
 
 import chex
 import flax.linen as nn
-import jax.numpy as jnp
 
 
 def cut(x: chex.Array, grid: int) -> chex.Array:

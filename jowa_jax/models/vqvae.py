@@ -18,6 +18,7 @@ from jowa_jax.models import patches
 
 FIELDS = ('frame', 'patch')
 
+
 @dataclasses.dataclass(frozen=True)
 class VQVAEConfig:
   """Sizes of the tokenizer.
