@@ -200,6 +200,37 @@ def check_game(name: str) -> str:
   return name
 
 
+class Variant(NamedTuple):
+  """A game as one of the switches of its cartridge sets it up.
+
+  Attributes:
+    game: a name in `GAMES`.
+    mode: of the game, by ALE's number; None for the default.
+    difficulty: by ALE's number; None for the default.
+  """
+
+  game: str
+  mode: int | None = None
+  difficulty: int | None = None
+
+
+def parse_variant(name: str) -> Variant:
+  """Reads 'Freeway', 'Freeway@m1' or 'Freeway@m1d0': mode and difficulty.
+
+  Raises:
+    ValueError: the game is unknown, or what follows is no such switch.
+  """
+  game, at, switches = name.partition('@')
+  check_game(game)
+  match = re.fullmatch(r'(?:m(\d+))?(?:d(\d+))?', switches)
+  if match is None or (at and not switches):
+    raise ValueError(
+      f'{name!r} is no variant of {game}: write {game}@m1 for mode 1, or '
+      f'{game}@m1d0 for mode 1 and difficulty 0'
+    )
+  return Variant(game, *(None if x is None else int(x) for x in match.groups()))
+
+
 def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
   """Expands a list name ('pretrain') or games ('Pong,Zaxxon') to games.
 

@@ -16,8 +16,8 @@ from absl import flags
 
 import jowa_jax
 from jowa_jax import games as games_lib
-from jowa_jax.collect.ale_env import AleEnv
 from jowa_jax.configuration import build
+from jowa_jax.envs.ale import AleEnv
 from jowa_jax.eval import diagnosis_run
 from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
 from launch import common

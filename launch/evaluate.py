@@ -16,9 +16,9 @@ from ml_collections import config_flags
 
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import build
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.players import game_options, load_player
-from jowa_jax.eval.protocol import Protocol
 from launch import common
 from launch.planner_flags import planner_options
 

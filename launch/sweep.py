@@ -15,9 +15,9 @@ from ml_collections import config_flags
 
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import build
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.players import load_player
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.sweep import sweep
 from launch import common
 

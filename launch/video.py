@@ -10,8 +10,8 @@ from ml_collections import config_flags
 import jowa_jax
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import build
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.players import game_options
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.recording import record
 from jowa_jax.report.video import write_video
 from launch import common

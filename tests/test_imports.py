@@ -23,6 +23,7 @@ ORDER = (
   'losses',
   'plan',
   'methods',
+  'envs',
   'data',
   'checkpoint',
   'train',

@@ -7,8 +7,8 @@ import jax
 
 from jowa_jax import agent as agent_lib
 from jowa_jax.bench import models
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import rollout
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods import jowa_policy
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Policy

@@ -57,7 +57,7 @@ def run(
   try:
     import tqdm
 
-    from jowa_jax.eval.atari_env import AtariEnvs
+    from jowa_jax.envs.vector import AtariEnvs
   except ImportError as error:
     raise ValueError(
       f'Playing real games needs what requirements.txt names: {error}'

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jowa_jax import files, games
-from jowa_jax.collect import ale_env, policies
+from jowa_jax.collect import policies
 from jowa_jax.data.episodes import RawEpisode, encode_png
+from jowa_jax.envs import ale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +65,7 @@ def _seeds(spec: Checkpoint) -> tuple[int, int, int, int]:
 
 
 def play_episode(
-  env: ale_env.AleEnv,
+  env: ale.AleEnv,
   policy: policies.Policy,
   limit: int,
   report: Callable[[int], None] = lambda done: None,
@@ -99,7 +100,7 @@ def _play_episodes(
   spec: Checkpoint, report: Callable[[int], None]
 ) -> Iterator[RawEpisode]:
   """Yields episodes of `spec.steps` decisions in all, the last one cut off."""
-  env = ale_env.AleEnv(spec.game, emulator_seed(spec), spec.sticky)
+  env = ale.AleEnv(spec.game, emulator_seed(spec), spec.sticky)
   policy = policies.make_policy(
     spec.game, spec.epsilon, _seeds(spec), spec.search, spec.sticky
   )

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jowa_jax import games
-from jowa_jax.collect import ale_env
+from jowa_jax.envs import ale
 
 # Takes the environment and whether an episode has just begun; returns an index
 # into the game's minimal actions.
-Policy = Callable[[ale_env.AleEnv, bool], int]
+Policy = Callable[[ale.AleEnv, bool], int]
 # Values that differ by less are equal.
 _MARGIN = 1e-9
 
@@ -55,9 +55,7 @@ class _Teacher:
     self._legal = [int(action) for action in games.LEGAL_ACTIONS[game]]
     # Rollouts need no pixels, so the emulator itself skips the frames; its
     # state is the same whatever the frame skip.
-    self._emulator = ale_env.make_emulator(
-      game, seed, sticky, ale_env.FRAME_SKIP
-    )
+    self._emulator = ale.make_emulator(game, seed, sticky, ale.FRAME_SKIP)
     self.forget()
 
   def forget(self) -> None:
@@ -69,7 +67,7 @@ class _Teacher:
     """Takes note of an action that another chose, and searches again next."""
     self._last, self._held = action, 0
 
-  def decide(self, env: ale_env.AleEnv) -> int:
+  def decide(self, env: ale.AleEnv) -> int:
     """Returns an index into the game's minimal actions."""
     if self._held % self._search.every == 0:
       best = self.search(env)
@@ -79,7 +77,7 @@ class _Teacher:
     self._held += 1
     return self._last
 
-  def search(self, env: ale_env.AleEnv) -> np.ndarray:
+  def search(self, env: ale.AleEnv) -> np.ndarray:
     """Returns which actions are best, [A] bool."""
     state, lives = env.clone_state(), env.lives
     values = [self._value(state, lives, action) for action in self._legal]
@@ -118,7 +116,7 @@ class _EpsilonTeacher:
     self._rng = rng
     self._count = count  # actions
 
-  def __call__(self, env: ale_env.AleEnv, first: bool) -> int:
+  def __call__(self, env: ale.AleEnv, first: bool) -> int:
     if first:
       self._teacher.forget()
     if self._rng.random() < self._epsilon:

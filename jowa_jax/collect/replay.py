@@ -11,8 +11,9 @@ from typing import Any
 import ale_py
 
 from jowa_jax import games as game_tables
-from jowa_jax.collect import ale_env, pieces, play, pool, recordings
+from jowa_jax.collect import pieces, play, pool, recordings
 from jowa_jax.data.episodes import DataError, RawEpisode
+from jowa_jax.envs import ale
 
 
 class ReplayError(DataError):
@@ -71,7 +72,7 @@ class Replay:
     """
     start = time.monotonic()
     some = self.recorded
-    env = ale_env.AleEnv(self.game, some.emulator_seed, some.settings['sticky'])
+    env = ale.AleEnv(self.game, some.emulator_seed, some.settings['sticky'])
     legal = game_tables.LEGAL_ACTIONS[self.game]
     index = {action: row for row, action in enumerate(legal)}
     actions = [index[action] for action in some.actions[: self.steps].tolist()]

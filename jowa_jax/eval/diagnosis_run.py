@@ -12,7 +12,8 @@ import tqdm
 from jowa_jax import files
 from jowa_jax.agent import Agent
 from jowa_jax.configuration import differences
-from jowa_jax.eval.atari_env import rollout_seed
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import rollout_seed
 from jowa_jax.eval.diagnosis import (
   PLAYERS,
   DiagnosisConfig,
@@ -22,7 +23,6 @@ from jowa_jax.eval.diagnosis import (
   summarize,
 )
 from jowa_jax.eval.emulator import Emulator
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import Rollout, write_rollouts
 from jowa_jax.train.identity import run_digest, weights_digest
 
@@ -144,7 +144,7 @@ def rollouts(
     agent: the one that played.
   """
   found: dict[str, list[Rollout]] = {}
-  # `collect.ale_env.AleEnv` plays by the defaults, without sticky actions.
+  # `envs.ale.AleEnv` plays by the defaults, without sticky actions.
   rules = dataclasses.asdict(Protocol(epsilon=config.epsilon))
   del rules['rollouts']
   for row in rows:

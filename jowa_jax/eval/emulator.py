@@ -24,7 +24,7 @@ from jowa_jax.types import Context
 
 
 class Emulator(Protocol):
-  """An emulator whose state is in reach, such as `collect.ale_env.AleEnv`."""
+  """An emulator whose state is in reach, such as `envs.ale.AleEnv`."""
 
   def reset(self) -> np.ndarray:
     """Starts an episode; returns its first frame, [84, 84] uint8."""

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import records, rollout
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import Rollout
 from jowa_jax.methods.base import Policy
 from jowa_jax.train import sharding

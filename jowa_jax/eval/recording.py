@@ -10,8 +10,8 @@ import numpy as np
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent
-from jowa_jax.eval.atari_env import AtariEnvs
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import AtariEnvs
 from jowa_jax.eval.rollout import decision_keys
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib

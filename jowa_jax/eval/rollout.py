@@ -11,8 +11,8 @@ import numpy as np
 import tqdm
 
 from jowa_jax import games as games_lib
-from jowa_jax.eval.atari_env import AtariEnvs
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import AtariEnvs
 from jowa_jax.eval.records import Rollout
 from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.methods.factory import make_method

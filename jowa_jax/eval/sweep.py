@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jowa_jax import files
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.evaluation import Player
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import Rollout
 
 SELECTED = 'selected.json'

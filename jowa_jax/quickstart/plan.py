@@ -10,7 +10,7 @@ from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent, load
 from jowa_jax.collect.recordings import Recorded
 from jowa_jax.configuration import ConfigError, build, fill
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.quickstart import recorded as recorded_lib
 from jowa_jax.quickstart.settings import (

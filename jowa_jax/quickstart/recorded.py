@@ -8,13 +8,14 @@ import numpy as np
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent
-from jowa_jax.collect import ale_env, recordings
+from jowa_jax.collect import recordings
 from jowa_jax.collect.recordings import Recorded
 from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import ConfigError, build
 from jowa_jax.data import draw, stored
 from jowa_jax.data.episodes import DataError, Episode, split_episodes
 from jowa_jax.data.training import DataConfig
+from jowa_jax.envs import ale
 from jowa_jax.eval.records import Rollout
 
 # The name of recorded play among those who play.
@@ -120,7 +121,7 @@ def rollouts(
           score=float(one.scores[place]),
           clipped_score=None,
           decisions=length,
-          frames=ale_env.FRAME_SKIP * length,
+          frames=ale.FRAME_SKIP * length,
           seconds=0.0,
           terminated=True,
         )

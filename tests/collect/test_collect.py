@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.collect import ale_env, play, policies
+from jowa_jax.collect import play, policies
 from jowa_jax.collect.collect import collect
 from jowa_jax.data import formats
 from jowa_jax.data.tf_libraries import tfds
+from jowa_jax.envs import ale
 
 
 def _builder(data_dir, game):
@@ -66,7 +67,7 @@ def test_alignment_of_full_and_cut_episodes(full_episodes_dir):
 
 @pytest.mark.parametrize('split', ['checkpoint_00', 'checkpoint_01'])
 def test_stored_actions_replay_to_stored_frames(atari_data_dir, split):
-  env = ale_env.AleEnv('Carnival')
+  env = ale.AleEnv('Carnival')
   for steps, _ in _episodes(atari_data_dir, 'Carnival', split):
     frame = env.reset()
     for t, action in enumerate(steps['action']):
@@ -97,7 +98,7 @@ def test_played_checkpoint_survives_its_file(tmp_path):
     np.testing.assert_array_equal(before.actions, after.actions)
     np.testing.assert_array_equal(before.rewards, after.rewards)
   png = np.frombuffer(loaded.episodes[0].frames[0], np.uint8)
-  env = ale_env.AleEnv('Carnival')
+  env = ale.AleEnv('Carnival')
   np.testing.assert_array_equal(cv2.imdecode(png, 0), env.reset())
 
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.collect import ale_env, policies
+from jowa_jax.collect import policies
+from jowa_jax.envs import ale
 
 
 def _play(game, epsilon, seed, steps, search=None):
-  env = ale_env.AleEnv(game)
+  env = ale.AleEnv(game)
   env.reset()
   policy = policies.make_policy(game, epsilon, seed, search)
   actions, total = [], 0
@@ -20,7 +21,7 @@ def _play(game, epsilon, seed, steps, search=None):
 
 def test_random_play_is_uniform_over_the_minimal_actions():
   policy = policies.make_policy('Assault', 1.0, 0)
-  env = ale_env.AleEnv('Assault')
+  env = ale.AleEnv('Assault')
   counts = np.bincount([policy(env, False) for _ in range(7000)])
   assert counts.shape == (7,)
   assert (abs(counts - 1000) < 150).all()
@@ -109,7 +110,7 @@ def test_value_is_the_discounted_reward_of_holding_less_the_penalty():
   search = policies.Search(depth=12, life_penalty=50.0)
   rng = np.random.default_rng(0)
   teacher = policies._Teacher('MsPacman', 0, search, 0.0)
-  env = ale_env.AleEnv('MsPacman')
+  env = ale.AleEnv('MsPacman')
   env.reset()
   values = []
   for _ in range(45):
@@ -127,7 +128,7 @@ def test_search_names_all_actions_of_the_highest_value(monkeypatch):
   monkeypatch.setattr(
     teacher, '_value', lambda state, lives, action: values[action]
   )
-  env = ale_env.AleEnv('Assault')
+  env = ale.AleEnv('Assault')
   env.reset()
   best = teacher.search(env)
   np.testing.assert_array_equal(np.flatnonzero(best), [1, 2, 5])

@@ -21,7 +21,7 @@ from configs import (
 from jowa_jax import games
 from jowa_jax.collect import recordings
 from jowa_jax.configuration import build, differences
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.train.run import Run
 from jowa_jax.train.settings import complete
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.collect import ale_env
 from jowa_jax.data import dataset, formats, prepare, stored, writer
 from jowa_jax.data.sources import Part
+from jowa_jax.envs import ale
 from tests.data_pipeline import raw_logs
 
 GAME = 'Carnival'
@@ -21,7 +21,7 @@ LIMIT = 1600  # frames; some of these games are shorter
 def played():
   """Games that were over, and others that the limit ended."""
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(ale_env, 'MAX_EPISODE_FRAMES', LIMIT)
+    patch.setattr(ale, 'MAX_EPISODE_FRAMES', LIMIT)
     episodes = raw_logs.random_play(GAME, 1900)[:-1]
   ends = [(len(episode.actions), episode.terminated) for episode in episodes]
   assert (LIMIT // 4, False) in ends and any(over for _, over in ends)

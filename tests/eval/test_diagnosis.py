@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from jowa_jax.collect.ale_env import AleEnv
+from jowa_jax.envs.ale import AleEnv
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import diagnosis, diagnosis_run, records, rollout
 from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods.factory import jowa_model_config
 from jowa_jax.report import write_report
 from tests import compilations

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.collect.ale_env import AleEnv
+from jowa_jax.envs.ale import AleEnv
 from jowa_jax.eval.emulator import (
   Branches,
   Eyes,

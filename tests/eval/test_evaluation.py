@@ -13,10 +13,10 @@ import jax
 import pytest
 
 from configs import evaluate as config_lib
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation, records
 from jowa_jax.eval.evaluation import Shard
 from jowa_jax.eval.players import game_options, load_player, random_player
-from jowa_jax.eval.protocol import Protocol
 
 ROOT = pathlib.Path(__file__).parents[2]
 GAMES = ('Assault', 'Carnival')

@@ -12,8 +12,8 @@ import pytest
 from ale_py import roms
 
 from jowa_jax import games
-from jowa_jax.eval.atari_env import AtariEnvs
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import AtariEnvs
 
 STEPS = 1000
 # Which of its decision's four frames ends each episode, of the games that are
@@ -146,7 +146,7 @@ def test_pixels_rewards_and_ends_are_the_emulators(game):
 def test_sticky_actions_are_the_emulators():
   """The same seed repeats the same frames' actions, also over a reset.
 
-  That they matter, and follow the seed, `test_atari_env` tests.
+  That they matter, and follow the seed, `tests.envs.test_vector` tests.
   """
   ends, rewards = _compare('Berzerk', 600, Protocol(sticky_actions=0.25))
   assert len(ends) > 1 and any(rewards)

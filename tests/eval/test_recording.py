@@ -10,8 +10,8 @@ import pytest
 from configs import jowa, mtbc
 from jowa_jax import games
 from jowa_jax.agent import Agent
-from jowa_jax.eval.atari_env import AtariEnvs
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import AtariEnvs
 from jowa_jax.eval.recording import decode_tokens, record
 from jowa_jax.eval.rollout import decision_keys, evaluate
 from jowa_jax.methods import factory

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import AtariEnvs, rollout_seed
 from jowa_jax.eval import rollout as rollout_lib
-from jowa_jax.eval.atari_env import AtariEnvs, rollout_seed
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods.base import Policy
 
 SHORT = Protocol(rollouts=3, max_frames=240)

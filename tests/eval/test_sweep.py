@@ -2,8 +2,8 @@ import json
 
 import pytest
 
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.players import load_player
-from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.records import read_rollouts
 from jowa_jax.eval.sweep import label, sweep
 from launch.sweep import parse_settings

@@ -4,10 +4,10 @@ import json
 import numpy as np
 import pytest
 
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import AtariEnvs
 from jowa_jax.eval import records
 from jowa_jax.eval import rollout as rollout_lib
-from jowa_jax.eval.atari_env import AtariEnvs
-from jowa_jax.eval.protocol import Protocol
 
 GAMES = ('Assault', 'Carnival')
 

@@ -14,7 +14,7 @@ from flax import linen as nn
 from jax.sharding import AbstractMesh, SingleDeviceSharding
 
 from jowa_jax.agent import load
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.rollout import evaluate
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train import sharding

@@ -4,8 +4,8 @@ import pytest
 from ale_py import roms
 
 from jowa_jax import games
-from jowa_jax.eval.atari_env import AtariEnvs, rollout_seed
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.vector import AtariEnvs, rollout_seed
 
 
 def _random_actions(envs, rng):

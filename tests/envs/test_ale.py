@@ -5,7 +5,7 @@ import pytest
 from ale_py.vector_env import AtariVectorEnv
 
 from jowa_jax import games
-from jowa_jax.collect import ale_env
+from jowa_jax.envs import ale
 
 
 # Carnival's first random game is over within 450 decisions.
@@ -21,7 +21,7 @@ def test_shows_the_pixels_and_rewards_of_the_vector_env(game, steps):
     reward_clipping=False,
     frameskip=4,
   )
-  env = ale_env.AleEnv(game)
+  env = ale.AleEnv(game)
   frames, _ = vector.reset(seed=0)
   np.testing.assert_array_equal(env.reset(), frames[0, 0])
   rng = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def test_shows_the_pixels_and_rewards_of_the_vector_env(game, steps):
 
 
 def test_restored_state_plays_on_the_same():
-  env = ale_env.AleEnv('Assault')
+  env = ale.AleEnv('Assault')
   env.reset()
   for _ in range(40):
     env.step(3)
@@ -59,7 +59,7 @@ def test_restored_state_plays_on_the_same():
 
 
 def _frames(sticky, seed):
-  env = ale_env.AleEnv('Carnival', seed, sticky)
+  env = ale.AleEnv('Carnival', seed, sticky)
   env.reset()
   return np.stack([env.step(3 + t // 4 % 2).frame for t in range(60)])
 
@@ -73,4 +73,4 @@ def test_sticky_actions_follow_the_seed():
 
 def test_unknown_game():
   with pytest.raises(ValueError, match="Unknown game 'Tetris'"):
-    ale_env.AleEnv('Tetris')
+    ale.AleEnv('Tetris')

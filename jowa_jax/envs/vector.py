@@ -7,13 +7,17 @@ from ale_py.vector_env import AtariVectorEnv
 from gymnasium.vector import AutoresetMode
 
 from jowa_jax import games as games_lib
-from jowa_jax.eval.protocol import Protocol
+from jowa_jax.envs.protocol import Protocol
+from jowa_jax.envs.variants import VariantVectorEnv
 from jowa_jax.types import TimeStep
 
 
 def rollout_seed(seed: int, game: str, rollout: int) -> int:
-  """Returns the emulator seed of one rollout, in [0, 2^31)."""
-  task = games_lib.task_id(game)
+  """Returns the emulator seed of one rollout, in [0, 2^31).
+
+  A game's variants have the seeds of the game.
+  """
+  task = games_lib.task_id(games_lib.parse_variant(game).game)
   sequence = np.random.SeedSequence([seed, task, rollout])
   return int(sequence.generate_state(1)[0] & 0x7FFFFFFF)
 
@@ -31,8 +35,8 @@ class AtariEnvs:
   deterministic: then seeds change nothing and only the policy varies.
 
   Attributes:
-    games: the games, each once.
-    tasks: [E] int32, task ids.
+    games: the games or variants, each once.
+    tasks: [E] int32, task ids; a variant's is its game's.
     rollouts: [E] int64, the rollout each environment is playing.
     episode_frames: [E] int32, emulator frames since the last reset.
   """
@@ -47,15 +51,18 @@ class AtariEnvs:
     """Loads the games.
 
     Args:
-      games: distinct names as in `games.GAMES`.
+      games: distinct names as in `games.GAMES`, or of variants, such as
+        'Freeway@m1', see `games.parse_variant`.
       envs_per_game: environments of each game.
       protocol: the rules, the paper's by default.
       num_threads: emulator threads of each game, 0 for one per core.
 
     Raises:
-      ValueError: a game is unknown or named twice, or none is given.
+      ValueError: a game is unknown or named twice, or none is given, or a
+        variant cannot be played by the protocol.
     """
-    self.games = tuple(games_lib.check_game(game) for game in games)
+    self.games = tuple(games)
+    variants = [games_lib.parse_variant(game) for game in games]
     if not self.games or len(set(self.games)) < len(self.games):
       raise ValueError(f'Name each game once, at least one: got {self.games}')
     if envs_per_game < 1:
@@ -64,7 +71,7 @@ class AtariEnvs:
     self.envs_per_game = envs_per_game
     self.num_envs = len(self.games) * envs_per_game
     self.tasks = np.repeat(
-      np.array([games_lib.task_id(game) for game in self.games], np.int32),
+      np.array([games_lib.task_id(some.game) for some in variants], np.int32),
       envs_per_game,
     )
     self._slices = [
@@ -72,22 +79,8 @@ class AtariEnvs:
       for i in range(len(self.games))
     ]
     self._envs = [
-      AtariVectorEnv(
-        games_lib.rom_id(game),
-        envs_per_game,
-        stack_num=1,
-        noop_max=protocol.noop_max,
-        use_fire_reset=protocol.use_fire_reset,
-        full_action_space=True,
-        reward_clipping=False,
-        frameskip=protocol.frame_skip,
-        repeat_action_probability=protocol.sticky_actions,
-        max_num_frames_per_episode=protocol.max_frames,
-        # The only mode that still counts an ended episode's frames.
-        autoreset_mode=AutoresetMode.NEXT_STEP,
-        num_threads=num_threads,
-      )
-      for game in self.games
+      _vector_env(variant, name, envs_per_game, protocol, num_threads)
+      for variant, name in zip(variants, self.games, strict=True)
     ]
     self._frames = np.zeros((self.num_envs, 84, 84), np.uint8)
     self._ended: np.ndarray | None = None
@@ -220,3 +213,30 @@ class AtariEnvs:
         f'give indices in 0..{games_lib.NUM_ACTIONS - 1}'
       )
     return actions.astype(np.int32)
+
+
+def _vector_env(
+  variant: games_lib.Variant,
+  name: str,
+  num_envs: int,
+  protocol: Protocol,
+  num_threads: int,
+) -> AtariVectorEnv | VariantVectorEnv:
+  """The environments of one game."""
+  if variant != games_lib.Variant(variant.game):
+    return VariantVectorEnv(name, num_envs, protocol, num_threads)
+  return AtariVectorEnv(
+    games_lib.rom_id(variant.game),
+    num_envs,
+    stack_num=1,
+    noop_max=protocol.noop_max,
+    use_fire_reset=protocol.use_fire_reset,
+    full_action_space=True,
+    reward_clipping=False,
+    frameskip=protocol.frame_skip,
+    repeat_action_probability=protocol.sticky_actions,
+    max_num_frames_per_episode=protocol.max_frames,
+    # The only mode that still counts an ended episode's frames.
+    autoreset_mode=AutoresetMode.NEXT_STEP,
+    num_threads=num_threads,
+  )

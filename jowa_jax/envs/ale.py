@@ -1,7 +1,7 @@
 """One Atari game, frame by frame, with the emulator's state in reach.
 
-The evaluation plays many games per call; collecting with a search needs the
-state of one emulator instead. Both show the same pixels and rewards (a test).
+`envs.vector` plays many games per call; a search needs the state of one
+emulator instead. Both show the same pixels and rewards (a test).
 """
 
 from typing import NamedTuple
@@ -29,26 +29,55 @@ class Outcome(NamedTuple):
 
 
 def make_emulator(
-  game: str, seed: int, sticky: float, frame_skip: int
+  game: str,
+  seed: int,
+  sticky: float,
+  frame_skip: int,
+  max_frames: int | None = None,
 ) -> ale_py.ALEInterface:
-  """Returns an emulator with the game loaded.
+  """An emulator with the game loaded, which is to be reset first.
+
+  Args:
+    game: a game or a variant of one, see `games.parse_variant`.
+    seed: of sticky actions.
+    sticky: the chance that a frame repeats the action before it.
+    frame_skip: emulator frames that an action is held for.
+    max_frames: after which an episode is cut off; `MAX_EPISODE_FRAMES` if None.
 
   Raises:
-    ValueError: the game is unknown, or ale-py has no ROM of it.
+    ValueError: the game is unknown, ale-py has no ROM of it, or it has no such
+      mode or difficulty.
   """
-  rom = roms.get_rom_path(games.rom_id(game))
+  variant = games.parse_variant(game)
+  rom = roms.get_rom_path(games.rom_id(variant.game))
   if rom is None:
     raise ValueError(
-      f'ale-py {ale_py.__version__} has no ROM of {game}: choose another '
-      'game, or install an ale-py that has it'
+      f'ale-py {ale_py.__version__} has no ROM of {variant.game}: choose '
+      'another game, or install an ale-py that has it'
     )
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   ale = ale_py.ALEInterface()
   ale.setInt('random_seed', seed)
   ale.setFloat('repeat_action_probability', sticky)
   ale.setInt('frame_skip', frame_skip)
-  ale.setInt('max_num_frames_per_episode', MAX_EPISODE_FRAMES)
+  limit = MAX_EPISODE_FRAMES if max_frames is None else max_frames
+  ale.setInt('max_num_frames_per_episode', limit)
   ale.loadROM(rom)
+  for switch, value, valid, turn in (
+    ('mode', variant.mode, ale.getAvailableModes, ale.setMode),
+    (
+      *('difficulty', variant.difficulty),
+      *(ale.getAvailableDifficulties, ale.setDifficulty),
+    ),
+  ):
+    if value is None:
+      continue
+    if value not in valid():
+      raise ValueError(
+        f'{game}: {variant.game} has no {switch} {value}, but '
+        f'{", ".join(map(str, valid()))}'
+      )
+    turn(value)
   return ale
 
 
@@ -60,23 +89,35 @@ class AleEnv:
   an episode: losing a life does not.
   """
 
-  def __init__(self, game: str, seed: int = 0, sticky: float = 0.0):
+  def __init__(
+    self,
+    game: str,
+    seed: int = 0,
+    sticky: float = 0.0,
+    max_frames: int | None = None,
+  ):
     """Loads the game.
 
     Args:
-      game: a name in `games.GAMES`.
+      game: a name in `games.GAMES`, or a variant, see `games.parse_variant`.
       seed: seeds the emulator, which only sticky actions consult.
       sticky: the chance that a frame repeats the action before it; the
         DQN-Replay logs were made with 0.25.
+      max_frames: see `make_emulator`.
     """
     self.game = game
-    self._ale = make_emulator(game, seed, sticky, frame_skip=1)
+    self._ale = make_emulator(game, seed, sticky, 1, max_frames)
     height, width = self._ale.getScreenDims()
     self._screens = np.zeros((2, height, width), np.uint8)
 
   @property
   def lives(self) -> int:
     return self._ale.lives()
+
+  @property
+  def episode_frames(self) -> int:
+    """Emulator frames since the last reset."""
+    return self._ale.getEpisodeFrameNumber()
 
   def reset(self) -> np.ndarray:
     """Starts an episode; returns its first frame, [84, 84] uint8."""
