@@ -103,6 +103,7 @@ def _mtbc(smoke: bool) -> ConfigDict:
   # The backbone starts from JOWA's too: cloning has few labels (one per frame)
   # to learn one from.
   config.init_from.params = ('tokenizer', 'backbone')
+  config.losses.hide_actions = 1.0
   config.stages = mtbc_stages(8 if smoke else 300)
   return config
 

@@ -12,6 +12,7 @@ from jowa_jax.losses import q_learning
 from jowa_jax.losses import world as world_losses
 from jowa_jax.losses.masked import masked_mean
 from jowa_jax.methods.base import Metrics, Ratio
+from jowa_jax.methods.copycat import hide_actions
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldLogits
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
@@ -171,17 +172,6 @@ def q_terms(
   return terms, metrics
 
 
-def _hide_actions(losses: JowaLosses, batch: Segment, key: chex.PRNGKey):
-  """Returns the actions to read, [B, T], and which rows' are hidden, [B]."""
-  # Not one of the keys that were there before it, so that these stay the same.
-  rows_key, key = jax.random.split(jax.random.fold_in(key, 3))
-  order = jax.random.permutation(rows_key, batch.task.size)
-  rows = order < round(losses.hide_actions * batch.task.size)
-  drawn = jax.random.randint(key, batch.actions.shape, 0, games.NUM_ACTIONS)
-  drawn = drawn.astype(batch.actions.dtype)
-  return jnp.where(rows[:, None], drawn, batch.actions), rows
-
-
 def world_action_losses(
   config: WorldActionConfig,
   losses: JowaLosses,
@@ -213,7 +203,12 @@ def world_action_losses(
     real = ~batch.imagined
   actions, of_world, trained = batch.actions, real, None
   if losses.hide_actions and target_params is not None and key is not None:
-    actions, hidden_rows = _hide_actions(losses, batch, key)
+    actions, hidden_rows = hide_actions(
+      losses.hide_actions,
+      batch.actions,
+      # Not one of the keys that were there before it: these stay the same.
+      jax.random.fold_in(key, 3),
+    )
     of_world = real & ~hidden_rows
     # The first frame of a segment has no actions before it.
     first = jnp.arange(batch.actions.shape[1]) == 0

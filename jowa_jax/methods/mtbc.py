@@ -24,6 +24,7 @@ from jowa_jax.methods.base import (
   Policy,
   Variables,
 )
+from jowa_jax.methods.copycat import hide_actions
 from jowa_jax.methods.jowa import check_sizes
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.methods.transformer_policy import transformer_policy
@@ -36,6 +37,24 @@ from jowa_jax.types import Context, Segment
 
 
 @dataclasses.dataclass(frozen=True)
+class MtbcLosses:
+  """Variants of the loss; the default is the paper's.
+
+  Attributes:
+    hide_actions: share of a batch's segments whose past actions are random, so
+      that there is nothing to copy, see `methods.copycat`.
+  """
+
+  hide_actions: float = 0.0
+
+  def __post_init__(self):
+    if not 0 <= self.hide_actions <= 1:
+      raise ValueError(
+        f'losses.hide_actions={self.hide_actions} is not in [0, 1]'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
 class MtbcConfig:
   """The sections of a config of MTBC."""
 
@@ -44,6 +63,7 @@ class MtbcConfig:
   heads: HeadSizes
   tokenizer_training: TokenizerTraining
   adaptation: AdaptationConfig = AdaptationConfig()
+  losses: MtbcLosses = MtbcLosses()
 
   @property
   def policy_heads(self) -> EnsembleHeads:
@@ -82,13 +102,18 @@ def make_mtbc(config: MtbcConfig) -> Method:
   def logits(variables: Variables, batch: Segment, key=None):
     """Returns [heads, B, T, A]."""
     keys = [None] * 2 if key is None else jax.random.split(key)
+    actions = batch.actions
+    if config.losses.hide_actions and key is not None:
+      actions, _ = hide_actions(
+        config.losses.hide_actions, actions, jax.random.fold_in(key, 2)
+      )
     hidden = world_action.hidden_states(
       config.backbone,
       variables.params['backbone'],
       tokenizer_lib.segment_tokens(
         tokenizer, variables.params['tokenizer'], batch
       ),
-      batch.actions,
+      actions,
       batch.task,
       keys[0],
     )

@@ -121,6 +121,9 @@ def _first(config: dict[str, Any]) -> dict[str, Any]:
         for key, value in kept[name].items()
         if key not in fields or value != fields[key]
       }
+  # MTBC's came later.
+  if not kept.get('losses', True):
+    del kept['losses']
   kept |= {'games': config['data']['games'], 'seed': config['run']['seed']}
   drawn = ('quality', 'transitions', 'runs', 'checkpoints')
   kept |= {name: config['data'].get(name) for name in drawn}

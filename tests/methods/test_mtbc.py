@@ -1,11 +1,13 @@
 """Behaviour cloning as a method."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.methods.mtbc import make_mtbc
+from jowa_jax.methods.mtbc import MtbcLosses, make_mtbc
 from jowa_jax.models import world_action
 from jowa_jax.types import TimeStep
 from tests.methods import small
@@ -101,6 +103,31 @@ def test_a_steps_own_action_is_not_seen(variables, logits):
   base, other = logits(batch), logits(batch.replace(actions=actions))
   np.testing.assert_allclose(base[:, :, :3], other[:, :, :3], atol=1e-6)
   assert np.abs(base[:, :, 3] - other[:, :, 3]).max() > 1e-3
+
+
+def test_hidden_actions_are_not_read(variables, loss):
+  losses = MtbcLosses(hide_actions=1.0)
+  method = make_mtbc(dataclasses.replace(small.MTBC, losses=losses))
+  hidden = jax.jit(method.parts['policy'].loss)
+  batch, key = small.segment(), jax.random.key(0)
+  # The label of the last step is the only one that is changed.
+  actions = np.where(np.arange(small.LENGTH) < small.LENGTH - 1, 17, 3)
+  train = np.arange(small.LENGTH) == small.LENGTH - 1
+  batch = batch.replace(mask=np.broadcast_to(train, batch.mask.shape))
+  other = batch.replace(actions=np.broadcast_to(actions, batch.actions.shape))
+  batch = batch.replace(actions=np.where(train, 3, batch.actions))
+  assert abs(
+    loss(variables, batch, key)[0] - loss(variables, other, key)[0]
+  ) > (1e-4)
+  assert hidden(variables, batch, key)[0] == hidden(variables, other, key)[0]
+  # Held-out figures are of the contexts that play has.
+  evaluate = jax.jit(method.evaluate)
+  values = [
+    evaluate(variables, b)['policy/cross_entropy'] for b in (batch, other)
+  ]
+  assert abs(values[0] - values[1]) > 1e-4
+  with pytest.raises(ValueError, match='hide_actions=1.5'):
+    MtbcLosses(hide_actions=1.5)
 
 
 def test_only_backbone_and_heads_learn(method, variables):
