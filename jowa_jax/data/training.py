@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,6 +82,8 @@ class DataConfig:
 
 class TrainingData:
   """Segments for training and, if any are held out, for evaluation.
+
+  A `feed.Feed` that nothing is added to.
 
   Attributes:
     episodes: all that were loaded.
@@ -208,6 +210,20 @@ class TrainingData:
       num_processes,
     ):
       yield batch
+
+  def next_interaction(self, step: int) -> int | None:
+    """None: nothing is added to recorded play, see `feed.Feed`."""
+    return None
+
+  def interact(self, step: int, variables: Any) -> Mapping[str, float]:
+    """Never asked for, see `next_interaction`."""
+    raise NotImplementedError('Recorded play is not interacted with')
+
+  def save(self, folder: pathlib.Path, step: int) -> None:
+    """Nothing: batches follow from the step."""
+
+  def restore(self, folder: pathlib.Path, step: int) -> None:
+    """Nothing, see `save`."""
 
   def held_out_batches(self, count: int) -> list[Segment]:
     """Returns up to `count` batches, spread over the held-out segments."""

@@ -3,7 +3,7 @@
 import jax
 from jax.sharding import Mesh
 
-from jowa_jax.data.training import TrainingData
+from jowa_jax.data.feed import Feed
 from jowa_jax.methods.base import Method, Ratio, Variables
 from jowa_jax.train import sharding
 from jowa_jax.types import Segment
@@ -12,9 +12,7 @@ from jowa_jax.types import Segment
 class HeldOut:
   """Held-out batches, which stay where they are computed on."""
 
-  def __init__(
-    self, method: Method, mesh: Mesh, data: TrainingData, count: int
-  ):
+  def __init__(self, method: Method, mesh: Mesh, data: Feed, count: int):
     """Reads and places `count` batches; they never change.
 
     Every process reads them whole and keeps the rows of its devices. A batch

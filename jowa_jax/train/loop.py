@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jowa_jax import hardware
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.configuration import ConfigError
-from jowa_jax.data.training import TrainingData
+from jowa_jax.data.feed import Feed
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.train import sharding
 from jowa_jax.train.encoding import frozen_encoder
@@ -31,6 +31,10 @@ from jowa_jax.types import Segment
 Player = Callable[[Variables, Callable[[], None]], dict[str, float]]
 
 
+# Where in a run's directory its data keeps what it needs to be resumed.
+FEED = 'feed'
+
+
 class Session(NamedTuple):
   """What all stages of one call of `Run.train` share."""
 
@@ -41,7 +45,7 @@ class Session(NamedTuple):
   mesh: Mesh
   total_steps: int
   last_stage: str
-  data: TrainingData
+  data: Feed
   encodes: bool  # frames, for stages of a frozen tokenizer
   checkpoints: Checkpoints
   writer: MetricWriter | None  # of the process that writes
@@ -115,7 +119,13 @@ def run_stage(
   )
   meter = Meter(run.batch_size, method.spec.tokens, flops, method.spec.dtype)
   end, compiled, logged = begin + stage.steps, None, done
-  batches = meter.count(_batches(session, data, done, end))
+  played: dict[str, float] = {}
+
+  def interact(step: int) -> None:
+    # Called between two steps: the state is that after the one before.
+    played.update(data.interact(step, state.variables))
+
+  batches = meter.count(_batches(session, data, done, end, interact))
   for step, batch in enumerate(batches, start=done + 1):
     if compiled is None:
       compiled = _compile(take, state, batch, stage, flops)
@@ -133,7 +143,8 @@ def run_stage(
       values = {k: float(v) for k, v in jax.device_get(metrics).items()}
       check_finite(step, values, session.checkpoints.latest_step())
     if logs:
-      values |= meter.read(step - logged)
+      values |= meter.read(step - logged) | played
+      played.clear()
       if not stops:
         try:
           values |= _evaluate(session, state.variables, step, last, held_out)
@@ -158,7 +169,7 @@ def _encoder_is_frozen(method: Method, stage: Stage) -> bool:
   return trained.isdisjoint(method.encoder.params)
 
 
-def _encode(session: Session, done: int, variables: Variables) -> TrainingData:
+def _encode(session: Session, done: int, variables: Variables) -> Feed:
   """Returns the data with the frames encoded by the frozen tokenizer."""
   encode, tokenizer, batch_size = frozen_encoder(session.method, variables)
   try:
@@ -182,16 +193,28 @@ def _encode(session: Session, done: int, variables: Variables) -> TrainingData:
 
 
 def _batches(
-  session: Session, data: TrainingData, done: int, end: int
+  session: Session,
+  data: Feed,
+  done: int,
+  end: int,
+  interact: Callable[[int], None],
 ) -> Iterator[Segment]:
+  """Yields the batches of a stage, and interacts where the data asks for it."""
   part, parts = sharding.batch_share(session.mesh, session.run.batch_size)
-  return data.batches(
-    done,
-    end,
-    put=lambda rows: sharding.put_batch(rows, session.mesh),
-    process=part,
-    num_processes=parts,
-  )
+  step, due = done, data.next_interaction(done)
+  while step < end:
+    if due == step:
+      interact(step)
+      due = data.next_interaction(step + 1)
+    stop = end if due is None else min(due, end)
+    yield from data.batches(
+      step,
+      stop,
+      put=lambda rows: sharding.put_batch(rows, session.mesh),
+      process=part,
+      num_processes=parts,
+    )
+    step = stop
 
 
 def _compile(
@@ -264,6 +287,7 @@ def _save(
     'config': session.config,
     'data': session.data.identity,
   }
+  session.data.save(session.workdir / FEED, step)
   session.checkpoints.save(step, state.variables, state.opt_state, meta, best)
   if (
     name

@@ -23,11 +23,12 @@ from jowa_jax.checkpoint.manager import (
 from jowa_jax.checkpoint.task_rows import task_rows
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, differences
+from jowa_jax.data.feed import Feed
 from jowa_jax.data.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import adaptation_config, make_method
 from jowa_jax.train import sharding
-from jowa_jax.train.loop import Player, Session, run_stage
+from jowa_jax.train.loop import FEED, Player, Session, run_stage
 from jowa_jax.train.metrics import MetricWriter, import_wandb
 from jowa_jax.train.preemption import Preemption, closing_unless_lost
 from jowa_jax.train.profiling import Profiler
@@ -116,6 +117,7 @@ class Run:
     progress: bool = True,
     on_step: Callable[[int], None] = lambda step: None,
     *,
+    data: Feed | None = None,
     accept_changes: bool = False,
     play: Player | None = None,
     profile_steps: tuple[int, int] | None = None,
@@ -129,6 +131,7 @@ class Run:
     Args:
       progress: show a progress bar.
       on_step: called with the number of steps taken, after each.
+      data: what is learned from; what `load_data` loads if None.
       accept_changes: go on with another config or other data than the
         directory was begun with.
       play: for `run.play_every`, such as `eval.rollout.make_player` makes.
@@ -158,7 +161,7 @@ class Run:
     self._accept_changes = accept_changes
     self._check_directory()
     # Before anything is written: a wrong path must not claim the directory.
-    data = self.load_data()
+    data = data or self.load_data()
     with (
       closing_unless_lost(
         Checkpoints(self.workdir / CHECKPOINTS, self._run.keep)
@@ -255,7 +258,7 @@ class Run:
   def _write_config(self):
     files.write_text(self.workdir / CONFIG, json.dumps(self.config, indent=2))
 
-  def _begin(self, data: TrainingData, checkpoints: Checkpoints):
+  def _begin(self, data: Feed, checkpoints: Checkpoints):
     """Returns what a run starts from, or goes on from.
 
     That is: steps taken, variables, their shardings, and the state of the
@@ -275,6 +278,7 @@ class Run:
         shardings,
         self._mesh,
       )
+      data.restore(self.workdir / FEED, done)
       logging.info('Resuming %s at step %d', self.workdir, done)
     else:
       variables = init_variables(
@@ -311,7 +315,7 @@ class Run:
       MetricWriter(self.workdir, done, wandb_project, self.config)
     )
 
-  def _check_data(self, meta: Mapping[str, Any], data: TrainingData):
+  def _check_data(self, meta: Mapping[str, Any], data: Feed):
     changed = differences(meta['data'], json.loads(json.dumps(data.identity)))
     if changed:
       self._changed(
