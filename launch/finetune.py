@@ -16,7 +16,7 @@ from ml_collections import config_flags
 from configs import finetune
 from jowa_jax.data.draw import QUALITIES
 from jowa_jax.train import finetuning
-from jowa_jax.train.run import CONFIG, Run
+from jowa_jax.train.run import Run
 from launch import common, training
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -54,7 +54,7 @@ def main() -> None:
         model=model,
       )
     )
-    if not (run.workdir / CONFIG).exists():
+    if not run.directory.config.exists():
       finetuning.check_source(run.config, _variants())
     if _CHECKPOINT.value is None:
       logging.info(

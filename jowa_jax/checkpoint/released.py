@@ -17,6 +17,7 @@ import numpy as np
 from jowa_jax import files, weight_files
 from jowa_jax.checkpoint import released_sizes, torch_names
 from jowa_jax.checkpoint.manager import Checkpoints
+from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.methods.base import Variables, variable_shapes
 from jowa_jax.methods.factory import make_method
 from jowa_jax.models import lpips
@@ -88,12 +89,11 @@ def import_released(
     'data': {'imported': [state.path.name for state in states.values()]},
   }
   with files.directory_written_whole(output) as directory:
-    with contextlib.closing(
-      Checkpoints(directory / 'checkpoints')
-    ) as checkpoints:
+    run = RunDirectory(directory)
+    with contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints:
       checkpoints.save(0, variables, None, meta)
       checkpoints.wait()
-    files.write_text(directory / 'config.json', json.dumps(config, indent=2))
+    run.write_config(config)
     _extract_lpips(states['tokenizer'], directory / 'lpips.npz')
   return config
 

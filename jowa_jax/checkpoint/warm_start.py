@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
 from jowa_jax.checkpoint.packed import PackedAgent, is_packed
+from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.checkpoint.task_rows import set_task_rows
 from jowa_jax.methods.adaptation import BACKBONE, LORA
 from jowa_jax.methods.base import Variables
@@ -28,7 +29,7 @@ def open_run(path: str | pathlib.Path) -> Checkpoints | PackedAgent:
   """
   if is_packed(path):
     return PackedAgent(path)
-  inner = pathlib.Path(path) / 'checkpoints'
+  inner = RunDirectory(path).checkpoints
   return Checkpoints(inner if inner.is_dir() else path, create=False)
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent, load
+from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.collect.recordings import Recorded
 from jowa_jax.configuration import ConfigError, build, fill
 from jowa_jax.envs.protocol import Protocol
@@ -27,7 +28,7 @@ from jowa_jax.quickstart.settings import (
   Training,
 )
 from jowa_jax.train import finetuning
-from jowa_jax.train.run import CHECKPOINTS, Run
+from jowa_jax.train.run import Run
 
 # For messages: who fills in a field.
 _FILLS = 'quickstart fills this field from games, seed and workdir'
@@ -192,7 +193,9 @@ def _resolve(
     raise ConfigError(f'{where}.data={spec.data!r} is none of {list(games)}')
   directory = str(workdir / 'data' / spec.data)
   checkpoints = config['pretrained'].get(spec.source) or (
-    str(workdir / spec.source / CHECKPOINTS) if spec.source else None
+    str(RunDirectory(workdir / spec.source).checkpoints)
+    if spec.source
+    else None
   )
   resolved = spec.config
   if spec.kind == FINETUNE:

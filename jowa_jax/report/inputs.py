@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jowa_jax import games as games_lib
+from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.eval.records import Rollout, merge, read_rollouts
 
 # Preferred order of methods and agents; others follow by name.
@@ -93,18 +94,21 @@ def read_inputs(
   if root is not None:
     if not root.is_dir():
       raise FileNotFoundError(f'There is no work directory {root}')
-    names = [path.parent.name for path in root.glob('*/metrics.jsonl')]
+    names = [
+      path.name
+      for path in root.iterdir()
+      if RunDirectory(path).metrics.exists()
+    ]
     wanted, players = reader.expected()
     found = {n: root / n for n in ordered((*wanted, *names), wanted)}
   for path in (pathlib.Path(run).resolve() for run in runs):
-    if not (path / 'metrics.jsonl').is_file():
+    if not RunDirectory(path).metrics.is_file():
       raise FileNotFoundError(f'{path} is no run: it has no metrics.jsonl')
     if found.setdefault(path.name, path) != path:
       raise ValueError(f'Two runs are named {path.name}: rename a directory')
-  configs = {m: reader.json(path / 'config.json') for m, path in found.items()}
-  curves = {
-    m: reader.curves(path / 'metrics.jsonl') for m, path in found.items()
-  }
+  found_runs = {m: RunDirectory(path) for m, path in found.items()}
+  configs = {m: reader.json(run.config) for m, run in found_runs.items()}
+  curves = {m: reader.curves(run.metrics) for m, run in found_runs.items()}
   folder = pathlib.Path('eval')
   if pictures is not None:
     folder = pathlib.Path(pictures).resolve()

@@ -13,6 +13,7 @@ from typing import Any
 
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import CheckpointError
+from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.checkpoint.task_rows import RELATED
 from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.configuration import ConfigError, build, differences, fill
@@ -210,14 +211,12 @@ def snapshots(
     metric: a name in `metrics.jsonl`, such as 'play/Pong'.
     mode: 'min' or 'max'.
   """
-  workdir = pathlib.Path(workdir)
-  directory = workdir / 'checkpoints'
+  run = RunDirectory(workdir)
   # Orbax would wait for the other processes.
-  steps = [int(p.name) for p in directory.iterdir() if p.name.isdigit()]
-  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  steps = [int(p.name) for p in run.checkpoints.iterdir() if p.name.isdigit()]
   measured = [
     Snapshot(step=record['step'], score=record[metric])
-    for record in map(json.loads, lines)
+    for record in run.read_metrics()
     if metric in record and record['step'] in steps
   ]
   if not measured:

@@ -1,7 +1,6 @@
 """The steps of a stage, and what happens between them."""
 
 import logging
-import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,6 +12,7 @@ from jax.sharding import Mesh
 
 from jowa_jax import hardware
 from jowa_jax.checkpoint.manager import Checkpoints
+from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.configuration import ConfigError
 from jowa_jax.data.feed import Feed
 from jowa_jax.methods.base import Method, Variables
@@ -31,17 +31,13 @@ from jowa_jax.types import Segment
 Player = Callable[[Variables, Callable[[], None]], dict[str, float]]
 
 
-# Where in a run's directory its data keeps what it needs to be resumed.
-FEED = 'feed'
-
-
 class Session(NamedTuple):
   """What all stages of one call of `Run.train` share."""
 
   method: Method
   config: Mapping[str, Any]  # all of it, for checkpoints
   run: RunConfig
-  workdir: pathlib.Path
+  directory: RunDirectory
   mesh: Mesh
   total_steps: int
   last_stage: str
@@ -287,7 +283,7 @@ def _save(
     'config': session.config,
     'data': session.data.identity,
   }
-  session.data.save(session.workdir / FEED, step)
+  session.data.save(session.directory.feed, step)
   session.checkpoints.save(step, state.variables, state.opt_state, meta, best)
   if (
     name
@@ -307,7 +303,7 @@ def _stop(session: Session, step: int) -> NoReturn:
   session.checkpoints.wait()
   saved = f'is saved after step {step}' if step else 'has taken no step yet'
   message = (
-    f'Asked to stop: {session.workdir} {saved} of {session.total_steps}; '
+    f'Asked to stop: {session.directory} {saved} of {session.total_steps}; '
     'run the same command again to go on'
   )
   logging.warning(message)

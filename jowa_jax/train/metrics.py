@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import jax
 
 from jowa_jax import files, hardware
+from jowa_jax.checkpoint.run_directory import RunDirectory
 
 T = TypeVar('T')
 # What `Meter` measures: all that differs when a run is repeated.
@@ -102,7 +103,7 @@ class MetricWriter:
 
   def __init__(
     self,
-    directory: pathlib.Path,
+    directory: RunDirectory,
     resume_step: int,
     wandb_project: str = '',
     config: Mapping[str, Any] | None = None,
@@ -124,16 +125,16 @@ class MetricWriter:
     # Imported here: code that steps without logging needs JAX alone.
     import tensorboardX
 
-    self._path = directory / 'metrics.jsonl'
-    directory.mkdir(parents=True, exist_ok=True)
+    self._path = directory.metrics
+    directory.root.mkdir(parents=True, exist_ok=True)
     self._drop_after(resume_step)
     self._file = self._path.open('a')
     self._board = tensorboardX.SummaryWriter(
-      str(directory / 'tensorboard'), purge_step=resume_step + 1
+      str(directory.tensorboard), purge_step=resume_step + 1
     )
     self._wandb = None
     if wandb_project:
-      self._wandb = _open_wandb(directory, wandb_project, config or {})
+      self._wandb = _open_wandb(directory.root, wandb_project, config or {})
 
   def _drop_after(self, step: int):
     if not self._path.exists():

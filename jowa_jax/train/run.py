@@ -14,12 +14,12 @@ from typing import Any
 import jax
 import tqdm
 
-from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import (
   CheckpointError,
   Checkpoints,
 )
+from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.checkpoint.task_rows import task_rows
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, differences
@@ -28,7 +28,7 @@ from jowa_jax.data.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import adaptation_config, make_method
 from jowa_jax.train import sharding
-from jowa_jax.train.loop import FEED, Player, Session, run_stage
+from jowa_jax.train.loop import Player, Session, run_stage
 from jowa_jax.train.metrics import MetricWriter, import_wandb
 from jowa_jax.train.preemption import Preemption, closing_unless_lost
 from jowa_jax.train.profiling import Profiler
@@ -43,9 +43,6 @@ from jowa_jax.train.state import (
   check_stage,
   init_variables,
 )
-
-CHECKPOINTS = 'checkpoints'
-CONFIG = 'config.json'
 
 
 class Run:
@@ -62,7 +59,7 @@ class Run:
       ConfigError: a field is unknown, missing or of the wrong type.
     """
     self.config = json.loads(json.dumps(config))
-    self.workdir = pathlib.Path(workdir)
+    self.directory = RunDirectory(workdir)
     self.method: Method = make_method(self.config, to_train=True)
     sections = training_config(self.config)
     self.stages = parse_stages(sections.stages)
@@ -107,6 +104,10 @@ class Run:
         f'run.accumulate={self._run.accumulate} parts and the {parts} devices '
         f'of the mesh axes {sharding.BATCH_AXES}'
       )
+
+  @property
+  def workdir(self) -> pathlib.Path:
+    return self.directory.root
 
   @property
   def total_steps(self) -> int:
@@ -157,14 +158,14 @@ class Run:
       )
     if wandb_project:
       import_wandb()
-    profiler = Profiler(self.workdir / 'profile', profile_steps)
+    profiler = Profiler(self.directory.profile, profile_steps)
     self._accept_changes = accept_changes
     self._check_directory()
     # Before anything is written: a wrong path must not claim the directory.
     data = data or self.load_data()
     with (
       closing_unless_lost(
-        Checkpoints(self.workdir / CHECKPOINTS, self._run.keep)
+        Checkpoints(self.directory.checkpoints, self._run.keep)
       ) as checkpoints,
       contextlib.closing(profiler),
       Preemption() as preemption,
@@ -184,7 +185,7 @@ class Run:
           method=self.method,
           config=self.config,
           run=self._run,
-          workdir=self.workdir,
+          directory=self.directory,
           mesh=self._mesh,
           total_steps=self.total_steps,
           last_stage=self.stages[-1].name,
@@ -213,7 +214,7 @@ class Run:
 
   def is_finished(self) -> bool:
     """Returns whether the last checkpoint is that of the last step."""
-    directory = self.workdir / CHECKPOINTS
+    directory = self.directory.checkpoints
     if not directory.is_dir():
       return False
     with contextlib.closing(Checkpoints(directory, create=False)) as found:
@@ -235,15 +236,13 @@ class Run:
 
   def _check_directory(self):
     """Raises ConfigError if the directory holds a run with another config."""
-    path = self.workdir / CONFIG
-    if path.exists():
-      changed = differences(
-        complete(json.loads(path.read_text())), complete(self.config)
-      )
+    found = self.directory.read_config()
+    if found is not None:
+      changed = differences(complete(found), complete(self.config))
       if changed:
         self._changed(
           ConfigError,
-          f'{self.workdir} holds a run with another config',
+          f'{self.directory} holds a run with another config',
           'give another directory, restore these fields',
           changed,
         )
@@ -254,9 +253,6 @@ class Run:
     if not self._accept_changes:
       raise error(f'{what}; {remedy} or accept what changed:\n  {lines}')
     logging.warning('%s; going on with the changes:\n  %s', what, lines)
-
-  def _write_config(self):
-    files.write_text(self.workdir / CONFIG, json.dumps(self.config, indent=2))
 
   def _begin(self, data: Feed, checkpoints: Checkpoints):
     """Returns what a run starts from, or goes on from.
@@ -278,8 +274,8 @@ class Run:
         shardings,
         self._mesh,
       )
-      data.restore(self.workdir / FEED, done)
-      logging.info('Resuming %s at step %d', self.workdir, done)
+      data.restore(self.directory.feed, done)
+      logging.info('Resuming %s at step %d', self.directory, done)
     else:
       variables = init_variables(
         self.method, self._run.seed, data.statistics, shardings
@@ -298,7 +294,7 @@ class Run:
         )
     # From here on the directory is this run's.
     if self._writes:
-      self._write_config()
+      self.directory.write_config(self.config)
     return done, variables, shardings, opt_state
 
   @property
@@ -312,7 +308,7 @@ class Run:
     if not self._writes:
       return contextlib.nullcontext()
     return contextlib.closing(
-      MetricWriter(self.workdir, done, wandb_project, self.config)
+      MetricWriter(self.directory, done, wandb_project, self.config)
     )
 
   def _check_data(self, meta: Mapping[str, Any], data: Feed):
@@ -320,7 +316,7 @@ class Run:
     if changed:
       self._changed(
         CheckpointError,
-        f'{self.workdir} was trained on other data than is in '
+        f'{self.directory} was trained on other data than is in '
         f'{self._data.directory}',
         'restore the data, give another directory',
         changed,

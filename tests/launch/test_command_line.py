@@ -1,5 +1,6 @@
 """What a user mistypes ends in one clear line and changes nothing on disk."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -22,10 +23,31 @@ def launch(script, *flags):
   )
 
 
+@pytest.fixture(scope='module')
+def forked():
+  """Returns `launch`, of a process that has imported the libraries already."""
+  with subprocess.Popen(
+    [sys.executable, '-m', 'tests.launch.server'],
+    cwd=ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    text=True,
+  ) as server:
+
+    def run(script, *flags):
+      server.stdin.write(json.dumps([f'launch.{script}', *flags]) + '\n')
+      server.stdin.flush()
+      code, output, errors = json.loads(server.stdout.readline())
+      return subprocess.CompletedProcess(flags, code, output, errors)
+
+    yield run
+    server.stdin.close()
+
+
 @pytest.mark.parametrize('case', CASES)
-def test_mistakes_are_named(case, tmp_path):
+def test_mistakes_are_named(case, forked, tmp_path):
   script, flags, words = CASES[case]
-  done = launch(script, *(flag.format(tmp=tmp_path) for flag in flags))
+  done = forked(script, *(flag.format(tmp=tmp_path) for flag in flags))
   assert done.returncode == 2, done.stderr
   message = done.stderr.strip().splitlines()[-1]
   assert 'Traceback' not in done.stderr
