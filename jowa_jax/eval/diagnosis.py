@@ -26,11 +26,8 @@ from jowa_jax.eval.emulator import (
 )
 from jowa_jax.eval.planning_errors import Compared, Metrics
 from jowa_jax.eval.rollout import decision_keys
-from jowa_jax.methods import factory
 from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.methods.transformer_policy import epsilon_greedy
-from jowa_jax.models import world_action
-from jowa_jax.plan import dream
 from jowa_jax.plan.base import WorldModel, faulty
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.train import sharding
@@ -113,47 +110,43 @@ def make_searches(
   """Compiles what `play` needs; several players share it.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     game: a name in `games.GAMES`.
     config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
 
   Raises:
-    ValueError: an unknown game, no JOWA agent, or no room for the horizon.
+    ValueError: an unknown game, an agent without a tokenizer or a simulator, or
+      no room for the horizon.
   """
   tasks = np.full(config.episodes, games_lib.task_id(game), np.int32)
   viewer = make_viewer(agent, tasks)
   length = config.context_length
-  room = viewer.max_blocks - config.horizon
+  room = viewer.max_steps - config.horizon
   if length is None:
     length = room
   if room < 1 or not 1 <= length <= room:
     raise ValueError(
       f'context_length={length} and horizon={config.horizon} (both at least 1) '
-      f'do not fit into the {viewer.max_blocks} blocks of the position table: '
+      f'do not fit into the {viewer.max_steps} blocks of the position table: '
       'shorten one'
     )
   # Random actions are drawn once the player has chosen.
   options = dict(context_length=length, epsilon=0.0)
-  beam = agent.policy(
-    planner='beam', width=config.width, horizon=config.horizon, **options
-  )
-  model = factory.jowa_model_config(agent.config)
+  simulator = agent.simulator
+  search = simulator.search(config.width, config.horizon)
 
   @jax.jit
-  def dreamed(params, context: Context, paths):
-    params = world_action.in_compute_dtype(model, params)
-    memory, _ = dream.remember(model, params, context)
-    simulator = dream.world_model(model, params, context.tasks)
-    return planning_errors.follow(simulator, memory, paths, viewer.legal)
+  def dreamed(variables, context: Context, paths):
+    memory, _ = simulator.remember(variables, context)
+    world = simulator.world(variables, context.tasks)
+    return planning_errors.follow(world, memory, paths, viewer.legal)
 
   return _Searches(
     viewer=viewer,
-    greedy=agent.policy(planner='none', **options),
-    beam=beam,
-    dreamed=lambda context, paths: dreamed(
-      agent.variables.params, context, paths
-    ),
+    greedy=agent.policy(**options),
+    beam=agent.policy(**search, **options),
+    dreamed=lambda context, paths: dreamed(agent.variables, context, paths),
     world=emulator_world(make_emulator(game), viewer.eyes, config.count_ends),
   )
 
@@ -170,7 +163,7 @@ def play(
   """Plays episodes of a game, and compares the searches on the way.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     game: a name in `games.GAMES`.
     player: whose actions are played, one of `PLAYERS`.
     config: settings of the diagnosis.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -13,14 +14,10 @@ from jowa_jax.agent import Agent
 from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.rollout import decision_keys
-from jowa_jax.methods import factory
-from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.methods.base import check_actions
+from jowa_jax.methods.base import Variables, check_actions
 from jowa_jax.methods.jowa_policy import PLANNERS
-from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.plan.base import Plan
 from jowa_jax.train import sharding
-from jowa_jax.types import Params
 
 # What a policy may say of its actions, and what it is called.
 _VALUES = {'q': 'Q value', 'logits': 'Probability'}
@@ -99,29 +96,29 @@ class Recording:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decode(
-  config: VQVAEConfig, params: Params, tokens: chex.Array
-) -> chex.Array:
-  return tokenizer_lib.decode(config, params, tokens)
+def _decode(decode: Callable, variables: Variables, tokens: chex.Array):
+  return decode(variables, tokens)
 
 
 def decode_tokens(agent: Agent, tokens: np.ndarray) -> np.ndarray:
   """Returns the frames of tokens, decoded in batches of one fixed size.
 
   Args:
-    agent: any with a tokenizer.
+    agent: one with a tokenizer.
     tokens: [N, K] int32.
 
   Returns:
     [N, 84, 84] uint8.
+
+  Raises:
+    ValueError: the agent has no tokenizer.
   """
-  config = factory.tokenizer_config(agent.config)
-  params = agent.variables.params['tokenizer']
+  decode = agent.tokenizer.decode
   frames = np.empty((len(tokens), 84, 84), np.uint8)
   for start in range(0, len(tokens), _DECODED_AT_ONCE):
     part = tokens[start : start + _DECODED_AT_ONCE]
     padding = ((0, _DECODED_AT_ONCE - len(part)), (0, 0))
-    decoded = _decode(config, params, np.pad(part, padding))
+    decoded = _decode(decode, agent.variables, np.pad(part, padding))
     frames[start : start + len(part)] = decoded[: len(part)]
   return frames
 

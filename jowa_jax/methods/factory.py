@@ -14,8 +14,6 @@ from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
-from jowa_jax.models.vqvae import VQVAEConfig
-from jowa_jax.models.world_action import WorldActionConfig
 
 
 class Entry(NamedTuple):
@@ -23,6 +21,8 @@ class Entry(NamedTuple):
 
   Attributes:
     config: a frozen dataclass, whose fields are the sections of its configs.
+      Its `MODEL` names those that weights depend on: their shapes, and what
+      outputs mean.
     make: (config) -> Method.
   """
 
@@ -51,6 +51,15 @@ def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
   """
   fields = dataclasses.fields(_entry(config).config)
   return tuple(field.name for field in fields)
+
+
+def model_sections(config: Mapping[str, Any]) -> tuple[str, ...]:
+  """The sections of a config that the weights of its agent depend on.
+
+  Raises:
+    ConfigError: an unknown method.
+  """
+  return _entry(config).config.MODEL
 
 
 def method_config(config: Mapping[str, Any]) -> Any:
@@ -94,16 +103,6 @@ def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
     if to_train and not pathlib.Path(path).is_file():
       raise ConfigError(f'{field}: {path} is no file')
   return method
-
-
-def tokenizer_config(config: Mapping[str, Any]) -> VQVAEConfig:
-  """Returns the tokenizer's sizes, of a method that has one."""
-  return method_config(config).tokenizer
-
-
-def jowa_model_config(config: Mapping[str, Any]) -> WorldActionConfig:
-  """Returns the sizes of JOWA's world-action model."""
-  return method_config(config).model
 
 
 def adaptation_config(config: Mapping[str, Any]) -> AdaptationConfig:

@@ -6,6 +6,7 @@ classification; everything else is JOWA's.
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,6 @@ from jowa_jax.methods.adaptation import AdaptationConfig, adapt
 from jowa_jax.methods.base import (
   Aux,
   BatchSpec,
-  Encoder,
   Method,
   Metrics,
   Part,
@@ -38,6 +38,8 @@ from jowa_jax.types import Context, Segment
 @dataclasses.dataclass(frozen=True)
 class MtbcConfig:
   """The sections of a config of MTBC."""
+
+  MODEL: ClassVar = ('tokenizer', 'backbone', 'heads')
 
   tokenizer: VQVAEConfig
   backbone: BackboneConfig
@@ -60,6 +62,7 @@ def make_mtbc(config: MtbcConfig) -> Method:
   """
   tokenizer, training = config.tokenizer, config.tokenizer_training
   check_sizes(tokenizer, config.backbone)
+  codec = tokenizer_lib.tokenizer(tokenizer, training)
 
   def init(key, statistics) -> Variables:
     keys = jax.random.split(key, 3)
@@ -72,11 +75,6 @@ def make_mtbc(config: MtbcConfig) -> Method:
       },
       targets={},
       extras=tokenizer_lib.init_extras(tokenizer, training, statistics),
-    )
-
-  def encode(variables: Variables, frames):
-    return tokenizer_lib.encode(
-      tokenizer, variables.params['tokenizer'], frames
     )
 
   def logits(variables: Variables, batch: Segment, key=None):
@@ -151,7 +149,7 @@ def make_mtbc(config: MtbcConfig) -> Method:
       return actions, {'logits': outputs}
 
     return transformer_policy(
-      encode, decide, config.backbone.tokens_per_frame, length, epsilon
+      codec.encode, decide, config.backbone.tokens_per_frame, length, epsilon
     )
 
   method = Method(
@@ -177,7 +175,7 @@ def make_mtbc(config: MtbcConfig) -> Method:
       ),
     },
     after_update=after_update,
-    encoder=Encoder(('tokenizer',), encode),
+    tokenizer=codec,
     evaluate=evaluate,
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=policy,

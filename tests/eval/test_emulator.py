@@ -16,7 +16,7 @@ from jowa_jax.eval.emulator import (
   emulator_world,
   make_viewer,
 )
-from jowa_jax.methods.factory import jowa_model_config
+from jowa_jax.methods.factory import method_config
 from jowa_jax.plan import dream
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.types import Context
@@ -174,12 +174,12 @@ def test_after_the_end_nothing_follows(count_ends):
 
 def test_leaves_are_valued_after_the_true_context():
   agent = make_agent()
-  model = jowa_model_config(CONFIG)
+  model = method_config(CONFIG).model
   task = games.task_id(GAME)
   viewer = make_viewer(agent, [task, task])
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (6, 84, 84)).astype(np.uint8)
-  encode = jax.jit(agent.method.encoder.encode)
+  encode = jax.jit(agent.method.tokenizer.encode)
   tokens = np.asarray(encode(agent.variables, frames))
   context = Context(
     tokens=jnp.asarray(tokens[:2, None]),

@@ -90,6 +90,39 @@ def whole(params, ids, tasks):
   return logits, world_action.q_values(CONFIG, params['q_heads'], read)
 
 
+def test_what_is_seen_is_read_as_what_is_dreamed(params):
+  """Shown the frames that it dreams, a memory comes to the same."""
+  context = contexts(2)
+  actions = jnp.array([3, 0, 5, 2], jnp.int32)
+
+  @jax.jit
+  def both(params):
+    memory, _ = remember(CONFIG, params, context)
+    model = world_model(CONFIG, params, context.tasks)
+    dreamed = model.dream(memory, actions, None)
+    return dreamed, model.observe(memory, actions, dreamed.tokens)
+
+  dreamed, (q, memory) = both(params)
+  np.testing.assert_allclose(q, dreamed.q, atol=1e-5)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
+    memory,
+    dreamed.memory,
+  )
+  # The end is what the whole sequence, uncached, says of the last action.
+  for env, count in enumerate(COUNT):
+    ids = np.zeros((1, CONFIG.backbone.max_tokens), np.int32)
+    blocks = np.concatenate(
+      [context.tokens[env, -count:], context.actions[env, -count:, None]],
+      axis=1,
+    )
+    blocks[-1, -1] = actions[env]
+    ids[0, : blocks.size] = blocks.reshape(-1)
+    logits, _ = whole(params, ids, TASKS[env : env + 1])
+    ends = jax.nn.softmax(logits.ends[0, count - 1])
+    assert dreamed.end[env] == pytest.approx(float(ends[1]), abs=1e-5)
+
+
 def greedy_dream(params, tokens, actions, path, task):
   """Uncached, token by token: (frames, reward, Q) after each action."""
   blocks = [[*frame, act] for frame, act in zip(tokens, actions, strict=True)]
