@@ -7,10 +7,9 @@ import jax
 
 from jowa_jax import agent as agent_lib
 from jowa_jax.bench import models
+from jowa_jax.bench.train import jowa
 from jowa_jax.eval import rollout
 from jowa_jax.eval.protocol import Protocol
-from jowa_jax.methods import jowa_policy
-from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Policy
 
 # Who plays: a name, and what its policy is told.
@@ -84,14 +83,8 @@ def _players(
     source, dreams = f'step {agent.step} of {checkpoint}', {}
   else:
     dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-    tokenizer, model = models.configs(size, dtype)
-    variables = models.random_variables(tokenizer, model)
-    make = jowa_policy.make_policy(
-      model,
-      lambda variables, frames: tokenizer_lib.encode(
-        tokenizer, variables.params['tokenizer'], frames
-      ),
-    )
+    method, _ = jowa(size, dtype)
+    make, variables = method.policy, models.random_variables_of(method)
     source, dreams = size, {'schedule': (1.0,) * passes}
   players = {'random': (rollout.random_policy(), None)}
   for name, options in PLAYERS.items():
