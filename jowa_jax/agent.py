@@ -78,9 +78,10 @@ class Agent:
     """Returns the agent's policy.
 
     Args:
-      **options: of the method. JOWA takes planner ('none', 'beam' or 'mcts'),
-        width, horizon, context_length, epsilon and more (`methods.jowa`); MTBC
-        context_length and epsilon.
+      **options: of the method, see `methods.jowa_policy.JowaActing` and
+        `methods.mtbc.MtbcActing`: JOWA takes planner ('none', 'beam' or
+        'mcts'), width, horizon, temperature, context_length, epsilon and more;
+        MTBC context_length and epsilon.
     """
     return self.method.policy(**options)
 

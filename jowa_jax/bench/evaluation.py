@@ -12,11 +12,8 @@ from jowa_jax.eval import rollout
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.methods.base import Policy
 
-# Who plays: a name, and what its policy is told.
-PLAYERS = {
-  'greedy': {'planner': 'none'},
-  'beam': {'planner': 'beam', 'width': 2, 'horizon': 2},
-}
+# Of the player that searches in its model.
+WIDTH, HORIZON = 2, 2
 # Decisions that a program is warmed up with.
 _WARM_UP = 3
 
@@ -36,7 +33,7 @@ def run(
     games: distinct names, played together.
     environments: of each game, when they are played together.
     decisions: of each rollout.
-    checkpoint: of a JOWA run, for real weights.
+    checkpoint: of a run, for real weights.
     passes: of a dreamed frame, with random weights, which dream nonsense.
 
   Returns:
@@ -79,17 +76,20 @@ def _players(
   """Returns where weights come from, and who plays."""
   if checkpoint:
     agent = agent_lib.load(checkpoint)
-    make, variables = agent.policy, agent.variables
+    method, variables = agent.method, agent.variables
     source, dreams = f'step {agent.step} of {checkpoint}', {}
   else:
     dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
     method, _ = jowa(size, dtype)
-    make, variables = method.policy, models.random_variables_of(method)
+    variables = models.random_variables_of(method)
     source, dreams = size, {'schedule': (1.0,) * passes}
-  players = {'random': (rollout.random_policy(), None)}
-  for name, options in PLAYERS.items():
-    planned = dreams if options['planner'] != 'none' else {}
-    players[name] = make(**options, **planned), variables
+  players = {
+    'random': (rollout.random_policy(), None),
+    'greedy': (method.policy(), variables),
+  }
+  if method.simulator is not None:
+    search = method.simulator.search(WIDTH, HORIZON)
+    players['beam'] = method.policy(**search, **dreams), variables
   return source, players
 
 

@@ -98,7 +98,7 @@ def run(
         seconds[decoder].append(time.perf_counter() - start)
         plans[decoder] = jax.device_get(info['plan'])
       state = states['sequential']
-      seen.append(_compare(plans, np.asarray(state.tokens), step.first))
+      seen.append(_compare(plans, np.asarray(state.seen), step.first))
       actions = check_actions(actions, envs.tasks)
       step, *_ = envs.step(actions, np.ones(environments, bool))
     summary = _summary(seen)

@@ -30,7 +30,7 @@ from jowa_jax.models.world_action import BACKBONE, Q_HEADS, WORLD_HEADS
 from jowa_jax.plan import decode
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.dream import DECODERS, remember, world_model
-from jowa_jax.types import Context, TimeStep
+from jowa_jax.types import History, TimeStep
 
 SETTINGS = ((1, 0), (2, 2), (4, 2))
 ENVIRONMENTS = (1, 16)
@@ -152,8 +152,8 @@ class _Stages:
     envs, num_tokens = case.environments, model.backbone.tokens_per_frame
     rng = np.random.default_rng(1)
     self._tasks = jnp.arange(envs, dtype=jnp.int32) % games.NUM_TASKS
-    self._context = Context(
-      tokens=jnp.asarray(
+    self._context = History(
+      seen=jnp.asarray(
         rng.integers(0, model.backbone.vocab_size, (envs, blocks, num_tokens)),
         jnp.int32,
       ),
@@ -265,9 +265,8 @@ class _Stages:
     """The whole decision: (seconds, bytes of device memory)."""
     case, options = self._case, {}
     if case.horizon:
-      options = dict(
-        planner='beam', width=case.width, horizon=case.horizon, decoder=decoder
-      )
+      search = self._method.simulator.search(case.width, case.horizon)
+      options = dict(search, decoder=decoder)
     if options and decoder == 'parallel':
       options['schedule'] = case.schedule
     policy = self._method.policy(**options)
@@ -296,7 +295,7 @@ class _Stages:
       return {}
     cfg = self._model.backbone
     weights = 12 * cfg.num_layers * cfg.width**2
-    context = self._context.tokens.shape[1] * cfg.block_size - 1
+    context = self._context.seen.shape[1] * cfg.block_size - 1
     tokens = context * self._case.environments
     reads = 1.0
     for rows in self._level_rows():

@@ -27,11 +27,11 @@ from jowa_jax.eval.emulator import (
 from jowa_jax.eval.planning_errors import Compared, Metrics
 from jowa_jax.eval.rollout import decision_keys
 from jowa_jax.methods.base import Policy, check_actions
-from jowa_jax.methods.transformer_policy import epsilon_greedy
+from jowa_jax.methods.history_policy import epsilon_greedy
 from jowa_jax.plan.base import WorldModel, faulty
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.train import sharding
-from jowa_jax.types import Context, TimeStep
+from jowa_jax.types import History, TimeStep
 
 PLAYERS = ('greedy', 'model', 'emulator')
 
@@ -97,7 +97,7 @@ class _Searches(NamedTuple):
   greedy: Policy
   beam: Policy
   # (context, paths [E, P, H]) -> dreamed rewards and values, see `follow`.
-  dreamed: Callable[[Context, Any], tuple[Any, Any]]
+  dreamed: Callable[[History, Any], tuple[Any, Any]]
   world: WorldModel  # the emulator
 
 
@@ -137,7 +137,7 @@ def make_searches(
   search = simulator.search(config.width, config.horizon)
 
   @jax.jit
-  def dreamed(variables, context: Context, paths):
+  def dreamed(variables, context: History, paths):
     memory, _ = simulator.remember(variables, context)
     world = simulator.world(variables, context.tasks)
     return planning_errors.follow(world, memory, paths, viewer.legal)
@@ -217,6 +217,7 @@ class _Games:
   def __init__(self, emulators: Sequence[Emulator]):
     self._emulators = emulators
     self.frames = [emulator.reset() for emulator in emulators]
+    self.rewards = np.zeros(len(emulators), np.float32)  # of the last decision
     self._terminated = np.zeros(len(emulators), bool)
     self._truncated = np.zeros(len(emulators), bool)
     self._logs: list[list[tuple]] = [[] for _ in emulators]
@@ -240,9 +241,11 @@ class _Games:
 
   def step(self, actions: np.ndarray, values: np.ndarray) -> None:
     """Plays actions [E] where games go on; values are noted beside them."""
+    self.rewards[:] = 0
     for env in np.flatnonzero(self.active):
       outcome = self._emulators[env].step(int(actions[env]))
       self.frames[env] = outcome.frame
+      self.rewards[env] = outcome.reward
       self._logs[env].append((outcome.reward, values[env], actions[env]))
       self._terminated[env] = outcome.terminated
       self._truncated[env] = outcome.truncated
@@ -273,7 +276,9 @@ def _decide(agent, searches, config, games, state, able: set[str], first: bool):
     agent.variables,
     state,
     TimeStep(
-      frames=jnp.asarray(np.stack(games.frames)), first=jnp.full(count, first)
+      frames=jnp.asarray(np.stack(games.frames)),
+      first=jnp.full(count, first),
+      rewards=jnp.array(games.rewards),
     ),
     # Nothing is drawn with them.
     jax.random.split(jax.random.key(0), count),

@@ -16,7 +16,7 @@ import numpy as np
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent
 from jowa_jax.plan.base import Dream, WorldModel
-from jowa_jax.types import Context
+from jowa_jax.types import History
 
 
 class Emulator(Protocol):
@@ -139,7 +139,7 @@ class Viewer(NamedTuple):
     max_steps: that context and horizon must fit into.
   """
 
-  remember: Callable[[Context], tuple[Any, chex.Array]]
+  remember: Callable[[History], tuple[Any, chex.Array]]
   eyes: Eyes
   legal: chex.Array
   gamma: float

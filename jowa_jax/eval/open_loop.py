@@ -19,7 +19,7 @@ from jowa_jax.data.episodes import FRAME_SHAPE, Episode, by_game
 from jowa_jax.eval.detection import over_thresholds
 from jowa_jax.methods.base import Variables
 from jowa_jax.plan.imagine import unroll
-from jowa_jax.types import Context
+from jowa_jax.types import History
 
 # Metrics by name; a curve has None where a step lacks one.
 Metrics = dict[str, float]
@@ -67,8 +67,8 @@ def dreamer(agent: Agent, context: int, horizon: int) -> Dreamer:
   def run(variables, frames, actions, task):
     tokens = tokenizer.encode(variables, frames)
     tasks = jnp.full(len(frames), task)
-    known = Context(
-      tokens=tokens[:, :context],
+    known = History(
+      seen=tokens[:, :context],
       actions=actions[:, :context],
       count=jnp.full(len(frames), context),
       tasks=tasks,
@@ -81,7 +81,7 @@ def dreamer(agent: Agent, context: int, horizon: int) -> Dreamer:
       lambda step, q, key: actions[:, context - 1 + step],
       horizon,
     )
-    path = jnp.concatenate([known.tokens, dreamed.tokens], axis=1)
+    path = jnp.concatenate([known.seen, dreamed.tokens], axis=1)
     # The probabilities of rewards and ends, which dreams come without.
     foreseen = simulator.foresee(
       variables, path[:, :-1], actions[:, :-1], tasks

@@ -15,13 +15,12 @@ from jowa_jax.eval.atari_env import AtariEnvs
 from jowa_jax.eval.protocol import Protocol
 from jowa_jax.eval.rollout import decision_keys
 from jowa_jax.methods.base import Variables, check_actions
-from jowa_jax.methods.jowa_policy import PLANNERS
+from jowa_jax.methods.factory import acting_options
 from jowa_jax.plan.base import Plan
 from jowa_jax.train import sharding
 
 # What a policy may say of its actions, and what it is called.
 _VALUES = {'q': 'Q value', 'logits': 'Probability'}
-_PLANNERS = {'none': 'greedy', 'beam': 'beam search', 'mcts': 'tree search'}
 _DECODED_AT_ONCE = 64
 
 
@@ -247,15 +246,5 @@ def _dreams(agent: Agent, dreams: list) -> Dreams | None:
 
 def _words(agent: Agent, options: dict[str, Any]) -> str:
   """Returns what plays, such as 'JOWA, beam search, width 2, horizon 2'."""
-  method = agent.config['method']
-  words = [method.upper()]
-  if method == 'jowa':
-    planner = options.get('planner', 'none')
-    words.append(_PLANNERS.get(planner, planner))
-    options = {**PLANNERS[planner], **options}
-  words += [
-    f'{name} {options[name]}'.replace('num_', '')
-    for name in ('width', 'num_simulations', 'horizon')
-    if options.get(name) is not None
-  ]
-  return ', '.join(words)
+  acting = acting_options(agent.config).of(options)
+  return ', '.join([agent.config['method'].upper(), *acting.words])

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from jowa_jax import games
 from jowa_jax.plan.base import WorldModel
-from jowa_jax.types import Context, Params, Segment, TimeStep
+from jowa_jax.types import History, Params, Segment, TimeStep
 
 
 class Ratio(NamedTuple):
@@ -118,7 +118,7 @@ class Simulator(NamedTuple):
   Attributes:
     max_steps: steps of a history and of what is imagined after it, at most.
     gamma: discount of the values Q.
-    remember: (variables, context of E environments) -> (memory, Q [E, A] at
+    remember: (variables, history of E environments) -> (memory, Q [E, A] at
       their current frames).
     world: (variables, tasks [E] int32) -> the world model that goes on from
       such memories.
@@ -130,7 +130,7 @@ class Simulator(NamedTuple):
 
   max_steps: int
   gamma: float
-  remember: Callable[[Variables, Context], tuple[Any, chex.Array]]
+  remember: Callable[[Variables, History], tuple[Any, chex.Array]]
   world: Callable[[Variables, chex.Array], WorldModel]
   foresee: Callable[[Variables, chex.Array, chex.Array, chex.Array], Foresight]
   search: Callable[[int, int], dict[str, Any]]
@@ -162,7 +162,7 @@ class Policy(NamedTuple):
     init: (tasks [E] int32) -> PolicyState, a pytree of arrays.
     act: (variables, PolicyState, TimeStep, keys [E]) -> (actions [E] int32 in
       the 18-action vocabulary, PolicyState, info). An environment whose
-      `TimeStep.first` is set starts with an empty context. What it does
+      `TimeStep.first` is set starts with an empty history. What it does
       depends on its own key and frames and its place in the batch, not on the
       other environments'. The state is donated. Action -1 says that there is
       none, see `check_actions`.
@@ -192,8 +192,8 @@ class Method(NamedTuple):
     begin_stage: (variables, parts, before) -> Variables, called once as a
       training stage begins, with the names of the parts it trains and of those
       that the stages before it trained; None for nothing.
-    policy: (**options) -> Policy; options are the method's own, such as the
-      planner and its width. An unknown option is a TypeError.
+    policy: (**options) -> Policy; options are the fields of the method's own
+      `Acting`. An unknown option is a TypeError.
     simulator: by which the agent imagines; None if it does not.
     files: what training reads beside the data, and acting does not, by the
       field of the config that names it.

@@ -1,7 +1,8 @@
 """Methods by name, and by config.
 
-A new method is a line in `METHODS`: the dataclass of its config's sections, and
-what makes it of them. Whatever else a config holds is the trainer's.
+A new method is a line in `METHODS`: the dataclass of its config's sections,
+what makes it of them, and how it can act. Whatever else a config holds is the
+trainer's.
 """
 
 import dataclasses
@@ -10,10 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jowa_jax.configuration import ConfigError, build, with_defaults
+from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
-from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
+from jowa_jax.methods.jowa_policy import JowaActing
+from jowa_jax.methods.mtbc import MtbcActing, MtbcConfig, make_mtbc
 
 
 class Entry(NamedTuple):
@@ -24,15 +27,17 @@ class Entry(NamedTuple):
       Its `MODEL` names those that weights depend on: their shapes, and what
       outputs mean.
     make: (config) -> Method.
+    acting: the options of its policy.
   """
 
   config: type
   make: Callable[[Any], Method]
+  acting: type[Acting]
 
 
 METHODS: dict[str, Entry] = {
-  'jowa': Entry(JowaConfig, make_jowa),
-  'mtbc': Entry(MtbcConfig, make_mtbc),
+  'jowa': Entry(JowaConfig, make_jowa, JowaActing),
+  'mtbc': Entry(MtbcConfig, make_mtbc, MtbcActing),
 }
 
 
@@ -60,6 +65,15 @@ def model_sections(config: Mapping[str, Any]) -> tuple[str, ...]:
     ConfigError: an unknown method.
   """
   return _entry(config).config.MODEL
+
+
+def acting_options(config: Mapping[str, Any]) -> type[Acting]:
+  """The options that the policy of a config's method takes.
+
+  Raises:
+    ConfigError: an unknown method.
+  """
+  return _entry(config).acting
 
 
 def method_config(config: Mapping[str, Any]) -> Any:

@@ -9,13 +9,13 @@ from jowa_jax.methods.jowa_losses import next_tokens
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import dream
-from jowa_jax.types import Context
+from jowa_jax.types import History
 
 
 def make_simulator(model: WorldActionConfig) -> Simulator:
   """JOWA's `Method.simulator`; it dreams greedily."""
 
-  def remember(variables: Variables, context: Context):
+  def remember(variables: Variables, context: History):
     params = world_action.in_compute_dtype(model, variables.params)
     return dream.remember(model, params, context)
 

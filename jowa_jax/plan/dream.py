@@ -18,7 +18,7 @@ from jowa_jax.models.world_action import (
 )
 from jowa_jax.plan import decode
 from jowa_jax.plan.base import Dream, Trails, WorldModel
-from jowa_jax.types import Context, Params
+from jowa_jax.types import History, Params
 
 DECODERS = ('parallel', 'sequential')
 
@@ -41,7 +41,7 @@ class Trail:
 
 
 def remember(
-  config: WorldActionConfig, params: Params, context: Context
+  config: WorldActionConfig, params: Params, context: History
 ) -> tuple[Memory, chex.Array]:
   """Reads contexts up to the current frame, once for all that is dreamed.
 
@@ -56,13 +56,13 @@ def remember(
   hidden, cache = world_action.prefill(
     config.backbone,
     params[BACKBONE],
-    context.tokens,
+    context.seen,
     context.actions,
     context.count,
     context.tasks,
   )
   q = world_action.q_values(config, params[Q_HEADS], hidden)
-  return Memory(cache=cache, frame=context.tokens[:, -1]), q
+  return Memory(cache=cache, frame=context.seen[:, -1]), q
 
 
 def check_options(

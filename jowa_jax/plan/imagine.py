@@ -11,7 +11,7 @@ from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan.base import WorldModel
 from jowa_jax.plan.dream import remember, world_model
-from jowa_jax.types import Context, Params
+from jowa_jax.types import History, Params
 
 # (step from 0, Q [E, A], key) -> actions [E] int32.
 DreamPolicy = Callable[[int, chex.Array, chex.PRNGKey | None], chex.Array]
@@ -31,7 +31,7 @@ class Imagined:
 def imagine(
   config: WorldActionConfig,
   params: Params,
-  context: Context,
+  context: History,
   policy: DreamPolicy,
   horizon: int,
   key: chex.PRNGKey | None = None,
@@ -60,7 +60,7 @@ def imagine(
   params = world_action.in_compute_dtype(config, params)
   memory, q = remember(config, params, context)
   if not horizon:
-    envs, _, num_tokens = context.tokens.shape
+    envs, _, num_tokens = context.seen.shape
     empty = jnp.zeros((envs, 0), jnp.int32)
     return Imagined(
       actions=empty,
@@ -119,10 +119,10 @@ def unroll(
 
 
 def check_room(
-  config: WorldActionConfig, context: Context, horizon: int
+  config: WorldActionConfig, context: History, horizon: int
 ) -> None:
   """Raises ValueError unless the position table has room for a dream."""
-  blocks, limit = context.tokens.shape[1], config.backbone.max_blocks
+  blocks, limit = context.seen.shape[1], config.backbone.max_blocks
   if horizon < 0 or blocks + horizon > limit:
     raise ValueError(
       f'A context of {blocks} blocks and horizon={horizon} (at least 0) do not '

@@ -79,8 +79,8 @@ def by_hand():
     return jnp.zeros((len(tokens), 18))
 
   def remember(variables, context):
-    traces.append(context.tokens.shape)
-    last = context.tokens[:, -1]
+    traces.append(context.seen.shape)
+    last = context.seen[:, -1]
     # The frame that all dreams show.
     return last + 1, q(last)
 

@@ -12,7 +12,7 @@ from jowa_jax.methods.adaptation import AdaptationConfig, adapt, merge
 from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.mtbc import make_mtbc
 from jowa_jax.plan.base import Plan
-from jowa_jax.types import Context, TimeStep
+from jowa_jax.types import History, TimeStep
 from tests.methods import small
 
 TASKS = np.array([small.PONG, small.FREEWAY], np.int32)
@@ -29,8 +29,8 @@ def variables(method):
 
 
 def context():
-  return Context(
-    tokens=jnp.asarray(small.tokens()[:, :2]),
+  return History(
+    seen=jnp.asarray(small.tokens()[:, :2]),
     actions=jnp.array([[2, 0], [5, 0]]),
     count=jnp.array([2, 2]),
     tasks=jnp.asarray(TASKS),
@@ -49,7 +49,7 @@ def test_what_is_foreseen_is_what_is_dreamed(method, variables):
     dreamed = simulator.world(variables, known.tasks).dream(
       memory, actions, None
     )
-    tokens = jnp.concatenate([known.tokens, dreamed.tokens[:, None]], axis=1)
+    tokens = jnp.concatenate([known.seen, dreamed.tokens[:, None]], axis=1)
     taken = known.actions.at[:, -1].set(actions)
     taken = jnp.concatenate([taken, taken[:, :1]], axis=1)
     return dreamed, simulator.foresee(variables, tokens, taken, known.tasks)
