@@ -76,9 +76,11 @@ def _stage(config: ConfigDict, size: str) -> None:
       # pretraining, for this many steps in place of the stage's.
       scratch=dict(
         steps={'smoke': 8, 'quickstart': 1500}.get(size, 500_000),
-        codebook_init_step=training.codebook_init_step,
-        restart_period=training.restart_period,
-        restart_until=training.restart_until,
+        tokenizer_training=dict(
+          codebook_init_step=training.codebook_init_step,
+          restart_period=training.restart_period,
+          restart_until=training.restart_until,
+        ),
       ),
     )
   )

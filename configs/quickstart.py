@@ -120,7 +120,7 @@ def _finetuning(method: str, steps: int, smoke: bool) -> ConfigDict:
   config.stages.finetune.steps = steps
   config.finetune.model = 'checkpoint'
   config.finetune.scratch.steps = steps
-  config.finetune.scratch.restart_until = int(0.8 * steps)
+  config.finetune.scratch.tokenizer_training.restart_until = int(0.8 * steps)
   return config
 
 

@@ -15,6 +15,8 @@ from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.methods.base import (
   Method,
   Policy,
+  Simulator,
+  Tokenizer,
   Variables,
   check_actions,
   variable_shapes,
@@ -58,13 +60,28 @@ class Agent:
     """The games it was trained on."""
     return games_lib.parse_games(self.config['data']['games'])
 
+  @property
+  def tokenizer(self) -> Tokenizer:
+    """How it reads frames as tokens; ValueError if it does not."""
+    if self.method.tokenizer is None:
+      raise ValueError(f'{self.config["method"]} has no tokenizer')
+    return self.method.tokenizer
+
+  @property
+  def simulator(self) -> Simulator:
+    """How it imagines what follows; ValueError if it does not."""
+    if self.method.simulator is None:
+      raise ValueError(f'{self.config["method"]} has no simulator')
+    return self.method.simulator
+
   def policy(self, **options: Any) -> Policy:
     """Returns the agent's policy.
 
     Args:
-      **options: of the method. JOWA takes planner ('none', 'beam' or 'mcts'),
-        width, horizon, context_length, epsilon and more (`methods.jowa`); MTBC
-        context_length and epsilon.
+      **options: of the method, see `methods.jowa_policy.JowaActing` and
+        `methods.mtbc.MtbcActing`: JOWA takes planner ('none', 'beam' or
+        'mcts'), width, horizon, temperature, context_length, epsilon and more;
+        MTBC context_length and epsilon.
     """
     return self.method.policy(**options)
 

@@ -51,10 +51,15 @@ class TimeStep:
 
 
 @chex.dataclass(frozen=True)
-class Context:
-  """The last C blocks of E environments, right-aligned."""
+class History:
+  """The last C steps of E environments, right-aligned."""
 
-  tokens: chex.Array  # [E, C, K] int32, the current frame last
+  # What is kept of the frames, the current one last: a pytree with leaves
+  # [E, C, ...], such as tokens [E, C, K] int32, or the frames themselves.
+  seen: Any
   actions: chex.Array  # [E, C] int32, the one still to be chosen last
-  count: chex.Array  # [E] int32, blocks that are real
+  count: chex.Array  # [E] int32, steps that are real
   tasks: chex.Array  # [E] int32
+  # [E, C] float32, unclipped, of the actions; the last is 0, yet to be earned.
+  # None where nothing reads them.
+  rewards: chex.Array | None = None

@@ -29,8 +29,10 @@ _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 def main() -> None:
   episodes = stored.load_episodes(_DATA.value, _GAMES.value)
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
-  if agent.method.encoder is None:
-    raise ValueError(f'{_CHECKPOINT.value} has no tokenizer')
+  if agent.method.tokenizer is None:
+    raise ValueError(
+      f'{_CHECKPOINT.value}: {agent.config["method"]} has no tokenizer'
+    )
   encode, tokenizer, batch_size = frozen_encoder(agent.method, agent.variables)
   encode_episodes(
     episodes, encode, _OUTPUT.value, tokenizer, batch_size, _PROGRESS.value

@@ -64,7 +64,7 @@ def main() -> None:
     protocol,
     _SEED.value,
     output,
-    options=game_options(games, options, by_game),
+    options=game_options(games, options, by_game, player.acting),
     shard=shard,
     slots_per_game=_SLOTS.value,
     max_environments=_ENVIRONMENTS.value,

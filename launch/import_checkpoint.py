@@ -26,19 +26,14 @@ _DTYPE = flags.DEFINE_enum(
 
 def main() -> None:
   config = jowa.get_config().copy_and_resolve_references().to_dict()
-  for section in ('tokenizer', 'backbone'):
-    config[section]['dtype'] = _DTYPE.value
   config = released.import_released(
-    _TOKENIZER.value, _MODEL.value, _OUTPUT.value, config, _HEADS.value
+    _TOKENIZER.value,
+    _MODEL.value,
+    _OUTPUT.value,
+    released_sizes.with_dtype(config, _DTYPE.value),
+    _HEADS.value,
   )
-  size = released_sizes.size_name(config)
-  backbone = config['backbone']
-  print(
-    f'JOWA {f"of size {size}" if size else "of a size of its own"}: '
-    f'{backbone["num_layers"]} layers of width {backbone["width"]} with '
-    f'{backbone["num_heads"]} heads of attention, '
-    f'{config["heads"]["num_heads"]} of Q: {_OUTPUT.value}'
-  )
+  print(f'{released_sizes.describe(config)}: {_OUTPUT.value}')
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Judges what a trained JOWA sees and dreams, on episodes it was not shown.
+"""Judges what a trained agent sees and dreams, on episodes it was not shown.
 
 python -m launch.judge --checkpoint=runs/jowa --output=runs/judged
 python -m launch.report --pictures=runs/judged --results=runs/eval \
@@ -34,10 +34,11 @@ _OUTPUT = flags.DEFINE_string('output', None, 'Directory of the files.')
 
 def main() -> None:
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
-  if agent.config['method'] != 'jowa':
-    raise ValueError(
-      f'{_CHECKPOINT.value} is {agent.config["method"]}, not jowa'
-    )
+  for name in ('tokenizer', 'simulator'):
+    if getattr(agent.method, name) is None:
+      raise ValueError(
+        f'{_CHECKPOINT.value}: {agent.config["method"]} has no {name}'
+      )
   if not (_DATA.value or agent.config['data']['directory']):
     raise ValueError(
       f'{_CHECKPOINT.value} does not say where its data is: give --data, and '

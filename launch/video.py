@@ -13,6 +13,7 @@ from jowa_jax.configuration import build
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.players import game_options
 from jowa_jax.eval.recording import record
+from jowa_jax.methods.factory import acting_options
 from jowa_jax.report.video import write_video
 from launch import common
 from launch.planner_flags import planner_options
@@ -39,10 +40,14 @@ def main() -> None:
     # Said before anything is played.
     raise ValueError(f'--output={_OUTPUT.value} must end in .mp4')
   game = games_lib.check_game(_GAME.value)
-  options = game_options(
-    [game], planner_options(_CHECKPOINT.value), _CONFIG.value.games.to_dict()
-  )
+  given = planner_options(_CHECKPOINT.value)
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
+  options = game_options(
+    [game],
+    given,
+    _CONFIG.value.games.to_dict(),
+    acting_options(agent.config),
+  )
   recording = record(
     agent,
     game,

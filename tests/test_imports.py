@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -45,6 +46,13 @@ WITHOUT_TENSORFLOW = (
   'train',
 )
 MODULES = sorted(PACKAGE.rglob('*.py'))
+# Sections and parameters of a method by name, and questions for its name.
+_OF_METHODS = re.compile(
+  r'PLANNERS|_model_config|tokenizer_config'
+  r"|(?:params|config)\[['\"](?:tokenizer|backbone|\w*heads|returns|losses"
+  r"|imagination|tokenizer_training)['\"]"
+  r"|method['\"]\] [!=]="
+)
 
 
 def _name(path):
@@ -98,6 +106,23 @@ def test_tensorflow_is_imported_in_data_and_collect_alone(path):
   for line, name in _imports(path):
     assert name.split('.')[0] not in TENSORFLOW, f'{path}:{line}: {name}'
     assert 'tf_libraries' not in name, f'{path}:{line}: {name}'
+
+
+@pytest.mark.parametrize(
+  'path',
+  [*MODULES, *sorted((ROOT / 'launch').glob('*.py'))],
+  ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_no_method_is_known_but_among_methods(path):
+  """What others need of a method, they ask of its capabilities and options."""
+  if _package(_name(path)) in ('methods', 'models'):
+    return
+  if path.parent.name == 'checkpoint' and path.stem.startswith(
+    ('released', 'torch_names')
+  ):
+    return
+  found = _OF_METHODS.findall(path.read_text())
+  assert not found, f'{path}: {found}'
 
 
 def test_training_imports_where_tensorflow_and_ale_are_missing():

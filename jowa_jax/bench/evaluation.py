@@ -7,17 +7,13 @@ import jax
 
 from jowa_jax import agent as agent_lib
 from jowa_jax.bench import models
+from jowa_jax.bench.train import jowa
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import rollout
-from jowa_jax.methods import jowa_policy
-from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Policy
 
-# Who plays: a name, and what its policy is told.
-PLAYERS = {
-  'greedy': {'planner': 'none'},
-  'beam': {'planner': 'beam', 'width': 2, 'horizon': 2},
-}
+# Of the player that searches in its model.
+WIDTH, HORIZON = 2, 2
 # Decisions that a program is warmed up with.
 _WARM_UP = 3
 
@@ -37,7 +33,7 @@ def run(
     games: distinct names, played together.
     environments: of each game, when they are played together.
     decisions: of each rollout.
-    checkpoint: of a JOWA run, for real weights.
+    checkpoint: of a run, for real weights.
     passes: of a dreamed frame, with random weights, which dream nonsense.
 
   Returns:
@@ -80,23 +76,20 @@ def _players(
   """Returns where weights come from, and who plays."""
   if checkpoint:
     agent = agent_lib.load(checkpoint)
-    make, variables = agent.policy, agent.variables
+    method, variables = agent.method, agent.variables
     source, dreams = f'step {agent.step} of {checkpoint}', {}
   else:
     dtype = 'float32' if jax.default_backend() == 'cpu' else 'bfloat16'
-    tokenizer, model = models.configs(size, dtype)
-    variables = models.random_variables(tokenizer, model)
-    make = jowa_policy.make_policy(
-      model,
-      lambda variables, frames: tokenizer_lib.encode(
-        tokenizer, variables.params['tokenizer'], frames
-      ),
-    )
+    method, _ = jowa(size, dtype)
+    variables = models.random_variables_of(method)
     source, dreams = size, {'schedule': (1.0,) * passes}
-  players = {'random': (rollout.random_policy(), None)}
-  for name, options in PLAYERS.items():
-    planned = dreams if options['planner'] != 'none' else {}
-    players[name] = make(**options, **planned), variables
+  players = {
+    'random': (rollout.random_policy(), None),
+    'greedy': (method.policy(), variables),
+  }
+  if method.simulator is not None:
+    search = method.simulator.search(WIDTH, HORIZON)
+    players['beam'] = method.policy(**search, **dreams), variables
   return source, players
 
 

@@ -10,9 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Method, Variables
-from jowa_jax.models import world_action
 from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
@@ -51,19 +49,6 @@ def configs(
   )
   heads = HeadSizes(num_heads=sizes['num_q'], width=sizes['q_width'])
   return tokenizer, WorldActionConfig(backbone=backbone, heads=heads)
-
-
-def random_variables(
-  tokenizer: VQVAEConfig, model: WorldActionConfig
-) -> Variables:
-  """Returns the weights that acting needs, see `random_like`."""
-
-  def init(key):
-    params = world_action.init(model, key)
-    return {**params, 'tokenizer': tokenizer_lib.init(tokenizer, key)}
-
-  params = random_like(jax.eval_shape(init, jax.random.key(0)))
-  return Variables(params=params, targets={}, extras={})
 
 
 def random_variables_of(method: Method) -> Variables:

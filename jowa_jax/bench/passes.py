@@ -50,7 +50,7 @@ def run(
     that differ from the frame before, dreamed and real.
 
   Raises:
-    ValueError: no emulator is installed, or the checkpoint is no JOWA.
+    ValueError: no emulator is installed, or the agent has no simulator.
   """
   if horizon < 1:
     raise ValueError(f'horizon={horizon} must be at least 1 to dream')
@@ -63,16 +63,13 @@ def run(
       f'Playing real games needs what requirements.txt names: {error}'
     ) from error
   agent = agent_lib.load(checkpoint)
-  if agent.config['method'] != 'jowa':
-    raise ValueError(f'{checkpoint} is {agent.config["method"]}, not jowa')
+  search = agent.simulator.search(width, horizon)
   trained = set(games_lib.parse_games(agent.config['data']['games']))
   if strange := sorted(set(games) - trained):
     raise ValueError(f'{checkpoint} has not learned {", ".join(strange)}')
   policies = {
     decoder: agent.policy(
-      planner='beam',
-      width=width,
-      horizon=horizon,
+      **search,
       context_length=context_length,
       epsilon=epsilon,
       decoder=decoder,
@@ -101,7 +98,7 @@ def run(
         seconds[decoder].append(time.perf_counter() - start)
         plans[decoder] = jax.device_get(info['plan'])
       state = states['sequential']
-      seen.append(_compare(plans, np.asarray(state.tokens), step.first))
+      seen.append(_compare(plans, np.asarray(state.seen), step.first))
       actions = check_actions(actions, envs.tasks)
       step, *_ = envs.step(actions, np.ones(environments, bool))
     summary = _summary(seen)
@@ -118,7 +115,7 @@ def run(
           'decisions_per_second': float(rate),
           'passes_per_frame': summary['passes']
           if decoder == 'parallel'
-          else agent.config['backbone']['tokens_per_frame'] + 1.0,
+          else plans['sequential'].tokens.shape[-1] + 1.0,
           'peak_bytes': peak_bytes(compiled[decoder]),
           'game': game,
           'decisions': rounds * environments,

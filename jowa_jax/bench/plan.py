@@ -16,21 +16,21 @@ import numpy as np
 
 from jowa_jax import games, hardware
 from jowa_jax.bench.models import (
-  configs,
   peak_bytes,
-  random_variables,
+  random_variables_of,
   seconds_per_call,
   table,
 )
+from jowa_jax.bench.train import jowa
 from jowa_jax.methods import jowa_policy
-from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldHeads
 from jowa_jax.models.transformer import Backbone, BackboneConfig
+from jowa_jax.models.world_action import BACKBONE, Q_HEADS, WORLD_HEADS
 from jowa_jax.plan import decode
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.dream import DECODERS, remember, world_model
-from jowa_jax.types import Context, TimeStep
+from jowa_jax.types import History, TimeStep
 
 SETTINGS = ((1, 0), (2, 2), (4, 2))
 ENVIRONMENTS = (1, 16)
@@ -94,13 +94,12 @@ def run(
 
 @functools.cache
 def _model(size: str, dtype: str):
-  tokenizer, model = configs(size, dtype)
-  return tokenizer, model, random_variables(tokenizer, model)
+  method, model = jowa(size, dtype)
+  return method, model, random_variables_of(method)
 
 
 def _measure(case: Case) -> list[dict[str, Any]]:
-  tokenizer, model, variables = _model(case.size, case.dtype)
-  stages = _Stages(case, tokenizer, model, variables)
+  stages = _Stages(case, *_model(case.size, case.dtype))
   shared = {
     'size': case.size,
     'environments': case.environments,
@@ -141,9 +140,9 @@ def _measure(case: Case) -> list[dict[str, Any]]:
 class _Stages:
   """The stages of one case, each compiled and timed on its own."""
 
-  def __init__(self, case, tokenizer, model, variables):
+  def __init__(self, case, method, model, variables):
     self._case = case
-    self._tokenizer, self._model = tokenizer, model
+    self._method, self._model = method, model
     self._variables = variables
     # What a decision casts once.
     self._params = jax.jit(
@@ -153,9 +152,9 @@ class _Stages:
     envs, num_tokens = case.environments, model.backbone.tokens_per_frame
     rng = np.random.default_rng(1)
     self._tasks = jnp.arange(envs, dtype=jnp.int32) % games.NUM_TASKS
-    self._context = Context(
-      tokens=jnp.asarray(
-        rng.integers(0, tokenizer.vocab_size, (envs, blocks, num_tokens)),
+    self._context = History(
+      seen=jnp.asarray(
+        rng.integers(0, model.backbone.vocab_size, (envs, blocks, num_tokens)),
         jnp.int32,
       ),
       actions=jnp.zeros((envs, blocks), jnp.int32),
@@ -173,11 +172,8 @@ class _Stages:
 
   def encode(self) -> float:
     """Frames to tokens."""
-    return self._time(
-      functools.partial(tokenizer_lib.encode, self._tokenizer),
-      self._params['tokenizer'],
-      self._frames,
-    )
+    encode = self._method.tokenizer.encode
+    return self._time(encode, self._variables, self._frames)
 
   def prefill(self) -> float:
     """Contexts to memories and root values."""
@@ -194,7 +190,7 @@ class _Stages:
       lambda params, hidden: [
         world_action.q_values(self._model, params, x) for x in hidden
       ],
-      self._params['q_heads'],
+      self._params[Q_HEADS],
       hidden,
     )
 
@@ -246,10 +242,10 @@ class _Stages:
 
       def fn(params, cache, ids, tasks):
         hidden, part = Backbone(cfg).apply(
-          {'params': params['backbone']}, ids, tasks, cache
+          {'params': params[BACKBONE]}, ids, tasks, cache
         )
         logits = WorldHeads(cfg).apply(
-          {'params': params['world_heads']},
+          {'params': params[WORLD_HEADS]},
           hidden[:, :-1],
           method='next_token',
         )
@@ -269,17 +265,11 @@ class _Stages:
     """The whole decision: (seconds, bytes of device memory)."""
     case, options = self._case, {}
     if case.horizon:
-      options = dict(
-        planner='beam', width=case.width, horizon=case.horizon, decoder=decoder
-      )
+      search = self._method.simulator.search(case.width, case.horizon)
+      options = dict(search, decoder=decoder)
     if options and decoder == 'parallel':
       options['schedule'] = case.schedule
-    policy = jowa_policy.make_policy(
-      self._model,
-      lambda variables, frames: tokenizer_lib.encode(
-        self._tokenizer, variables.params['tokenizer'], frames
-      ),
-    )(**options)
+    policy = self._method.policy(**options)
     first = jnp.zeros((case.environments,), bool)
     step = TimeStep(frames=self._frames, first=first)
     keys = jax.random.split(jax.random.key(0), case.environments)
@@ -305,7 +295,7 @@ class _Stages:
       return {}
     cfg = self._model.backbone
     weights = 12 * cfg.num_layers * cfg.width**2
-    context = self._context.tokens.shape[1] * cfg.block_size - 1
+    context = self._context.seen.shape[1] * cfg.block_size - 1
     tokens = context * self._case.environments
     reads = 1.0
     for rows in self._level_rows():

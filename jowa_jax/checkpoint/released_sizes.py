@@ -125,6 +125,25 @@ def with_heads(
   return config
 
 
+def with_dtype(config: Mapping[str, Any], dtype: str) -> dict[str, Any]:
+  """The config with all of its model computing in `dtype`."""
+  config = copy.deepcopy(dict(config))
+  for section in ('tokenizer', 'backbone'):
+    config[section]['dtype'] = dtype
+  return config
+
+
+def describe(config: Mapping[str, Any]) -> str:
+  """The sizes in words, such as 'JOWA of size 40m: 4 layers of ...'."""
+  size, backbone = size_name(config), config['backbone']
+  return (
+    f'JOWA {f"of size {size}" if size else "of a size of its own"}: '
+    f'{backbone["num_layers"]} layers of width {backbone["width"]} with '
+    f'{backbone["num_heads"]} heads of attention, '
+    f'{config["heads"]["num_heads"]} of Q'
+  )
+
+
 def size_name(config: Mapping[str, Any]) -> str | None:
   """Returns which of `SIZES` a config's sizes are; None for others."""
   backbone, heads = config['backbone'], config['heads']

@@ -26,15 +26,12 @@ from jowa_jax.eval.emulator import (
 )
 from jowa_jax.eval.planning_errors import Compared, Metrics
 from jowa_jax.eval.rollout import decision_keys
-from jowa_jax.methods import factory
 from jowa_jax.methods.base import Policy, check_actions
-from jowa_jax.methods.transformer_policy import epsilon_greedy
-from jowa_jax.models import world_action
-from jowa_jax.plan import dream
+from jowa_jax.methods.history_policy import epsilon_greedy
 from jowa_jax.plan.base import WorldModel, faulty
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.train import sharding
-from jowa_jax.types import Context, TimeStep
+from jowa_jax.types import History, TimeStep
 
 PLAYERS = ('greedy', 'model', 'emulator')
 
@@ -100,7 +97,7 @@ class _Searches(NamedTuple):
   greedy: Policy
   beam: Policy
   # (context, paths [E, P, H]) -> dreamed rewards and values, see `follow`.
-  dreamed: Callable[[Context, Any], tuple[Any, Any]]
+  dreamed: Callable[[History, Any], tuple[Any, Any]]
   world: WorldModel  # the emulator
 
 
@@ -113,47 +110,43 @@ def make_searches(
   """Compiles what `play` needs; several players share it.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     game: a name in `games.GAMES`.
     config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
 
   Raises:
-    ValueError: an unknown game, no JOWA agent, or no room for the horizon.
+    ValueError: an unknown game, an agent without a tokenizer or a simulator, or
+      no room for the horizon.
   """
   tasks = np.full(config.episodes, games_lib.task_id(game), np.int32)
   viewer = make_viewer(agent, tasks)
   length = config.context_length
-  room = viewer.max_blocks - config.horizon
+  room = viewer.max_steps - config.horizon
   if length is None:
     length = room
   if room < 1 or not 1 <= length <= room:
     raise ValueError(
       f'context_length={length} and horizon={config.horizon} (both at least 1) '
-      f'do not fit into the {viewer.max_blocks} blocks of the position table: '
+      f'do not fit into the {viewer.max_steps} blocks of the position table: '
       'shorten one'
     )
   # Random actions are drawn once the player has chosen.
   options = dict(context_length=length, epsilon=0.0)
-  beam = agent.policy(
-    planner='beam', width=config.width, horizon=config.horizon, **options
-  )
-  model = factory.jowa_model_config(agent.config)
+  simulator = agent.simulator
+  search = simulator.search(config.width, config.horizon)
 
   @jax.jit
-  def dreamed(params, context: Context, paths):
-    params = world_action.in_compute_dtype(model, params)
-    memory, _ = dream.remember(model, params, context)
-    simulator = dream.world_model(model, params, context.tasks)
-    return planning_errors.follow(simulator, memory, paths, viewer.legal)
+  def dreamed(variables, context: History, paths):
+    memory, _ = simulator.remember(variables, context)
+    world = simulator.world(variables, context.tasks)
+    return planning_errors.follow(world, memory, paths, viewer.legal)
 
   return _Searches(
     viewer=viewer,
-    greedy=agent.policy(planner='none', **options),
-    beam=beam,
-    dreamed=lambda context, paths: dreamed(
-      agent.variables.params, context, paths
-    ),
+    greedy=agent.policy(**options),
+    beam=agent.policy(**search, **options),
+    dreamed=lambda context, paths: dreamed(agent.variables, context, paths),
     world=emulator_world(make_emulator(game), viewer.eyes, config.count_ends),
   )
 
@@ -170,7 +163,7 @@ def play(
   """Plays episodes of a game, and compares the searches on the way.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     game: a name in `games.GAMES`.
     player: whose actions are played, one of `PLAYERS`.
     config: settings of the diagnosis.
@@ -224,6 +217,7 @@ class _Games:
   def __init__(self, emulators: Sequence[Emulator]):
     self._emulators = emulators
     self.frames = [emulator.reset() for emulator in emulators]
+    self.rewards = np.zeros(len(emulators), np.float32)  # of the last decision
     self._terminated = np.zeros(len(emulators), bool)
     self._truncated = np.zeros(len(emulators), bool)
     self._logs: list[list[tuple]] = [[] for _ in emulators]
@@ -247,9 +241,11 @@ class _Games:
 
   def step(self, actions: np.ndarray, values: np.ndarray) -> None:
     """Plays actions [E] where games go on; values are noted beside them."""
+    self.rewards[:] = 0
     for env in np.flatnonzero(self.active):
       outcome = self._emulators[env].step(int(actions[env]))
       self.frames[env] = outcome.frame
+      self.rewards[env] = outcome.reward
       self._logs[env].append((outcome.reward, values[env], actions[env]))
       self._terminated[env] = outcome.terminated
       self._truncated[env] = outcome.truncated
@@ -280,7 +276,9 @@ def _decide(agent, searches, config, games, state, able: set[str], first: bool):
     agent.variables,
     state,
     TimeStep(
-      frames=jnp.asarray(np.stack(games.frames)), first=jnp.full(count, first)
+      frames=jnp.asarray(np.stack(games.frames)),
+      first=jnp.full(count, first),
+      rewards=jnp.array(games.rewards),
     ),
     # Nothing is drawn with them.
     jax.random.split(jax.random.key(0), count),

@@ -43,7 +43,7 @@ def run(
   """Plays what is missing of a diagnosis.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     games: names in `games.GAMES`.
     config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.

@@ -15,12 +15,8 @@ import numpy as np
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import Agent
-from jowa_jax.methods import factory
-from jowa_jax.models import kv_cache, world_action
-from jowa_jax.plan import dream
 from jowa_jax.plan.base import Dream, WorldModel
-from jowa_jax.plan.observe import observer
-from jowa_jax.types import Context
+from jowa_jax.types import History
 
 
 class Emulator(Protocol):
@@ -112,8 +108,8 @@ def emulator_world(
     tokens, q, seen = eyes.look(
       memory.seen, np.stack([place.frame for place in places]), actions
     )
+    over = jnp.array([place.terminated for place in places])
     if count_ends:
-      over = jnp.array([place.terminated for place in places])
       q = jnp.where(over[:, None], 0.0, q)
     return Dream(
       reward=jnp.array(rewards, jnp.float32),
@@ -122,6 +118,7 @@ def emulator_world(
       memory=Branches(places, seen),
       # No pass of the world model.
       runs=jnp.zeros((len(actions), 1), jnp.int32),
+      end=over.astype(jnp.float32),
     )
 
   def take_rows(memory: Branches, rows: chex.Array) -> Branches:
@@ -135,63 +132,54 @@ class Viewer(NamedTuple):
   """An agent's compiled functions for a batch of environments of one game.
 
   Attributes:
-    remember: (context) -> (`dream.Memory`, Q [E, A]).
+    remember: (context) -> (memory, Q [E, A]), see `Simulator`.
     eyes: what `emulator_world` looks with.
     legal: actions that the games know, [E, A] bool.
     gamma: discount of the agent's values.
-    max_blocks: blocks that context and horizon must fit into.
+    max_steps: that context and horizon must fit into.
   """
 
-  remember: Callable[[Context], tuple[dream.Memory, chex.Array]]
+  remember: Callable[[History], tuple[Any, chex.Array]]
   eyes: Eyes
   legal: chex.Array
   gamma: float
-  max_blocks: int
+  max_steps: int
 
 
 def make_viewer(agent: Agent, tasks: Sequence[int]) -> Viewer:
   """Returns the functions of an agent.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     tasks: [E], the games of the environments.
 
   Raises:
-    ValueError: it is an agent without a world model.
+    ValueError: the agent has none: there is nothing to compare the emulator
+      with.
   """
-  if agent.config['method'] != 'jowa':
-    raise ValueError(
-      f'The agent is {agent.config["method"]}, not jowa: it has no world model '
-      'to compare with the emulator'
-    )
-  config = factory.jowa_model_config(agent.config)
-  encode = agent.method.encoder.encode
+  tokenizer, simulator = agent.tokenizer, agent.simulator
+  variables = agent.variables
   tasks = jnp.array(tasks, jnp.int32)
-  cast = jax.jit(lambda params: world_action.in_compute_dtype(config, params))
-  variables = agent.variables.replace(params=cast(agent.variables.params))
-  remember = jax.jit(
-    lambda variables, context: dream.remember(config, variables.params, context)
-  )
+  remember = jax.jit(simulator.remember)
 
   @jax.jit
   def look(variables, seen, frames, actions):
-    tokens = encode(variables, frames)
-    q, seen = observer(config, variables.params, tasks)(seen, actions, tokens)
+    tokens = tokenizer.encode(variables, frames)
+    world = simulator.world(variables, tasks)
+    q, seen = world.observe(seen, actions, tokens)
     return tokens, q, seen
 
   @jax.jit
-  def take_rows(seen: dream.Memory, rows):
-    return dream.Memory(
-      cache=kv_cache.take_rows(seen.cache, rows), frame=seen.frame[rows]
-    )
+  def take_rows(variables, seen, rows):
+    return simulator.world(variables, tasks).take_rows(seen, rows)
 
   return Viewer(
     remember=lambda context: remember(variables, context),
     eyes=Eyes(
       look=lambda seen, frames, actions: look(variables, seen, frames, actions),
-      take_rows=take_rows,
+      take_rows=lambda seen, rows: take_rows(variables, seen, rows),
     ),
     legal=jnp.asarray(games_lib.legal_mask())[tasks],
-    gamma=config.returns.gamma,
-    max_blocks=config.backbone.max_blocks,
+    gamma=simulator.gamma,
+    max_steps=simulator.max_steps,
   )

@@ -18,6 +18,7 @@ import jax
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import records, rollout
 from jowa_jax.eval.records import Rollout
+from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.base import Policy
 from jowa_jax.train import sharding
 
@@ -80,6 +81,7 @@ class Player(NamedTuple):
   policy: Callable[..., Policy]  # of options
   variables: Any
   source: Mapping[str, Any]  # where it comes from, for the records
+  acting: type[Acting] = Acting  # its options
 
 
 class Batch(NamedTuple):

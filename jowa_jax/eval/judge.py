@@ -40,7 +40,7 @@ def judge(
   `model_quality.json`, which `report.write_report` shows.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     held_out: episodes that it was not trained on.
     medians: median frame of each game, [tasks, 84, 84] uint8.
     folder: where the files go.
@@ -49,7 +49,8 @@ def judge(
     cloner: a behaviour-cloning agent whose accuracy is told too.
 
   Raises:
-    ValueError: there are no episodes, or num_dreams is not positive.
+    ValueError: the agent has no tokenizer or no simulator, there are no
+      episodes, or num_dreams is not positive.
   """
   if num_dreams < 1:
     raise ValueError(f'num_dreams is {num_dreams}, not at least 1')

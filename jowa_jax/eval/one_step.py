@@ -6,23 +6,20 @@ much of what is to be foreseen is the tokenizer's own doing: a token that
 changes where no pixel does cannot be foreseen from what is seen there.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax.agent import Agent
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.eval.detection import detection_metrics
-from jowa_jax.methods import factory
-from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.methods.jowa_losses import next_tokens
-from jowa_jax.models import world_action
-from jowa_jax.types import Params, Segment
+from jowa_jax.methods.base import Variables
+from jowa_jax.types import Segment
 
 
 class Foreseen(NamedTuple):
@@ -55,17 +52,20 @@ def one_step(
   before it, or more.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     episodes: play that the agent was not trained on.
     num_steps: of each game, all if it has no more; else spread evenly.
     batch_size: segments per call.
+
+  Raises:
+    ValueError: the agent has none.
   """
   run = foresight(agent)
   results = {}
   for game, group in by_game(episodes).items():
     tokens, steps = np.zeros(6), []
     for batch, counted in _batches(agent, group, num_steps, batch_size):
-      seen = jax.device_get(run(agent.variables.params, batch))
+      seen = jax.device_get(run(agent.variables, batch))
       tokens += _count_tokens(seen, counted[:, 1:])
       steps.append(
         (
@@ -81,28 +81,22 @@ def one_step(
   return results
 
 
-def foresight(agent: Agent) -> Callable[[Params, Segment], Foreseen]:
+def foresight(agent: Agent) -> Callable[[Variables, Segment], Foreseen]:
   """Returns the jitted function of segments with frames."""
-  config = factory.jowa_model_config(agent.config)
-  tokenizer = factory.tokenizer_config(agent.config)
+  tokenizer, simulator = agent.tokenizer, agent.simulator
 
   @jax.jit
-  def run(params: Params, batch: Segment) -> Foreseen:
-    tokens = tokenizer_lib.encode(
-      tokenizer, params['tokenizer'], batch.observations
-    )
-    hidden = world_action.hidden_states(
-      config.backbone, params['backbone'], tokens, batch.actions, batch.task
-    )
-    logits = world_action.world_logits(
-      config.backbone, params['world_heads'], hidden
-    )
+  def run(variables: Variables, batch: Segment) -> Foreseen:
+    tokens = tokenizer.encode(variables, batch.observations)
+    found = simulator.foresee(variables, tokens, batch.actions, batch.task)
+    # A token stands for a patch of a square grid.
+    grid = math.isqrt(tokens.shape[-1])
     return Foreseen(
-      same_patches=same_patches(batch.observations, tokenizer.grid),
+      same_patches=same_patches(batch.observations, grid),
       same_tokens=tokens[:, 1:] == tokens[:, :-1],
-      right_tokens=next_tokens(logits.observations) == tokens[:, 1:],
-      rewards=jax.nn.softmax(logits.rewards.astype(jnp.float32)),
-      ends=jax.nn.softmax(logits.ends.astype(jnp.float32))[..., 1],
+      right_tokens=found.tokens == tokens[:, 1:],
+      rewards=found.rewards,
+      ends=found.ends,
     )
 
   return run

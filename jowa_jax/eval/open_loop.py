@@ -17,12 +17,9 @@ import numpy as np
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import FRAME_SHAPE, Episode, by_game
 from jowa_jax.eval.detection import over_thresholds
-from jowa_jax.methods import factory
-from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.models import world_action
-from jowa_jax.models.world_action import WorldActionConfig
-from jowa_jax.plan.imagine import imagine
-from jowa_jax.types import Context, Params
+from jowa_jax.methods.base import Variables
+from jowa_jax.plan.imagine import unroll
+from jowa_jax.types import History
 
 # Metrics by name; a curve has None where a step lacks one.
 Metrics = dict[str, float]
@@ -49,80 +46,57 @@ class Dreamed(NamedTuple):
   reward_scores: chex.Array  # [S, H] float32, probability of any but 0
 
 
-# (params, frames [S, L, 84, 84], actions [S, L], task) -> what is dreamed.
-Dreamer = Callable[[Params, chex.Array, chex.Array, int], Dreamed]
+# (variables, frames [S, L, 84, 84], actions [S, L], task) -> what is dreamed.
+Dreamer = Callable[[Variables, chex.Array, chex.Array, int], Dreamed]
 
 
 def dreamer(agent: Agent, context: int, horizon: int) -> Dreamer:
   """Returns a jitted function that dreams greedily under given actions.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     context: real frames it begins with, C.
     horizon: frames dreamed, H.
+
+  Raises:
+    ValueError: the agent has none.
   """
-  config = factory.jowa_model_config(agent.config)
-  tokenizer = factory.tokenizer_config(agent.config)
+  tokenizer, simulator = agent.tokenizer, agent.simulator
 
   @jax.jit
-  def run(params, frames, actions, task):
-    tokens = tokenizer_lib.encode(tokenizer, params['tokenizer'], frames)
+  def run(variables, frames, actions, task):
+    tokens = tokenizer.encode(variables, frames)
     tasks = jnp.full(len(frames), task)
-    known = Context(
-      tokens=tokens[:, :context],
+    known = History(
+      seen=tokens[:, :context],
       actions=actions[:, :context],
       count=jnp.full(len(frames), context),
       tasks=tasks,
     )
-    dreamed = imagine(
-      config,
-      params,
-      known,
+    memory, q = simulator.remember(variables, known)
+    dreamed = unroll(
+      simulator.world(variables, tasks),
+      memory,
+      q,
       lambda step, q, key: actions[:, context - 1 + step],
       horizon,
     )
-    path = jnp.concatenate([known.tokens, dreamed.tokens], axis=1)
-    ends, scores = _events(config, params, path[:, :-1], actions[:, :-1], tasks)
+    path = jnp.concatenate([known.seen, dreamed.tokens], axis=1)
+    # The probabilities of rewards and ends, which dreams come without.
+    foreseen = simulator.foresee(
+      variables, path[:, :-1], actions[:, :-1], tasks
+    )
     return Dreamed(
       real_tokens=tokens,
-      reconstructions=tokenizer_lib.decode(
-        tokenizer, params['tokenizer'], tokens[:, context:]
-      ),
+      reconstructions=tokenizer.decode(variables, tokens[:, context:]),
       tokens=dreamed.tokens,
-      frames=tokenizer_lib.decode(
-        tokenizer, params['tokenizer'], dreamed.tokens
-      ),
+      frames=tokenizer.decode(variables, dreamed.tokens),
       rewards=dreamed.rewards,
-      ends=ends[:, context - 1 :],
-      reward_scores=scores[:, context - 1 :],
+      ends=foreseen.ends[:, context - 1 :] > 0.5,
+      reward_scores=1 - foreseen.rewards[:, context - 1 :, 1],
     )
 
   return run
-
-
-def _events(
-  config: WorldActionConfig,
-  params: Params,
-  tokens: chex.Array,
-  actions: chex.Array,
-  tasks: chex.Array,
-) -> tuple[chex.Array, chex.Array]:
-  """Returns what actions are taken to end, and how likely to be rewarded.
-
-  Planners do not ask for these, so dreams come without. Attention is causal:
-  one pass over a whole dream reads the same states as dreaming it did.
-
-  Returns:
-    Ends, [S, T] bool, and probabilities of a reward, [S, T] float32.
-  """
-  hidden = world_action.hidden_states(
-    config.backbone, params['backbone'], tokens, actions, tasks
-  )
-  logits = world_action.world_logits(
-    config.backbone, params['world_heads'], hidden
-  )
-  rewards = jax.nn.softmax(logits.rewards.astype(jnp.float32))
-  return jnp.argmax(logits.ends, axis=-1) == 1, 1 - rewards[..., 1]
 
 
 def open_loop(
@@ -150,7 +124,7 @@ def open_loop(
     `reconstruction_error`, what the tokenizer alone does to the real frame.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     episodes: held out; a game without one of context + horizon steps is left
       out, with a warning.
     context: real frames that a dream begins with; half of the position table's
@@ -161,9 +135,10 @@ def open_loop(
     batch_size: sequences per call, `num_sequences` at most.
 
   Raises:
-    ValueError: context and horizon do not fit into the position table.
+    ValueError: the agent has no tokenizer or no simulator, or context and
+      horizon do not fit into its position table.
   """
-  blocks = factory.jowa_model_config(agent.config).backbone.max_blocks
+  blocks = agent.simulator.max_steps
   if context is None:
     context = blocks - blocks // 2
   if horizon is None:
@@ -184,7 +159,7 @@ def open_loop(
     into_end, steps = _endings(group, context, horizon)
     together = [np.concatenate(x) for x in zip(real, into_end, strict=True)]
     dreamed = _in_batches(
-      run, agent.variables.params, Played(*together), group[0].task, batch_size
+      run, agent.variables, Played(*together), group[0].task, batch_size
     )
     count = len(real.frames)
     curves = [
@@ -202,7 +177,7 @@ def open_loop(
 
 
 def _in_batches(
-  run: Dreamer, params: Params, real: Played, task: int, batch_size: int
+  run: Dreamer, variables: Variables, real: Played, task: int, batch_size: int
 ) -> Dreamed:
   """Dreams from all sequences in batches of one size, so compiled once."""
   total = len(real.frames)
@@ -211,7 +186,9 @@ def _in_batches(
     # The last batch is filled up with the last sequence, which is cut off.
     rows = np.minimum(np.arange(start, start + batch_size), total - 1)
     batches.append(
-      jax.device_get(run(params, real.frames[rows], real.actions[rows], task))
+      jax.device_get(
+        run(variables, real.frames[rows], real.actions[rows], task)
+      )
     )
   parts = zip(*batches, strict=True)
   return Dreamed(*(np.concatenate(part)[:total] for part in parts))

@@ -9,8 +9,9 @@ from jowa_jax import games as games_lib
 from jowa_jax.agent import load
 from jowa_jax.eval.evaluation import Player
 from jowa_jax.eval.rollout import random_policy
+from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.base import Policy
-from jowa_jax.methods.jowa_policy import PLANNERS
+from jowa_jax.methods.factory import METHODS, acting_options
 from jowa_jax.train.identity import run_digest, weights_digest
 
 
@@ -55,6 +56,7 @@ def load_player(
         x.size for x in jax.tree.leaves(agent.variables.params)
       ),
     },
+    acting=acting_options(agent.config),
   )
 
 
@@ -72,25 +74,27 @@ def game_options(
   games: Sequence[str],
   options: Mapping[str, Any],
   by_game: Mapping[str, Mapping[str, Any]],
+  acting: type[Acting],
 ) -> dict[str, dict[str, Any]]:
   """Returns each game's options: those given, else the game's own.
 
   Args:
     games: names.
-    options: given for all of them; they name the planner.
-    by_game: what a planner is told in a game, as `configs/evaluate.py` has it.
-      Without a planner nothing of it is used but the context's length.
+    options: given for all of them.
+    by_game: options that games have of their own, as `configs/evaluate.py` has
+      them, of any method. Those that are not read beside the given ones are
+      left out: a beam's width if no planner is given.
+    acting: the options that the player has.
 
   Raises:
     ValueError: `by_game` names an unknown game or option.
   """
-  planner = options.get('planner')
-  known = {'context_length'}.union(*PLANNERS.values())
+  known = frozenset().union(*(e.acting.names() for e in METHODS.values()))
   for game, settings in by_game.items():
     games_lib.check_game(game)
     if unknown := sorted(settings.keys() - known):
-      raise ValueError(f'games.{game}.{unknown[0]} is no option of a planner')
-  able = {'context_length', *PLANNERS.get(planner, ())}
+      raise ValueError(f'games.{game}.{unknown[0]} is no option of a method')
+  able = acting.read_beside(options)
   return {
     game: {
       **{k: v for k, v in by_game.get(game, {}).items() if k in able},

@@ -27,8 +27,6 @@ from jowa_jax.eval.open_loop import (
   token_metrics,
 )
 from jowa_jax.losses import vqvae as vqvae_losses
-from jowa_jax.methods import factory
-from jowa_jax.methods import tokenizer as tokenizer_lib
 
 
 class Reconstructions(NamedTuple):
@@ -70,31 +68,33 @@ def reconstruct(
   Errors are mean absolute differences of pixels in [0, 1].
 
   Args:
-    agent: any method with a tokenizer.
+    agent: one with a tokenizer.
     episodes: held out.
     medians: median frame of each game, [tasks, 84, 84] uint8, of the data
       that was trained on.
     num_frames: per game, evenly spaced.
+
+  Raises:
+    ValueError: the agent has no tokenizer.
   """
-  config = factory.tokenizer_config(agent.config)
-  threshold = agent.config['tokenizer_training']['motion_threshold']
+  tokenizer = agent.tokenizer
 
   @jax.jit
-  def run(params, frames):
-    tokens = tokenizer_lib.encode(config, params, frames)
-    counts = jnp.bincount(tokens.reshape(-1), length=config.vocab_size)
-    return tokenizer_lib.decode(config, params, tokens), counts
+  def run(variables, frames):
+    tokens = tokenizer.encode(variables, frames)
+    counts = jnp.bincount(tokens.reshape(-1), length=tokenizer.vocab_size)
+    return tokenizer.decode(variables, tokens), counts
 
   results = {}
   for game, group in by_game(episodes).items():
     frames = _sample_frames(group, num_frames)
     median = medians[group[0].task]
-    decoded, counts = jax.device_get(
-      run(agent.variables.params['tokenizer'], frames)
-    )
+    decoded, counts = jax.device_get(run(agent.variables, frames))
     moving = np.asarray(
       vqvae_losses.moving_pixels(
-        frames, np.broadcast_to(median, frames.shape), threshold
+        frames,
+        np.broadcast_to(median, frames.shape),
+        tokenizer.motion_threshold,
       )
     )
     metrics = {
@@ -129,16 +129,17 @@ def dream(
   `_at_horizon` for the last dreamed frame.
 
   Args:
-    agent: a JOWA agent.
+    agent: one with a tokenizer and a simulator.
     episodes: held out; a game without one as long as a segment is left out,
       with a warning.
     horizon: frames dreamed; half of the position table's blocks by default.
     num_sequences: per game, evenly spaced.
 
   Raises:
-    ValueError: the horizon leaves no context in the position table.
+    ValueError: the agent has no tokenizer or no simulator, or the horizon
+      leaves no context in its position table.
   """
-  blocks = factory.jowa_model_config(agent.config).backbone.max_blocks
+  blocks = agent.simulator.max_steps
   if horizon is None:
     horizon = blocks // 2
   if not 1 <= horizon < blocks:
@@ -154,7 +155,7 @@ def dream(
       continue
     frames, actions, rewards = sequences(group, blocks, num_sequences)
     dreamed = jax.device_get(
-      run(agent.variables.params, frames, actions, group[0].task)
+      run(agent.variables, frames, actions, group[0].task)
     )
     tokens = dreamed.real_tokens
     last = tokens[:, context - 1]
@@ -208,10 +209,10 @@ def majority_accuracy(
 def policy_accuracy(
   agent: Agent, episodes: Sequence[Episode], batch_size: int = 16
 ) -> dict[str, float]:
-  """Returns, by game, how often an MTBC agent names the data's action.
+  """Returns, by game, how often a cloning agent names the data's action.
 
   Args:
-    agent: an MTBC agent.
+    agent: one whose method evaluates 'policy/accuracy', such as MTBC.
     episodes: held out; all their steps are scored.
     batch_size: segments per call.
   """

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -13,18 +14,13 @@ from jowa_jax.agent import Agent
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.envs.vector import AtariEnvs
 from jowa_jax.eval.rollout import decision_keys
-from jowa_jax.methods import factory
-from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.methods.base import check_actions
-from jowa_jax.methods.jowa_policy import PLANNERS
-from jowa_jax.models.vqvae import VQVAEConfig
+from jowa_jax.methods.base import Variables, check_actions
+from jowa_jax.methods.factory import acting_options
 from jowa_jax.plan.base import Plan
 from jowa_jax.train import sharding
-from jowa_jax.types import Params
 
 # What a policy may say of its actions, and what it is called.
 _VALUES = {'q': 'Q value', 'logits': 'Probability'}
-_PLANNERS = {'none': 'greedy', 'beam': 'beam search', 'mcts': 'tree search'}
 _DECODED_AT_ONCE = 64
 
 
@@ -99,29 +95,29 @@ class Recording:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _decode(
-  config: VQVAEConfig, params: Params, tokens: chex.Array
-) -> chex.Array:
-  return tokenizer_lib.decode(config, params, tokens)
+def _decode(decode: Callable, variables: Variables, tokens: chex.Array):
+  return decode(variables, tokens)
 
 
 def decode_tokens(agent: Agent, tokens: np.ndarray) -> np.ndarray:
   """Returns the frames of tokens, decoded in batches of one fixed size.
 
   Args:
-    agent: any with a tokenizer.
+    agent: one with a tokenizer.
     tokens: [N, K] int32.
 
   Returns:
     [N, 84, 84] uint8.
+
+  Raises:
+    ValueError: the agent has no tokenizer.
   """
-  config = factory.tokenizer_config(agent.config)
-  params = agent.variables.params['tokenizer']
+  decode = agent.tokenizer.decode
   frames = np.empty((len(tokens), 84, 84), np.uint8)
   for start in range(0, len(tokens), _DECODED_AT_ONCE):
     part = tokens[start : start + _DECODED_AT_ONCE]
     padding = ((0, _DECODED_AT_ONCE - len(part)), (0, 0))
-    decoded = _decode(config, params, np.pad(part, padding))
+    decoded = _decode(decode, agent.variables, np.pad(part, padding))
     frames[start : start + len(part)] = decoded[: len(part)]
   return frames
 
@@ -250,15 +246,5 @@ def _dreams(agent: Agent, dreams: list) -> Dreams | None:
 
 def _words(agent: Agent, options: dict[str, Any]) -> str:
   """Returns what plays, such as 'JOWA, beam search, width 2, horizon 2'."""
-  method = agent.config['method']
-  words = [method.upper()]
-  if method == 'jowa':
-    planner = options.get('planner', 'none')
-    words.append(_PLANNERS.get(planner, planner))
-    options = {**PLANNERS[planner], **options}
-  words += [
-    f'{name} {options[name]}'.replace('num_', '')
-    for name in ('width', 'num_simulations', 'horizon')
-    if options.get(name) is not None
-  ]
-  return ', '.join(words)
+  acting = acting_options(agent.config).of(options)
+  return ', '.join([agent.config['method'].upper(), *acting.words])

@@ -101,11 +101,18 @@ def adapt(
     act = jax.jit(_on_merged(config, plain.act), donate_argnums=1)
     return Policy(init=plain.init, act=act)
 
+  simulator = method.simulator
+  if simulator is not None:
+    reads = ('remember', 'world', 'foresee')
+    simulator = simulator._replace(
+      **{name: _on_merged(config, getattr(simulator, name)) for name in reads}
+    )
   return method._replace(
     init=init,
     parts=parts,
     evaluate=_on_merged(config, method.evaluate),
     policy=policy,
+    simulator=simulator,
   )
 
 

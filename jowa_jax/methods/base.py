@@ -15,7 +15,8 @@ import numpy as np
 from flax import linen as nn
 
 from jowa_jax import games
-from jowa_jax.types import Params, Segment, TimeStep
+from jowa_jax.plan.base import WorldModel
+from jowa_jax.types import History, Params, Segment, TimeStep
 
 
 class Ratio(NamedTuple):
@@ -78,17 +79,61 @@ class Part(NamedTuple):
   augment: Augment | None = None
 
 
-class Encoder(NamedTuple):
-  """How frames become tokens.
+class Tokenizer(NamedTuple):
+  """How frames become tokens, and tokens frames.
 
   Attributes:
     params: top-level names in `Variables.params` that it reads; a data set
       can be encoded once by a stage that trains none of them.
     encode: (variables, frames [..., H, W] uint8) -> tokens [..., K] int32.
+    decode: (variables, tokens [..., K]) -> frames [..., H, W] uint8.
+    vocab_size: number of different tokens.
+    motion_threshold: departure of a pixel from its game's median frame that
+      counts as motion when reconstructions are judged, in units of the pixel
+      range.
   """
 
   params: tuple[str, ...]
   encode: Callable[[Variables, chex.Array], chex.Array]
+  decode: Callable[[Variables, chex.Array], chex.Array]
+  vocab_size: int
+  motion_threshold: float
+
+
+class Foresight(NamedTuple):
+  """What a simulator expects of every step of B sequences of T steps."""
+
+  # [B, T - 1, K] int32, the likeliest frames after all steps but the last, each
+  # token given those of its frame before it
+  tokens: chex.Array
+  rewards: chex.Array  # [B, T, 3] float32, probabilities of -1, 0 and 1
+  ends: chex.Array  # [B, T] float32, probability that the action ends it
+
+
+class Simulator(NamedTuple):
+  """How an agent imagines what follows, and what that is worth to it.
+
+  What it imagines are tokens: of `Method.tokenizer`, which decodes them.
+
+  Attributes:
+    max_steps: steps of a history and of what is imagined after it, at most.
+    gamma: discount of the values Q.
+    remember: (variables, history of E environments) -> (memory, Q [E, A] at
+      their current frames).
+    world: (variables, tasks [E] int32) -> the world model that goes on from
+      such memories.
+    foresee: (variables, tokens [B, T, K], actions [B, T], tasks [B]) ->
+      Foresight, in one pass over frames that are given, real or imagined.
+    search: (width, horizon) -> the options of `Method.policy` with which the
+      agent plans in what it imagines, by a beam search; its info has `plan`.
+  """
+
+  max_steps: int
+  gamma: float
+  remember: Callable[[Variables, History], tuple[Any, chex.Array]]
+  world: Callable[[Variables, chex.Array], WorldModel]
+  foresee: Callable[[Variables, chex.Array, chex.Array, chex.Array], Foresight]
+  search: Callable[[int, int], dict[str, Any]]
 
 
 class BatchSpec(NamedTuple):
@@ -117,7 +162,7 @@ class Policy(NamedTuple):
     init: (tasks [E] int32) -> PolicyState, a pytree of arrays.
     act: (variables, PolicyState, TimeStep, keys [E]) -> (actions [E] int32 in
       the 18-action vocabulary, PolicyState, info). An environment whose
-      `TimeStep.first` is set starts with an empty context. What it does
+      `TimeStep.first` is set starts with an empty history. What it does
       depends on its own key and frames and its place in the batch, not on the
       other environments'. The state is donated. Action -1 says that there is
       none, see `check_actions`.
@@ -140,14 +185,16 @@ class Method(NamedTuple):
     after_update: (variables, carry, step) -> Variables, called once per
       training step after all parts were updated; `carry` merges the parts'
       `Aux.carry`, `step` counts within the stage from 1.
-    encoder: for encoding a data set once; None if the method reads pixels.
+    tokenizer: for encoding a data set once, and for showing what tokens hold;
+      None if the method reads pixels.
     evaluate: (variables, batch) -> metrics on held-out segments, `Ratio`s
       among them.
     begin_stage: (variables, parts, before) -> Variables, called once as a
       training stage begins, with the names of the parts it trains and of those
       that the stages before it trained; None for nothing.
-    policy: (**options) -> Policy; options are the method's own, such as the
-      planner and its width. An unknown option is a TypeError.
+    policy: (**options) -> Policy; options are the fields of the method's own
+      `Acting`. An unknown option is a TypeError.
+    simulator: by which the agent imagines; None if it does not.
     files: what training reads beside the data, and acting does not, by the
       field of the config that names it.
   """
@@ -156,12 +203,13 @@ class Method(NamedTuple):
   init: Callable[[chex.PRNGKey, Mapping[str, chex.Array]], Variables]
   parts: dict[str, Part]
   after_update: Callable[[Variables, dict[str, Any], chex.Array], Variables]
-  encoder: Encoder | None
+  tokenizer: Tokenizer | None
   evaluate: Callable[[Variables, Segment], Metrics]
   policy: Callable[..., Policy]
   begin_stage: (
     Callable[[Variables, Collection[str], Collection[str]], Variables] | None
   ) = None
+  simulator: Simulator | None = None
   files: Mapping[str, str] = types.MappingProxyType({})
 
 

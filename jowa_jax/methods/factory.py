@@ -1,7 +1,8 @@
 """Methods by name, and by config.
 
-A new method is a line in `METHODS`: the dataclass of its config's sections, and
-what makes it of them. Whatever else a config holds is the trainer's.
+A new method is a line in `METHODS`: the dataclass of its config's sections,
+what makes it of them, and how it can act. Whatever else a config holds is the
+trainer's.
 """
 
 import dataclasses
@@ -10,12 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jowa_jax.configuration import ConfigError, build, with_defaults
+from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
-from jowa_jax.methods.mtbc import MtbcConfig, make_mtbc
-from jowa_jax.models.vqvae import VQVAEConfig
-from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.methods.jowa_policy import JowaActing
+from jowa_jax.methods.mtbc import MtbcActing, MtbcConfig, make_mtbc
 
 
 class Entry(NamedTuple):
@@ -23,16 +24,20 @@ class Entry(NamedTuple):
 
   Attributes:
     config: a frozen dataclass, whose fields are the sections of its configs.
+      Its `MODEL` names those that weights depend on: their shapes, and what
+      outputs mean.
     make: (config) -> Method.
+    acting: the options of its policy.
   """
 
   config: type
   make: Callable[[Any], Method]
+  acting: type[Acting]
 
 
 METHODS: dict[str, Entry] = {
-  'jowa': Entry(JowaConfig, make_jowa),
-  'mtbc': Entry(MtbcConfig, make_mtbc),
+  'jowa': Entry(JowaConfig, make_jowa, JowaActing),
+  'mtbc': Entry(MtbcConfig, make_mtbc, MtbcActing),
 }
 
 
@@ -51,6 +56,24 @@ def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
   """
   fields = dataclasses.fields(_entry(config).config)
   return tuple(field.name for field in fields)
+
+
+def model_sections(config: Mapping[str, Any]) -> tuple[str, ...]:
+  """The sections of a config that the weights of its agent depend on.
+
+  Raises:
+    ConfigError: an unknown method.
+  """
+  return _entry(config).config.MODEL
+
+
+def acting_options(config: Mapping[str, Any]) -> type[Acting]:
+  """The options that the policy of a config's method takes.
+
+  Raises:
+    ConfigError: an unknown method.
+  """
+  return _entry(config).acting
 
 
 def method_config(config: Mapping[str, Any]) -> Any:
@@ -94,16 +117,6 @@ def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
     if to_train and not pathlib.Path(path).is_file():
       raise ConfigError(f'{field}: {path} is no file')
   return method
-
-
-def tokenizer_config(config: Mapping[str, Any]) -> VQVAEConfig:
-  """Returns the tokenizer's sizes, of a method that has one."""
-  return method_config(config).tokenizer
-
-
-def jowa_model_config(config: Mapping[str, Any]) -> WorldActionConfig:
-  """Returns the sizes of JOWA's world-action model."""
-  return method_config(config).model
 
 
 def adaptation_config(config: Mapping[str, Any]) -> AdaptationConfig:

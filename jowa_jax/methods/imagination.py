@@ -19,7 +19,7 @@ from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import dream
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.imagine import imagine
-from jowa_jax.types import Context, Params, Segment
+from jowa_jax.types import History, Params, Segment
 
 POLICIES = ('', 'planning', 'epsilon_greedy')
 
@@ -94,8 +94,8 @@ def dream_segments(
     otherwise as they were; and metrics.
   """
   horizon = imagination.horizon
-  context = Context(
-    tokens=tokens[:, horizon:],
+  context = History(
+    seen=tokens[:, horizon:],
     actions=batch.actions[:, horizon:],
     count=jnp.full(batch.task.shape, tokens.shape[1] - horizon, jnp.int32),
     tasks=batch.task,

@@ -6,6 +6,7 @@ Parts: `tokenizer` and `world` (stage 1), `world_action` (stage 2); sections
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,6 @@ from jowa_jax.methods.base import (
   Augment,
   Aux,
   BatchSpec,
-  Encoder,
   Method,
   Metrics,
   Part,
@@ -34,6 +34,7 @@ from jowa_jax.methods.jowa_losses import (
   world_action_losses,
 )
 from jowa_jax.methods.jowa_policy import make_policy
+from jowa_jax.methods.jowa_simulator import make_simulator
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import flops, world_action
 from jowa_jax.models.heads import HeadSizes
@@ -50,6 +51,8 @@ class JowaConfig:
   Those with a default came later: agents that were saved before act, and are
   trained on, without.
   """
+
+  MODEL: ClassVar = ('tokenizer', 'backbone', 'heads', 'returns')
 
   tokenizer: VQVAEConfig
   backbone: BackboneConfig
@@ -76,6 +79,7 @@ def make_jowa(config: JowaConfig) -> Method:
   training, imagination = config.tokenizer_training, config.imagination
   check_sizes(tokenizer, model.backbone)
   check_imagination(imagination, model.backbone.max_blocks)
+  codec = tokenizer_lib.tokenizer(tokenizer, training)
 
   def init(key, statistics) -> Variables:
     tokenizer_key, model_key = jax.random.split(key)
@@ -85,11 +89,6 @@ def make_jowa(config: JowaConfig) -> Method:
       params=params,
       targets={'q_heads': jax.tree.map(jnp.copy, params['q_heads'])},
       extras=tokenizer_lib.init_extras(tokenizer, training, statistics),
-    )
-
-  def encode(variables: Variables, frames):
-    return tokenizer_lib.encode(
-      tokenizer, variables.params['tokenizer'], frames
     )
 
   def segment_tokens(variables: Variables, batch: Segment):
@@ -182,10 +181,11 @@ def make_jowa(config: JowaConfig) -> Method:
       ),
     },
     after_update=after_update,
-    encoder=Encoder(('tokenizer',), encode),
+    tokenizer=codec,
     evaluate=evaluate,
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
-    policy=make_policy(model, encode),
+    simulator=make_simulator(model),
+    policy=make_policy(model, codec.encode),
     files=training.files,
   )
   return adapt(method, config.adaptation, cfg)

@@ -1,27 +1,31 @@
-"""How JOWA decides: greedily, or with a planner in its world model."""
+"""How JOWA decides: by its values alone, or with a planner in its model."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 
+from jowa_jax.methods.acting import Acting, option
 from jowa_jax.methods.base import Policy
-from jowa_jax.methods.transformer_policy import transformer_policy
+from jowa_jax.methods.history_policy import history_policy
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import dream, mcts
 from jowa_jax.plan.base import faulty
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.types import Context
+from jowa_jax.types import History, Params
 
 _DREAMS = dict(horizon=2, decoder='parallel', shares=None, schedule=())
-# What every planner can be told, and what it does untold.
+# The options that each planner reads, and their values if not given.
 PLANNERS = {
-  'none': {},
+  'none': dict(temperature=0.0),
   'beam': dict(_DREAMS, width=2),
   'mcts': dict(_DREAMS, num_simulations=20, temperature=1.0, choose_by='value'),
 }
+_WORDS = {'none': 'greedy', 'beam': 'beam search', 'mcts': 'tree search'}
 # What passes over a batch of dreams are packed into, `decode.parallel`.
 SHARES = (0.5, 0.25)
 
@@ -36,54 +40,149 @@ def default_shares(decoder: str, environments: int) -> tuple[float, ...]:
   return SHARES if environments == 1 and decoder == 'parallel' else ()
 
 
-def planners_with(option: str) -> list[str]:
-  """Returns the planners that have an option."""
-  return [name for name, options in PLANNERS.items() if option in options]
+@dataclasses.dataclass(frozen=True)
+class JowaActing(Acting):
+  """How JOWA acts.
+
+  What is None is left to the planner, see `PLANNERS`; an option that is given
+  though the planner does not read it is an error.
+
+  Attributes:
+    planner: 'none' acts by the values of the current frame, 'beam' by beam
+      search, 'mcts' by tree search.
+    context_length: blocks of context; by default what the position table
+      leaves beside the dreamed blocks (section 4.2).
+    width: beams kept.
+    horizon: steps dreamed ahead; of a tree, the depth limit.
+    num_simulations: nodes of a tree beside its root.
+    temperature: of a tree's priors; without a planner, actions are drawn from
+      the softmax of Q values over it, or are the best where it is 0.
+    choose_by: see `mcts.tree_search`.
+    decoder: see `dream.world_model`.
+    shares: see `decode.parallel`; by default `default_shares`.
+    schedule: see `decode.parallel`.
+  """
+
+  planner: str = option('none', 'Of JOWA.', PLANNERS)
+  context_length: int | None = option(None, 'Blocks of context.')
+  width: int | None = option(None, 'Beams kept (beam).')
+  horizon: int | None = option(
+    None, 'Steps dreamed ahead (beam); depth limit (mcts).'
+  )
+  num_simulations: int | None = option(None, 'Nodes of a tree (mcts).')
+  temperature: float | None = option(
+    None,
+    'Of priors (mcts); of actions drawn by value, 0 for the best (none).',
+  )
+  choose_by: str | None = option(
+    None, 'Which child is played (mcts).', ('value', 'visits')
+  )
+  decoder: str | None = None
+  shares: tuple[float, ...] | None = None
+  schedule: tuple[float, ...] | None = None
+
+  def __post_init__(self):
+    if self.planner not in PLANNERS:
+      raise ValueError(f'planner={self.planner!r} is not in {tuple(PLANNERS)}')
+    for name, value in self._given.items():
+      if name not in PLANNERS[self.planner]:
+        able = [planner for planner, has in PLANNERS.items() if name in has]
+        raise ValueError(
+          f'{name}={value!r} needs planner={" or ".join(able)}, not '
+          f'{self.planner}'
+        )
+    _check(self.planner, self.settings)
+
+  @property
+  def _given(self) -> dict[str, Any]:
+    """The options that are given, of whichever planner."""
+    names = dict.fromkeys(name for has in PLANNERS.values() for name in has)
+    values = {name: getattr(self, name) for name in names}
+    return {name: x for name, x in values.items() if x is not None}
+
+  @property
+  def settings(self) -> dict[str, Any]:
+    """All options of the planner."""
+    return {**PLANNERS[self.planner], **self._given}
+
+  @classmethod
+  def names(cls) -> frozenset[str]:
+    # A game's settings are a planner's, and do not choose it.
+    return super().names() - {'planner'}
+
+  @classmethod
+  def read_beside(cls, given: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(
+      {'context_length', *PLANNERS.get(given.get('planner'), ())}
+    )
+
+  @property
+  def words(self) -> tuple[str, ...]:
+    settings = self.settings
+    how = _WORDS[self.planner]
+    if self.planner == 'none' and settings['temperature']:
+      how = f'drawn at temperature {settings["temperature"]}'
+    return (
+      how,
+      *(
+        f'{name} {settings[name]}'.replace('num_', '')
+        for name in ('width', 'num_simulations', 'horizon')
+        if name in settings
+      ),
+    )
+
+
+def _check(planner: str, settings: Mapping[str, Any]) -> None:
+  """Raises ValueError where a value cannot be."""
+  if planner == 'none':
+    if settings['temperature'] < 0:
+      raise ValueError(
+        f'temperature={settings["temperature"]} must be at least 0'
+      )
+    return
+  dream.check_options(
+    settings['decoder'],
+    shares=settings['shares'] or (),
+    schedule=settings['schedule'],
+  )
+  if planner == 'beam':
+    if settings['width'] < 1 or settings['horizon'] < 0:
+      raise ValueError(
+        f'width={settings["width"]} must be at least 1 and '
+        f'horizon={settings["horizon"]} at least 0'
+      )
+  else:
+    mcts.check_options(
+      settings['num_simulations'],
+      settings['horizon'],
+      settings['temperature'],
+      settings['choose_by'],
+    )
 
 
 def make_policy(
   model: WorldActionConfig, encode: Callable
 ) -> Callable[..., Policy]:
-  """Returns JOWA's `Method.policy`.
+  """JOWA's `Method.policy`, which takes the options of `JowaActing`.
 
   Args:
     model: sizes.
     encode: (variables, frames [E, 84, 84]) -> tokens [E, K] int32.
   """
 
-  def policy(
-    *,
-    planner: str = 'none',
-    context_length: int | None = None,
-    epsilon: float = 0.001,
-    **options: Any,
-  ) -> Policy:
-    """Acts greedily ('none'), by beam search ('beam') or tree search ('mcts').
-
-    Args:
-      planner: one of `PLANNERS`.
-      context_length: blocks of context; by default what the position table
-        leaves beside the dreamed blocks (section 4.2).
-      epsilon: share of random legal actions.
-      **options: of the planner, see `PLANNERS`:
-        width: beams kept.
-        horizon: steps dreamed ahead; of a tree, the depth limit.
-        decoder: see `dream.world_model`.
-        shares: see `decode.parallel`; by default `default_shares`.
-        schedule: see `decode.parallel`.
-        num_simulations: nodes of a tree beside its root.
-        temperature: of a tree's priors.
-        choose_by: see `mcts.tree_search`.
+  def policy(**options: Any) -> Policy:
+    """The policy of some options, see `JowaActing`.
 
     Raises:
       TypeError: there is no such option.
       ValueError: an option is out of its range or of another planner, or
         context and horizon together longer than the position table.
     """
-    options = _complete(planner, options)
-    horizon = options.get('horizon', 0)
+    acting = JowaActing.of(options)
+    settings = acting.settings
+    horizon = settings.get('horizon', 0)
     room = model.backbone.max_blocks - horizon
-    length = room if context_length is None else context_length
+    length = room if acting.context_length is None else acting.context_length
     if length > room:
       raise ValueError(
         f'context_length={length} and horizon={horizon} do not fit into the '
@@ -91,89 +190,87 @@ def make_policy(
         f'context_length={room}, or lower the horizon'
       )
 
-    def decide(variables, context: Context, legal):
+    def decide(variables, history: History, legal, keys):
       params = world_action.in_compute_dtype(model, variables.params)
-      memory, q = dream.remember(model, params, context)
-      if planner == 'none':
-        fault = faulty(q, legal)
-        action = jnp.argmax(jnp.where(legal, q, -jnp.inf), axis=-1)
-        return jnp.where(fault, -1, action), {'q': q}
-      shares = options['shares']
-      if shares is None:
-        shares = default_shares(options['decoder'], len(context.tasks))
-      simulator = dream.world_model(
-        model,
-        params,
-        context.tasks,
-        decoder=options['decoder'],
-        shares=shares,
-        schedule=options['schedule'],
-      )
-      if planner == 'beam':
-        plan = beam_search(
-          simulator,
-          q,
-          memory,
-          legal,
-          width=options['width'],
-          horizon=horizon,
-          gamma=model.returns.gamma,
-        )
-      else:
-        plan = mcts.tree_search(
-          simulator,
-          q,
-          memory,
-          legal,
-          # It breaks ties alone: the same each time, so that a decision does
-          # not depend on what else is in the batch.
-          jax.random.key(0),
-          num_simulations=options['num_simulations'],
-          depth_limit=horizon,
-          gamma=model.returns.gamma,
-          temperature=options['temperature'],
-          choose_by=options['choose_by'],
-        )
+      memory, q = dream.remember(model, params, history)
+      if acting.planner == 'none':
+        actions = choose(q, legal, keys, settings['temperature'])
+        return actions, {'q': q}
+      search = _beam if acting.planner == 'beam' else _tree
+      plan = search(model, params, settings, history.tasks, q, memory, legal)
       return plan.action, {'q': q, 'plan': plan}
 
-    return transformer_policy(
-      encode, decide, model.backbone.tokens_per_frame, length, epsilon
-    )
+    tokens = jax.ShapeDtypeStruct((model.backbone.tokens_per_frame,), jnp.int32)
+    return history_policy(encode, decide, tokens, length, acting.epsilon)
 
   return policy
 
 
-def _complete(planner: str, options: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns the planner's options, checked, with what it does untold."""
-  if planner not in PLANNERS:
-    raise ValueError(f'planner={planner!r} is not in {tuple(PLANNERS)}')
-  for name in options.keys() - PLANNERS[planner].keys():
-    if able := planners_with(name):
-      raise ValueError(
-        f'{name}={options[name]!r} needs planner={" or ".join(able)}, not '
-        f'{planner}'
-      )
-    has = ', '.join(PLANNERS[planner]) or 'none'
-    raise TypeError(f'There is no option {name!r}: planner={planner} has {has}')
-  options = {**PLANNERS[planner], **options}
-  if planner == 'none':
-    return options
-  dream.check_options(
-    options['decoder'],
-    shares=options['shares'] or (),
-    schedule=options['schedule'],
-  )
-  if planner == 'beam':
-    if options['width'] < 1 or options['horizon'] < 0:
-      raise ValueError(
-        f'width={options["width"]} must be at least 1 and '
-        f'horizon={options["horizon"]} at least 0'
-      )
+def choose(
+  q: chex.Array, legal: chex.Array, keys: chex.PRNGKey, temperature: float
+) -> chex.Array:
+  """The best legal actions [E], or draws by their values; -1 see `faulty`.
+
+  Args:
+    q: [E, A].
+    legal: [E, A] bool.
+    keys: [E], each environment's own.
+    temperature: actions are drawn from the softmax of Q over it; 0 takes the
+      best.
+  """
+  fault = faulty(q, legal)
+  q = jnp.where(legal, q, -jnp.inf)
+  if temperature:
+    actions = jax.vmap(jax.random.categorical)(keys, q / temperature)
   else:
-    mcts.check_options(
-      options['num_simulations'],
-      options['horizon'],
-      options['temperature'],
-      options['choose_by'],
-    )
-  return options
+    actions = jnp.argmax(q, axis=-1)
+  return jnp.where(fault, -1, actions)
+
+
+def _world(
+  model: WorldActionConfig,
+  params: dict[str, Params],
+  settings: Mapping[str, Any],
+  tasks: chex.Array,
+):
+  """The world model that a planner searches in."""
+  shares = settings['shares']
+  if shares is None:
+    shares = default_shares(settings['decoder'], len(tasks))
+  return dream.world_model(
+    model,
+    params,
+    tasks,
+    decoder=settings['decoder'],
+    shares=shares,
+    schedule=settings['schedule'],
+  )
+
+
+def _beam(model, params, settings, tasks, q, memory, legal):
+  return beam_search(
+    _world(model, params, settings, tasks),
+    q,
+    memory,
+    legal,
+    width=settings['width'],
+    horizon=settings['horizon'],
+    gamma=model.returns.gamma,
+  )
+
+
+def _tree(model, params, settings, tasks, q, memory, legal):
+  return mcts.tree_search(
+    _world(model, params, settings, tasks),
+    q,
+    memory,
+    legal,
+    # It breaks ties alone: the same each time, so that a decision does not
+    # depend on what else is in the batch.
+    jax.random.key(0),
+    num_simulations=settings['num_simulations'],
+    depth_limit=settings['horizon'],
+    gamma=model.returns.gamma,
+    temperature=settings['temperature'],
+    choose_by=settings['choose_by'],
+  )

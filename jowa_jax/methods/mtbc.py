@@ -6,6 +6,7 @@ classification; everything else is JOWA's.
 
 import dataclasses
 import functools
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +14,11 @@ import jax.numpy as jnp
 from jowa_jax.losses.masked import masked_mean
 from jowa_jax.losses.policy import action_nll
 from jowa_jax.methods import tokenizer as tokenizer_lib
+from jowa_jax.methods.acting import Acting, option
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt
 from jowa_jax.methods.base import (
   Aux,
   BatchSpec,
-  Encoder,
   Method,
   Metrics,
   Part,
@@ -25,15 +26,15 @@ from jowa_jax.methods.base import (
   Variables,
 )
 from jowa_jax.methods.copycat import hide_actions
+from jowa_jax.methods.history_policy import history_policy
 from jowa_jax.methods.jowa import check_sizes
 from jowa_jax.methods.tokenizer import TokenizerTraining
-from jowa_jax.methods.transformer_policy import transformer_policy
 from jowa_jax.models import flops, world_action
 from jowa_jax.models.heads import EnsembleHeads, HeadSizes
 from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.plan.base import faulty
-from jowa_jax.types import Context, Segment
+from jowa_jax.types import History, Segment
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,8 @@ class MtbcLosses:
 class MtbcConfig:
   """The sections of a config of MTBC."""
 
+  MODEL: ClassVar = ('tokenizer', 'backbone', 'heads')
+
   tokenizer: VQVAEConfig
   backbone: BackboneConfig
   heads: HeadSizes
@@ -72,6 +75,18 @@ class MtbcConfig:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class MtbcActing(Acting):
+  """How MTBC acts.
+
+  Attributes:
+    context_length: blocks of context; by default as many as the position table
+      has.
+  """
+
+  context_length: int | None = option(None, 'Blocks of context.')
+
+
 def make_mtbc(config: MtbcConfig) -> Method:
   """Returns MTBC as a `Method` with the parts `tokenizer` and `policy`.
 
@@ -80,6 +95,7 @@ def make_mtbc(config: MtbcConfig) -> Method:
   """
   tokenizer, training = config.tokenizer, config.tokenizer_training
   check_sizes(tokenizer, config.backbone)
+  codec = tokenizer_lib.tokenizer(tokenizer, training)
 
   def init(key, statistics) -> Variables:
     keys = jax.random.split(key, 3)
@@ -92,11 +108,6 @@ def make_mtbc(config: MtbcConfig) -> Method:
       },
       targets={},
       extras=tokenizer_lib.init_extras(tokenizer, training, statistics),
-    )
-
-  def encode(variables: Variables, frames):
-    return tokenizer_lib.encode(
-      tokenizer, variables.params['tokenizer'], frames
     )
 
   def logits(variables: Variables, batch: Segment, key=None):
@@ -146,26 +157,26 @@ def make_mtbc(config: MtbcConfig) -> Method:
       **metrics(variables, batch),
     }
 
-  def policy(
-    *, context_length: int | None = None, epsilon: float = 0.001
-  ) -> Policy:
-    """Takes the most likely legal action, heads averaged."""
+  def policy(**options: Any) -> Policy:
+    """Takes the most likely legal action, heads averaged; see `MtbcActing`."""
+    acting = MtbcActing.of(options)
     room = config.backbone.max_blocks
-    length = room if context_length is None else context_length
+    length = room if acting.context_length is None else acting.context_length
     if length > room:
       raise ValueError(
         f'context_length={length} does not fit into the {room} blocks of the '
         'position table'
       )
 
-    def decide(variables, context: Context, legal):
+    def decide(variables, history: History, legal, keys):
+      del keys
       hidden, _ = world_action.prefill(
         config.backbone,
         variables.params['backbone'],
-        context.tokens,
-        context.actions,
-        context.count,
-        context.tasks,
+        history.seen,
+        history.actions,
+        history.count,
+        history.tasks,
       )
       outputs = world_action.ensemble_logits(
         config.policy_heads, variables.params['policy_heads'], hidden
@@ -175,9 +186,9 @@ def make_mtbc(config: MtbcConfig) -> Method:
       actions = jnp.where(fault, -1, jnp.argmax(outputs, axis=-1))
       return actions, {'logits': outputs}
 
-    return transformer_policy(
-      encode, decide, config.backbone.tokens_per_frame, length, epsilon
-    )
+    frame = (config.backbone.tokens_per_frame,)
+    tokens = jax.ShapeDtypeStruct(frame, jnp.int32)
+    return history_policy(codec.encode, decide, tokens, length, acting.epsilon)
 
   method = Method(
     spec=BatchSpec(
@@ -202,7 +213,7 @@ def make_mtbc(config: MtbcConfig) -> Method:
       ),
     },
     after_update=after_update,
-    encoder=Encoder(('tokenizer',), encode),
+    tokenizer=codec,
     evaluate=evaluate,
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     policy=policy,

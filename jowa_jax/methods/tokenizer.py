@@ -12,10 +12,13 @@ from jax import lax
 
 from jowa_jax import games
 from jowa_jax.losses import vqvae as losses
-from jowa_jax.methods.base import Aux, Metrics, Part, Variables
+from jowa_jax.methods.base import Aux, Metrics, Part, Tokenizer, Variables
 from jowa_jax.models import lpips
 from jowa_jax.models.vqvae import VQVAE, VQVAEConfig, normalize_frames
 from jowa_jax.types import Params, Segment
+
+# The part that trains a tokenizer, and what its parameters are called.
+TOKENIZER = 'tokenizer'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,6 +133,21 @@ def decode(
 ) -> chex.Array:
   """Returns frames [..., H, W] uint8 of tokens [..., K]."""
   return VQVAE(config).apply({'params': params}, tokens, method='decode')
+
+
+def tokenizer(config: VQVAEConfig, training: TokenizerTraining) -> Tokenizer:
+  """The tokenizer as what others may use of it, see `Method.tokenizer`."""
+  return Tokenizer(
+    params=('tokenizer',),
+    encode=lambda variables, frames: encode(
+      config, variables.params['tokenizer'], frames
+    ),
+    decode=lambda variables, tokens: decode(
+      config, variables.params['tokenizer'], tokens
+    ),
+    vocab_size=config.vocab_size,
+    motion_threshold=training.motion_threshold,
+  )
 
 
 def tokenizer_losses(

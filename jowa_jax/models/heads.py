@@ -90,6 +90,10 @@ class WorldHeads(nn.Module):
     """Logits [..., 3] of the reward's sign, at an action token."""
     return self.rewards(hidden)
 
+  def end(self, hidden: chex.Array) -> chex.Array:
+    """Logits [..., 2] of the episode's end, at an action token."""
+    return self.ends(hidden)
+
 
 class EnsembleHeads(nn.Module):
   """Parallel MLPs with layer norm and Mish, stacked on a leading axis."""

@@ -1,7 +1,7 @@
 """The world-action model: backbone, world heads and Q heads as functions.
 
-Parameters live in a dict with the top-level names `backbone`, `world_heads`
-and `q_heads`, so that a loss, an optimizer or another method can take the
+Parameters live in a dict with the top-level names `BACKBONE`, `WORLD_HEADS`
+and `Q_HEADS`, so that a loss, an optimizer or another method can take the
 parts it needs.
 """
 
@@ -21,6 +21,8 @@ from jowa_jax.models.heads import (
 from jowa_jax.models.kv_cache import KVCache
 from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.types import Params
+
+BACKBONE, WORLD_HEADS, Q_HEADS = 'backbone', 'world_heads', 'q_heads'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +79,9 @@ def init(config: WorldActionConfig, key: chex.PRNGKey) -> dict[str, Params]:
   keys = jax.random.split(key, 3)
   hidden = jnp.zeros((1, config.backbone.block_size, config.backbone.width))
   return {
-    'backbone': init_backbone(config.backbone, keys[0]),
-    'world_heads': WorldHeads(config.backbone).init(keys[1], hidden)['params'],
-    'q_heads': config.q_heads.init(keys[2], hidden)['params'],
+    BACKBONE: init_backbone(config.backbone, keys[0]),
+    WORLD_HEADS: WorldHeads(config.backbone).init(keys[1], hidden)['params'],
+    Q_HEADS: config.q_heads.init(keys[2], hidden)['params'],
   }
 
 
@@ -201,7 +203,7 @@ def in_compute_dtype(config: WorldActionConfig, params: Params) -> Params:
     weight = name.split('_')[-1] in ('kernel', 'bias')
     return leaf.astype(config.backbone.dtype) if weight and not norm else leaf
 
-  model = ('backbone', 'world_heads', 'q_heads')
+  model = (BACKBONE, WORLD_HEADS, Q_HEADS)
   return {
     name: jax.tree_util.tree_map_with_path(cast, part)
     if name in model

@@ -16,6 +16,9 @@ class Dream:
   q: chex.Array  # [N, A] float32, at the next frame
   memory: Any  # pytree with the step appended
   runs: chex.Array  # [N, P] int32, tokens that each pass had to run
+  # [N] float32, probability that the episode ends instead of showing the next
+  # frame; None of models that tell nothing of ends. Planners do not read it.
+  end: chex.Array | None = None
 
   @property
   def passes(self) -> chex.Array:
@@ -44,7 +47,7 @@ class Trails(NamedTuple):
 
 
 class WorldModel(NamedTuple):
-  """A learned simulator as pure functions.
+  """A simulator, learned or real, as pure functions.
 
   A memory is a pytree of what N sequences have seen.
 
@@ -55,11 +58,18 @@ class WorldModel(NamedTuple):
     take_rows: (memory, rows [M] int32) -> the memory of those sequences, as
       many of each environment, and together.
     trails: for searches that grow trees; None if it has none.
+    observe: (memory of N sequences, actions [M] int32, tokens [M, K] of the
+      frames that were really seen after them) -> (Q [M, A] at these frames,
+      the memory with them appended), as if they had been dreamed; each sequence
+      is continued by M / N neighbours. None of a world that shows its own.
   """
 
   dream: Callable[[Any, chex.Array, chex.PRNGKey | None], Dream]
   take_rows: Callable[[Any, chex.Array], Any]
   trails: Trails | None = None
+  observe: (
+    Callable[[Any, chex.Array, chex.Array], tuple[chex.Array, Any]] | None
+  ) = None
 
 
 @chex.dataclass(frozen=True)

@@ -10,10 +10,15 @@ from jowa_jax.models import kv_cache, world_action
 from jowa_jax.models.heads import WorldHeads
 from jowa_jax.models.kv_cache import KVCache, Part, Revision
 from jowa_jax.models.transformer import Backbone
-from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.models.world_action import (
+  BACKBONE,
+  Q_HEADS,
+  WORLD_HEADS,
+  WorldActionConfig,
+)
 from jowa_jax.plan import decode
 from jowa_jax.plan.base import Dream, Trails, WorldModel
-from jowa_jax.types import Context, Params
+from jowa_jax.types import History, Params
 
 DECODERS = ('parallel', 'sequential')
 
@@ -36,7 +41,7 @@ class Trail:
 
 
 def remember(
-  config: WorldActionConfig, params: Params, context: Context
+  config: WorldActionConfig, params: Params, context: History
 ) -> tuple[Memory, chex.Array]:
   """Reads contexts up to the current frame, once for all that is dreamed.
 
@@ -50,14 +55,14 @@ def remember(
   """
   hidden, cache = world_action.prefill(
     config.backbone,
-    params['backbone'],
-    context.tokens,
+    params[BACKBONE],
+    context.seen,
     context.actions,
     context.count,
     context.tasks,
   )
-  q = world_action.q_values(config, params['q_heads'], hidden)
-  return Memory(cache=cache, frame=context.tokens[:, -1]), q
+  q = world_action.q_values(config, params[Q_HEADS], hidden)
+  return Memory(cache=cache, frame=context.seen[:, -1]), q
 
 
 def check_options(
@@ -109,11 +114,15 @@ def world_model(
   def forward(cache: KVCache, ids: chex.Array, revision: Revision | None):
     rows = jnp.repeat(tasks, ids.shape[0] // tasks.shape[0])
     return backbone.apply(
-      {'params': params['backbone']}, ids, rows, cache, revision=revision
+      {'params': params[BACKBONE]},
+      ids,
+      rows,
+      cache,
+      revision=revision,
     )
 
   def logits_of(method: str, hidden: chex.Array) -> chex.Array:
-    return heads.apply({'params': params['world_heads']}, hidden, method=method)
+    return heads.apply({'params': params[WORLD_HEADS]}, hidden, method=method)
 
   def choose(logits: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
     if temperature:
@@ -128,6 +137,10 @@ def world_model(
     logits = logits_of('reward', hidden)
     value = choose(logits, key).astype(jnp.float32) - 1
     return jnp.where(jnp.isfinite(logits).all(axis=-1), value, jnp.nan)
+
+  def end(hidden: chex.Array) -> chex.Array:
+    logits = logits_of('end', hidden).astype(jnp.float32)
+    return jax.nn.softmax(logits)[..., 1]
 
   def dream(
     memory: Memory, actions: chex.Array, key: chex.PRNGKey | None = None
@@ -148,12 +161,19 @@ def world_model(
     return Dream(
       reward=reward(frame.action_hidden, keys[1]),
       tokens=frame.tokens,
-      q=world_action.q_values(config, params['q_heads'], frame.frame_hidden),
+      q=world_action.q_values(config, params[Q_HEADS], frame.frame_hidden),
       memory=Memory(
         cache=kv_cache.append(memory.cache, frame.part), frame=frame.tokens
       ),
       runs=frame.runs,
+      end=end(frame.action_hidden),
     )
+
+  def observe(memory: Memory, actions: chex.Array, tokens: chex.Array):
+    ids = jnp.concatenate([actions[:, None], tokens], axis=1)
+    hidden, part = forward(memory.cache, ids, None)
+    q = world_action.q_values(config, params[Q_HEADS], hidden[:, -1])
+    return q, Memory(cache=kv_cache.append(memory.cache, part), frame=tokens)
 
   def take_rows(memory: Memory, rows: chex.Array) -> Memory:
     return Memory(
@@ -164,6 +184,7 @@ def world_model(
     dream=dream,
     take_rows=take_rows,
     trails=Trails(begin=_begin_trail, recall=_recall, extend=_extend_trail),
+    observe=observe,
   )
 
 

@@ -1,6 +1,7 @@
 """Rollouts in the world model under any policy."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import chex
 import jax
@@ -8,8 +9,9 @@ import jax.numpy as jnp
 
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
+from jowa_jax.plan.base import WorldModel
 from jowa_jax.plan.dream import remember, world_model
-from jowa_jax.types import Context, Params
+from jowa_jax.types import History, Params
 
 # (step from 0, Q [E, A], key) -> actions [E] int32.
 DreamPolicy = Callable[[int, chex.Array, chex.PRNGKey | None], chex.Array]
@@ -29,7 +31,7 @@ class Imagined:
 def imagine(
   config: WorldActionConfig,
   params: Params,
-  context: Context,
+  context: History,
   policy: DreamPolicy,
   horizon: int,
   key: chex.PRNGKey | None = None,
@@ -57,6 +59,16 @@ def imagine(
   check_room(config, context, horizon)
   params = world_action.in_compute_dtype(config, params)
   memory, q = remember(config, params, context)
+  if not horizon:
+    envs, _, num_tokens = context.seen.shape
+    empty = jnp.zeros((envs, 0), jnp.int32)
+    return Imagined(
+      actions=empty,
+      rewards=empty.astype(jnp.float32),
+      tokens=jnp.zeros((envs, 0, num_tokens), jnp.int32),
+      q=q[:, None],
+      passes=empty,
+    )
   model = world_model(
     config,
     params,
@@ -65,6 +77,27 @@ def imagine(
     temperature=temperature,
     shares=shares,
   )
+  return unroll(model, memory, q, policy, horizon, key)
+
+
+def unroll(
+  model: WorldModel,
+  memory: Any,
+  q: chex.Array,
+  policy: DreamPolicy,
+  horizon: int,
+  key: chex.PRNGKey | None = None,
+) -> Imagined:
+  """Rollouts of E sequences in any world model.
+
+  Args:
+    model: the world that is acted in.
+    memory: what E sequences have seen.
+    q: [E, A] at their current frames.
+    policy: chooses every action; to replay actions, ignore what it is given.
+    horizon: steps, at least 1.
+    key: for the policy and what the world model draws; None if neither draws.
+  """
   values, steps = [q], []
   for step in range(horizon):
     keys = (None, None)
@@ -75,13 +108,7 @@ def imagine(
     memory = dream.memory
     values.append(dream.q)
     steps.append((actions, dream.reward, dream.tokens, dream.passes))
-  envs, _, num_tokens = context.tokens.shape
-  if not steps:
-    empty = jnp.zeros((envs, 0), jnp.int32)
-    frames = jnp.zeros((envs, 0, num_tokens), jnp.int32)
-    parts = (empty, empty.astype(jnp.float32), frames, empty)
-  else:
-    parts = [jnp.stack(x, axis=1) for x in zip(*steps, strict=True)]
+  parts = [jnp.stack(x, axis=1) for x in zip(*steps, strict=True)]
   return Imagined(
     actions=parts[0],
     rewards=parts[1],
@@ -92,10 +119,10 @@ def imagine(
 
 
 def check_room(
-  config: WorldActionConfig, context: Context, horizon: int
+  config: WorldActionConfig, context: History, horizon: int
 ) -> None:
   """Raises ValueError unless the position table has room for a dream."""
-  blocks, limit = context.tokens.shape[1], config.backbone.max_blocks
+  blocks, limit = context.seen.shape[1], config.backbone.max_blocks
   if horizon < 0 or blocks + horizon > limit:
     raise ValueError(
       f'A context of {blocks} blocks and horizon={horizon} (at least 0) do not '

@@ -13,6 +13,7 @@ from jowa_jax.collect.recordings import Recorded
 from jowa_jax.configuration import ConfigError, build, fill
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.rollout import random_policy
+from jowa_jax.methods.tokenizer import TOKENIZER
 from jowa_jax.quickstart import recorded as recorded_lib
 from jowa_jax.quickstart.settings import (
   FINETUNE,
@@ -239,7 +240,7 @@ def _tokenizer_of(config: Mapping[str, Any], name: str) -> str:
   if spec is None:
     return name
   stages = spec['config']['stages']
-  trains = any('tokenizer' in stages[s]['parts'] for s in stages['order'])
+  trains = any(TOKENIZER in stages[s]['parts'] for s in stages['order'])
   options = spec['config'].get('finetune', {})
   trains |= bool(options.get('train_tokenizer'))
   if trains or not spec['source']:
@@ -304,10 +305,10 @@ def _check_judge(plan: Plan) -> None:
   if not judge.agent:
     return
   if judge.agent in plan.runs:
-    config = plan.runs[judge.agent].config
+    judged: Run | Agent = plan.runs[judge.agent]
     where = f'runs.{judge.agent}.config.data'
   elif judge.agent in plan.agents:
-    config = plan.agents[judge.agent].config
+    judged = plan.agents[judge.agent]
     where = f'{judge.agent}: data'
   else:
     known = [*plan.agents, *plan.runs]
@@ -316,9 +317,10 @@ def _check_judge(plan: Plan) -> None:
     raise ConfigError(
       f'judge.cloner={judge.cloner!r} is none of {list(plan.runs)}'
     )
-  if config['method'] != 'jowa':
-    raise ConfigError(f'judge.agent={judge.agent!r} has no world model')
-  if not config['data']['held_out_fraction']:
+  for name in ('tokenizer', 'simulator'):
+    if getattr(judged.method, name) is None:
+      raise ConfigError(f'judge.agent={judge.agent!r} has no {name}')
+  if not judged.config['data']['held_out_fraction']:
     raise ConfigError(
       f'{where}.held_out_fraction must be above 0: the report judges the model '
       'on episodes it was not trained on'

@@ -22,7 +22,7 @@ def frozen_encoder(
   The devices of this process share the frames; other processes encode others.
 
   Args:
-    method: one with an `encoder`.
+    method: one with a `tokenizer`.
     variables: those of the tokenizer among them are used, wherever they are.
 
   Returns:
@@ -30,7 +30,7 @@ def frozen_encoder(
     the tokenizer, which has a hash of its parameters; and N.
   """
   params = multihost_utils.process_allgather(
-    {name: variables.params[name] for name in method.encoder.params},
+    {name: variables.params[name] for name in method.tokenizer.params},
     tiled=True,
   )
   mesh = sharding.make_mesh({'data': -1}, jax.local_devices())
@@ -38,7 +38,7 @@ def frozen_encoder(
     Variables(params=params, targets={}, extras={}), sharding.replicated(mesh)
   )
   place = sharding.batch_sharding(mesh)
-  run = jax.jit(method.encoder.encode)
+  run = jax.jit(method.tokenizer.encode)
 
   def encode(frames: np.ndarray) -> np.ndarray:
     return jax.device_get(run(read, jax.device_put(frames, place)))

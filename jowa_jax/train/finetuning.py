@@ -16,8 +16,15 @@ from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.checkpoint.task_rows import RELATED
 from jowa_jax.checkpoint.warm_start import open_run
-from jowa_jax.configuration import ConfigError, build, differences, fill
-from jowa_jax.methods.factory import complete
+from jowa_jax.configuration import (
+  ConfigError,
+  build,
+  check_names,
+  differences,
+  fill,
+)
+from jowa_jax.methods.factory import complete, model_sections
+from jowa_jax.methods.tokenizer import TOKENIZER
 
 # What may differ between a checkpoint's config and one that takes its weights.
 _FREE = {
@@ -30,29 +37,30 @@ _FREE = {
 }
 # For messages: who fills in a field.
 _FILLS = 'launch.finetune fills this field from its flags'
-_MODEL = ('tokenizer', 'backbone', 'heads', 'returns')
-
-
-@dataclasses.dataclass(frozen=True)
-class _Scratch:
-  """What is otherwise without a checkpoint, see `configs/finetune.py`."""
-
-  steps: int
-  codebook_init_step: int
-  restart_period: int
-  restart_until: int
 
 
 @dataclasses.dataclass(frozen=True)
 class _Finetune:
-  """The section `finetune` of a config, which no run sees."""
+  """The section `finetune` of a config, which no run sees.
 
-  train_tokenizer: bool
-  tokenizer: dict
+  Attributes:
+    scratch: what is otherwise without a checkpoint: the `steps` of the stage,
+      and by section some of its fields.
+    train_tokenizer: whether the tokenizer is trained with a checkpoint too.
+    tokenizer: how it is optimized; empty for a method without a tokenizer.
+    model: where the model's sections are from, 'config' or 'checkpoint'.
+  """
+
   scratch: dict
-  model: str = 'config'  # or 'checkpoint': where the model's sections are from
+  train_tokenizer: bool = False
+  tokenizer: dict = dataclasses.field(default_factory=dict)
+  model: str = 'config'
 
   def __post_init__(self):
+    if self.train_tokenizer and not self.tokenizer:
+      raise ValueError(
+        'train_tokenizer=True needs tokenizer, which says how it is optimized'
+      )
     if self.model not in ('config', 'checkpoint'):
       raise ValueError(f'model={self.model!r} is neither config nor checkpoint')
 
@@ -96,14 +104,14 @@ def resolve(
   options = build(_Finetune, config.pop('finetune', {}), 'finetune')
   # What an agent of before there was a field does, not what this config says.
   model = complete(model) if model else {}
-  for section in _MODEL:
-    if section in config and section in model:
+  for section in model_sections(config):
+    if section in model:
       config[section] |= model[section]
-  scratch = build(_Scratch, options.scratch, 'finetune.scratch')
   fill(config['data'], 'games', [game], 'data', _FILLS)
   fill(config['data'], 'directory', data, 'data', _FILLS)
   if quality is not None:
     config['data']['quality'] = quality
+  steps, sections = _scratch(options.scratch, config)
   stages = [config['stages'][name] for name in config['stages']['order']]
   fill(
     config['init_from'], 'checkpoints', checkpoint or '', 'init_from', _FILLS
@@ -116,17 +124,35 @@ def resolve(
       )
     if config['init_from']['task_row'] == RELATED:
       config['init_from']['task_row'] = None
-    values = dataclasses.asdict(scratch)
-    stages[-1]['steps'] = values.pop('steps')
-    config['tokenizer_training'].update(values)
-  if checkpoint is None or options.train_tokenizer:
+    stages[-1]['steps'] = steps
+    for section, fields in sections.items():
+      config[section] |= fields
+  if options.train_tokenizer or (checkpoint is None and options.tokenizer):
     for stage in stages:
-      stage['parts'] = ['tokenizer', *stage['parts']]
-      stage['tokenizer'] = options.tokenizer
+      stage['parts'] = [TOKENIZER, *stage['parts']]
+      stage[TOKENIZER] = options.tokenizer
   run = config['run']
   if run['play_every'] and not run['best_metric']:
     run['best_metric'] = f'play/{game}'
   return config
+
+
+def _scratch(
+  scratch: Mapping[str, Any], config: Mapping[str, Any]
+) -> tuple[int, dict[str, Any]]:
+  """The stage's steps and, by section, the fields that are otherwise."""
+  sections = dict(scratch)
+  steps = sections.pop('steps', None)
+  if not isinstance(steps, int):
+    raise ConfigError(f'finetune.scratch.steps must be int, got {steps!r}')
+  for section, fields in sections.items():
+    if not isinstance(fields, Mapping):
+      raise ConfigError(
+        f'finetune.scratch.{section} must be a section, got {fields!r}'
+      )
+    where = f'finetune.scratch.{section}'
+    check_names(fields, (), config.get(section, {}), where)
+  return steps, sections
 
 
 def wants_model(config: Mapping[str, Any]) -> bool:
@@ -159,8 +185,7 @@ def model_differences(
     config = json.loads(json.dumps(complete(config)))
     fields = {
       section: {k: v for k, v in config[section].items() if k not in _FREE}
-      for section in _MODEL
-      if section in config
+      for section in model_sections(config)
     }
     return {'method': config['method'], **fields}
 

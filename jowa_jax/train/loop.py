@@ -85,7 +85,7 @@ def run_stage(
   run, method = session.run, session.method
   session.bar.set_description(f'{session.config["method"]} {stage.name}')
   data = session.data
-  if session.encodes and _encoder_is_frozen(method, stage):
+  if session.encodes and _tokenizer_is_frozen(method, stage):
     data = _encode(session, done, variables)
   held_out = None
   if run.evaluate_every:
@@ -158,11 +158,11 @@ def run_stage(
   return state.variables
 
 
-def _encoder_is_frozen(method: Method, stage: Stage) -> bool:
+def _tokenizer_is_frozen(method: Method, stage: Stage) -> bool:
   trained = {
     name for part in stage.optimizers for name in method.parts[part].params
   }
-  return trained.isdisjoint(method.encoder.params)
+  return trained.isdisjoint(method.tokenizer.params)
 
 
 def _encode(session: Session, done: int, variables: Variables) -> Feed:

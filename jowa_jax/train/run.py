@@ -79,8 +79,10 @@ class Run:
         f'adaptation.mode={mode!r} freezes what is pretrained: set '
         'init_from.checkpoints, or the mode to full'
       )
-    if self._data.token_cache and self.method.encoder is None:
-      raise ConfigError('data.token_cache is set, but the method has no tokens')
+    if self._data.token_cache and self.method.tokenizer is None:
+      raise ConfigError(
+        f'data.token_cache is set, but {self.config["method"]} has no tokenizer'
+      )
     evaluates = self._run.evaluate_every > 0
     if evaluates and not self._data.held_out_fraction:
       raise ConfigError(

@@ -64,5 +64,5 @@ def test_sizes_are_those_of_the_configs():
     tokenizer, model = models.configs(size, 'bfloat16')
     config = jowa.get_config(size).copy_and_resolve_references()
     config.tokenizer.dtype = config.backbone.dtype = 'bfloat16'
-    assert factory.tokenizer_config(config.to_dict()) == tokenizer
-    assert factory.jowa_model_config(config.to_dict()) == model
+    found = factory.method_config(config.to_dict())
+    assert found.tokenizer == tokenizer and found.model == model

@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from jowa_jax.agent import Agent
 from jowa_jax.envs.ale import AleEnv
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import diagnosis, diagnosis_run, records, rollout
 from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
-from jowa_jax.methods.factory import jowa_model_config
 from jowa_jax.report import write_report
 from tests import compilations
-from tests.eval.small_agent import CONFIG, make_agent
+from tests.eval.small_agent import make_agent
 
 GAME = 'Assault'
 SHORT = DiagnosisConfig(
@@ -90,7 +90,7 @@ def test_the_search_in_the_emulator(agent, searches):
   )
   assert np.isfinite(compared.dreamed_values).all()
   # The kept leaves are ordered by what they are worth in the emulator.
-  gamma = jowa_model_config(CONFIG).returns.gamma
+  gamma = agent.simulator.gamma
   scores = compared.real_rewards[..., 0] + gamma * compared.real_values
   assert np.all(scores[:, 2] >= scores[:, 3] - 1e-4)
   # That actions are compared changes nothing.
@@ -190,10 +190,10 @@ def test_errors(agent, tmp_path):
   config = dataclasses.replace(SHORT, context_length=None, horizon=99)
   with pytest.raises(ValueError, match='horizon=99'):
     diagnosis_run.run(agent, [GAME], config, Ends, output)
-  with pytest.raises(ValueError, match='is mtbc, not jowa'):
-    diagnosis.make_searches(
-      SimpleNamespace(config={'method': 'mtbc'}), GAME, SHORT, Ends
-    )
+  method = SimpleNamespace(tokenizer='one', simulator=None)
+  cloner = Agent({'method': 'mtbc'}, method, None, 0)
+  with pytest.raises(ValueError, match='mtbc has no simulator'):
+    diagnosis.make_searches(cloner, GAME, SHORT, Ends)
   for name, value in dict(
     episodes=0, decisions=0, width=0, horizon=0, compare_every=-1, epsilon=2
   ).items():

@@ -16,10 +16,10 @@ from jowa_jax.eval.emulator import (
   emulator_world,
   make_viewer,
 )
-from jowa_jax.methods.factory import jowa_model_config
+from jowa_jax.methods.factory import method_config
 from jowa_jax.plan import dream
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.types import Context
+from jowa_jax.types import History
 from tests.eval.small_agent import CONFIG, make_agent
 
 GAME, GAMMA = 'Assault', 0.9
@@ -174,15 +174,15 @@ def test_after_the_end_nothing_follows(count_ends):
 
 def test_leaves_are_valued_after_the_true_context():
   agent = make_agent()
-  model = jowa_model_config(CONFIG)
+  model = method_config(CONFIG).model
   task = games.task_id(GAME)
   viewer = make_viewer(agent, [task, task])
   rng = np.random.default_rng(0)
   frames = rng.integers(0, 256, (6, 84, 84)).astype(np.uint8)
-  encode = jax.jit(agent.method.encoder.encode)
+  encode = jax.jit(agent.method.tokenizer.encode)
   tokens = np.asarray(encode(agent.variables, frames))
-  context = Context(
-    tokens=jnp.asarray(tokens[:2, None]),
+  context = History(
+    seen=jnp.asarray(tokens[:2, None]),
     actions=jnp.zeros((2, 1), jnp.int32),
     count=jnp.ones(2, jnp.int32),
     tasks=jnp.array([task, task]),
@@ -195,8 +195,8 @@ def test_leaves_are_valued_after_the_true_context():
   np.testing.assert_array_equal(seen_tokens, tokens[2:])
   memory = viewer.eyes.take_rows(memory, jnp.array([1, 3]))
   _, leaf_q, _ = viewer.eyes.look(memory, frames[:2], jnp.array([6, 7]))
-  whole = Context(
-    tokens=jnp.asarray(tokens[[[0, 3, 0], [1, 5, 1]]]),
+  whole = History(
+    seen=jnp.asarray(tokens[[[0, 3, 0], [1, 5, 1]]]),
     actions=jnp.array([[3, 6, 0], [5, 7, 0]]),
     count=jnp.full(2, 3),
     tasks=context.tasks,
@@ -204,7 +204,7 @@ def test_leaves_are_valued_after_the_true_context():
   read = jax.jit(lambda c: dream.remember(model, agent.variables.params, c)[1])
   np.testing.assert_allclose(leaf_q, read(whole), atol=1e-4)
   part = whole.replace(
-    tokens=whole.tokens[:, :2],
+    seen=whole.seen[:, :2],
     actions=whole.actions[:, :2],
     count=jnp.full(2, 2),
   )

@@ -17,6 +17,8 @@ from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation, records
 from jowa_jax.eval.evaluation import Shard
 from jowa_jax.eval.players import game_options, load_player, random_player
+from jowa_jax.methods.jowa_policy import JowaActing
+from jowa_jax.methods.mtbc import MtbcActing
 
 ROOT = pathlib.Path(__file__).parents[2]
 GAMES = ('Assault', 'Carnival')
@@ -140,7 +142,9 @@ def test_games_of_the_same_settings_share_batches():
 
 def test_settings_by_game():
   config = config_lib.get_config('released_150m').games.to_dict()
-  options = game_options(('Seaquest', 'Pong'), {'planner': 'beam'}, config)
+  options = game_options(
+    ('Seaquest', 'Pong'), {'planner': 'beam'}, config, JowaActing
+  )
   assert options == {
     'Seaquest': {
       'planner': 'beam',
@@ -151,14 +155,21 @@ def test_settings_by_game():
     'Pong': {'planner': 'beam'},
   }
   # What is given holds for all games; a greedy policy has a context alone.
-  options = game_options(('Seaquest',), {'planner': 'beam', 'width': 3}, config)
+  options = game_options(
+    ('Seaquest',), {'planner': 'beam', 'width': 3}, config, JowaActing
+  )
   assert options['Seaquest']['width'] == 3
-  options = game_options(('Seaquest',), {}, config)
+  options = game_options(('Seaquest',), {}, config, JowaActing)
+  assert options == {'Seaquest': {'context_length': 6}}
+  with pytest.raises(ValueError, match='games.Pong.planner'):
+    game_options(('Pong',), {}, {'Pong': {'planner': 'beam'}}, JowaActing)
+  # A cloner reads nothing of a planner's.
+  options = game_options(('Seaquest',), {}, config, MtbcActing)
   assert options == {'Seaquest': {'context_length': 6}}
   with pytest.raises(ValueError, match='games.Pong.widht'):
-    game_options(('Pong',), {}, {'Pong': {'widht': 2}})
+    game_options(('Pong',), {}, {'Pong': {'widht': 2}}, JowaActing)
   with pytest.raises(ValueError, match='Unknown game'):
-    game_options(('Pong',), {}, {'Pongg': {'width': 2}})
+    game_options(('Pong',), {}, {'Pongg': {'width': 2}}, JowaActing)
 
 
 PLANNED = dict(planner='beam', width=2, horizon=1, context_length=1)

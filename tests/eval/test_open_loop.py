@@ -12,14 +12,19 @@ from jowa_jax import games
 from jowa_jax.agent import Agent
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.eval import open_loop, quality
-from jowa_jax.methods.base import Variables
-from jowa_jax.methods.factory import jowa_model_config, make_method
-from jowa_jax.plan.imagine import Imagined
+from jowa_jax.methods.base import (
+  Foresight,
+  Simulator,
+  Tokenizer,
+  Variables,
+)
+from jowa_jax.methods.factory import make_method
+from jowa_jax.plan.base import Dream, WorldModel
 from tests import compilations
 from tests.models import random_params
 
 CONFIG = jowa.get_config('smoke').to_dict()
-BLOCKS = jowa_model_config(CONFIG).backbone.max_blocks
+BLOCKS = make_method(CONFIG).simulator.max_steps
 PLACES = 36
 # Of the dreams of the real, small model.
 HORIZON, COUNT = 2, 8
@@ -54,7 +59,7 @@ def grey(length):
 
 
 @pytest.fixture
-def by_hand(monkeypatch):
+def by_hand():
   """A world that can be followed on paper; gives the agent and the traces.
 
   All tokens of a frame of grey 10 t are t; they decode to 10 t + 1. Dreams are
@@ -63,34 +68,53 @@ def by_hand(monkeypatch):
   """
   traces = []
 
-  def encode(config, params, frames):
+  def encode(variables, frames):
     return frames[..., 0, :PLACES].astype(jnp.int32) // 10
 
-  def decode(config, params, tokens):
+  def decode(variables, tokens):
     frames = (10 * tokens[..., :1, None] + 1).astype(jnp.uint8)
     return jnp.broadcast_to(frames, (*tokens.shape[:-1], 84, 84))
 
-  def imagine(config, params, context, policy, horizon):
-    traces.append(context.tokens.shape)
-    actions = jnp.stack([policy(h, None, None) for h in range(horizon)], axis=1)
-    return Imagined(
-      actions=actions,
-      rewards=(actions == 2).astype(jnp.float32),
-      tokens=jnp.repeat(context.tokens[:, -1:] + 1, horizon, axis=1),
-      q=None,
-      passes=None,
+  def q(tokens):
+    return jnp.zeros((len(tokens), 18))
+
+  def remember(variables, context):
+    traces.append(context.seen.shape)
+    last = context.seen[:, -1]
+    # The frame that all dreams show.
+    return last + 1, q(last)
+
+  def dream(memory, actions, key):
+    return Dream(
+      reward=(actions == 2).astype(jnp.float32),
+      tokens=memory,
+      q=q(memory),
+      memory=memory,
+      runs=jnp.zeros((len(memory), 1), jnp.int32),
     )
 
-  def events(config, params, tokens, actions, tasks):
+  def foresee(variables, tokens, actions, tasks):
     ends = (actions == 2) | (actions == 6) & (tokens[..., 0] == 6)
-    return ends, actions / 10.0
+    event = actions / 10.0
+    return Foresight(
+      tokens=None,
+      rewards=jnp.stack([event / 2, 1 - event, event / 2], axis=-1),
+      ends=ends.astype(jnp.float32),
+    )
 
-  monkeypatch.setattr(open_loop.tokenizer_lib, 'encode', encode)
-  monkeypatch.setattr(open_loop.tokenizer_lib, 'decode', decode)
-  monkeypatch.setattr(open_loop, 'imagine', imagine)
-  monkeypatch.setattr(open_loop, '_events', events)
-  variables = SimpleNamespace(params={'tokenizer': None})
-  return SimpleNamespace(config=CONFIG, variables=variables), traces
+  method = SimpleNamespace(
+    tokenizer=Tokenizer((), encode, decode, 0, 0.0),
+    simulator=Simulator(
+      max_steps=BLOCKS,
+      gamma=0.9,
+      remember=remember,
+      world=lambda variables, tasks: WorldModel(dream, take_rows=None),
+      foresee=foresee,
+      search=None,
+    ),
+  )
+  variables = Variables(params={}, targets={}, extras={})
+  return Agent(CONFIG, method, variables, 0), traces
 
 
 def test_curves_by_hand(by_hand):
@@ -222,7 +246,7 @@ def test_ends_are_read_where_rewards_are(agent, random_play):
   real = open_loop.sequences([random_play], BLOCKS, COUNT)
   run = open_loop.dreamer(agent, BLOCKS - HORIZON, HORIZON)
   dreamed = jax.device_get(
-    run(agent.variables.params, real.frames, real.actions, random_play.task)
+    run(agent.variables, real.frames, real.actions, random_play.task)
   )
   assert dreamed.rewards.shape == dreamed.ends.shape == (COUNT, HORIZON)
   assert set(dreamed.rewards.ravel()) == {-1, 1}

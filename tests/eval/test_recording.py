@@ -85,7 +85,7 @@ def test_frames_and_rewards_are_the_games(recording):
 def test_values_and_dreams_are_the_policys(agent, recording):
   """Acting on the recorded frames gives them again, decoded one by one."""
   policy = agent.policy(epsilon=RULES.epsilon, **BEAM)
-  config = factory.tokenizer_config(agent.config)
+  config = factory.method_config(agent.config).tokenizer
   tasks = np.array([games.task_id(GAME)], np.int32)
   envs = AtariEnvs([GAME], 1, RULES, num_threads=1)
   time_step, state = envs.reset(SEED), policy.init(tasks)

@@ -198,7 +198,7 @@ def config(recording):
       'runs.jowa.config: run.evaluate_every needs held-out episodes',
     ),
     ('judge.num_dreams', 0, 'judge: num_dreams must be at least 1'),
-    ('judge.agent', 'mtbc', "judge.agent='mtbc' has no world model"),
+    ('judge.agent', 'mtbc', "judge.agent='mtbc' has no simulator"),
     ('judge.agent', 'nobody', "judge.agent='nobody' is none of"),
     ('runs.order', ('jowa',), r"runs.order=\('jowa',\) must name"),
     ('runs.mtbc.source', 'finetuned', "runs.mtbc.source='finetuned' is none"),

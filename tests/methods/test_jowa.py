@@ -89,7 +89,7 @@ def test_encoded_frames_give_the_loss_of_the_frames(method, variables):
   batch, key = small.segment(), jax.random.key(0)
   loss = jax.jit(method.parts['world_action'].loss)
   expected, _ = loss(variables, batch, key)
-  tokens = jax.jit(method.encoder.encode)(variables, batch.observations)
+  tokens = jax.jit(method.tokenizer.encode)(variables, batch.observations)
   assert tokens.shape == (2, small.LENGTH, small.TOKENS)
   assert len(np.unique(tokens)) > 2
   encoded = batch.replace(observations=None, tokens=tokens.astype('uint16'))
@@ -169,7 +169,7 @@ def test_evaluate(method, variables, evaluate):
   frames[1] = frames[1, :1]
   batch = batch.replace(observations=frames)
   got = evaluate(variables, batch)
-  tokens = np.asarray(jax.jit(method.encoder.encode)(variables, frames))
+  tokens = np.asarray(jax.jit(method.tokenizer.encode)(variables, frames))
   same = (tokens[:, 1:] == tokens[:, :-1])[batch.mask[:, 1:]]
   assert same[-1].all() and not same.all()
   np.testing.assert_allclose(got['world/copy_accuracy'], same.mean(), rtol=1e-5)
@@ -231,7 +231,7 @@ def test_greedy_policy_plays_the_best_legal_action(method, variables):
   # At the last step: Pong's context is full, Freeway's began at step 3.
   for env, start in ((0, 6 - small.LENGTH), (1, 3)):
     q = q_of_history(
-      method.encoder.encode,
+      method.tokenizer.encode,
       variables,
       frames[None, start:, env],
       actions[None, start:, env],

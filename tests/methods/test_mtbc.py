@@ -38,7 +38,7 @@ def logits(method, variables):
     hidden = world_action.hidden_states(
       small.MTBC.backbone,
       variables.params['backbone'],
-      method.encoder.encode(variables, batch.observations),
+      method.tokenizer.encode(variables, batch.observations),
       batch.actions,
       batch.task,
     )

@@ -66,12 +66,10 @@ def test_outputs(imported):
     **agent.variables.params,
     'target_q_heads': agent.variables.targets['q_heads'],
   }
-  config = factory.jowa_model_config(agent.config)
-  fixtures.check_model_outputs(data, config, params)
+  config = factory.method_config(agent.config)
+  fixtures.check_model_outputs(data, config.model, params)
   fixtures.check_tokenizer_outputs(
-    fixtures.load('tokenizer'),
-    factory.tokenizer_config(agent.config),
-    params['tokenizer'],
+    fixtures.load('tokenizer'), config.tokenizer, params['tokenizer']
   )
 
 

@@ -10,7 +10,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.dream import remember, world_model
-from jowa_jax.types import Context
+from jowa_jax.types import History
 from tests.parity import fixtures
 
 MODELS = ('planning_c51_1head', 'planning_c51_3heads')
@@ -73,7 +73,7 @@ def test_plans(name, decoder):
       )
     )
     tasks = np.array([int(case['game_id']) for case in group], np.int32)
-    context = Context(tokens=tokens, actions=actions, count=count, tasks=tasks)
+    context = History(seen=tokens, actions=actions, count=count, tasks=tasks)
     q, plan = plan_once(config, width, horizon, decoder, params, context)
     for i, case in enumerate(group):
       row = jax.tree.map(lambda x, i=i: np.asarray(x[i]), plan)

@@ -14,7 +14,7 @@ from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import decode
 from jowa_jax.plan.dream import remember, world_model
-from jowa_jax.types import Context
+from jowa_jax.types import History
 from tests.models import random_params
 
 K, VOCAB, ROWS = 12, 29, 8
@@ -40,8 +40,8 @@ def params():
 
 def contexts(seed):
   rng = np.random.default_rng(seed)
-  return Context(
-    tokens=rng.integers(0, VOCAB, (ROWS, 2, K)).astype(np.int32),
+  return History(
+    seen=rng.integers(0, VOCAB, (ROWS, 2, K)).astype(np.int32),
     actions=rng.integers(0, 18, (ROWS, 2)).astype(np.int32),
     count=rng.integers(1, 3, ROWS).astype(np.int32),
     tasks=rng.integers(0, 60, ROWS).astype(np.int32),
@@ -94,7 +94,7 @@ def test_both_find_the_same(params, seed):
   context = contexts(seed)
   one_by_one = dream(params, context, decoder='sequential')
   together = dream(params, context)
-  found, logits = from_draft(params, context, context.tokens[:, -1])
+  found, logits = from_draft(params, context, context.seen[:, -1])
   np.testing.assert_array_equal(found.tokens, together.tokens)
   best = np.sort(logits, axis=-1)
   clear = (best[..., -1] - best[..., -2] > 1e-4).all(axis=1)
@@ -111,7 +111,7 @@ def test_both_find_the_same(params, seed):
   )
   np.testing.assert_allclose(ours, theirs, atol=1e-4)
   # Frames differ from the draft, so that there is something to find.
-  changed = (together.tokens != context.tokens[:, -1]).mean()
+  changed = (together.tokens != context.seen[:, -1]).mean()
   assert changed > 0.5
   assert (one_by_one.runs == 1).all()
   assert 2 <= together.passes.min() and together.passes.max() <= K + 1
@@ -121,8 +121,8 @@ def test_both_find_the_same(params, seed):
 @pytest.mark.parametrize('seed', range(3))
 def test_packed_passes_find_the_same(params, seed, shares):
   context = contexts(seed)
-  found, logits = from_draft(params, context, context.tokens[:, -1])
-  packed, _ = from_draft(params, context, context.tokens[:, -1], shares)
+  found, logits = from_draft(params, context, context.seen[:, -1])
+  packed, _ = from_draft(params, context, context.seen[:, -1], shares)
   best = np.sort(logits, axis=-1)
   assert (best[..., -1] - best[..., -2] > 1e-4).all(axis=1).all()
   np.testing.assert_array_equal(packed.tokens, found.tokens)
@@ -146,7 +146,7 @@ def test_packed_passes_find_the_same(params, seed, shares):
 def test_bad_options_are_errors(params, options, message):
   context = contexts(0)
   with pytest.raises(ValueError, match=message):
-    from_draft(params, context, context.tokens[:, -1], **options)
+    from_draft(params, context, context.seen[:, -1], **options)
 
 
 def test_a_revision_runs_the_tokens_it_names(params):

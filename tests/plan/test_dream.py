@@ -15,7 +15,7 @@ from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.dream import DECODERS, remember, world_model
-from jowa_jax.types import Context
+from jowa_jax.types import History
 from tests.models import random_params
 
 CONFIG = WorldActionConfig(
@@ -49,8 +49,8 @@ def params():
 def contexts(seed, **changes):
   rng = np.random.default_rng(seed)
   envs = len(TASKS)
-  context = Context(
-    tokens=rng.integers(0, 13, (envs, CONTEXT, 3)).astype(np.int32),
+  context = History(
+    seen=rng.integers(0, 13, (envs, CONTEXT, 3)).astype(np.int32),
     actions=rng.integers(0, 18, (envs, CONTEXT)).astype(np.int32),
     count=COUNT,
     tasks=TASKS,
@@ -90,6 +90,39 @@ def whole(params, ids, tasks):
   return logits, world_action.q_values(CONFIG, params['q_heads'], read)
 
 
+def test_what_is_seen_is_read_as_what_is_dreamed(params):
+  """Shown the frames that it dreams, a memory comes to the same."""
+  context = contexts(2)
+  actions = jnp.array([3, 0, 5, 2], jnp.int32)
+
+  @jax.jit
+  def both(params):
+    memory, _ = remember(CONFIG, params, context)
+    model = world_model(CONFIG, params, context.tasks)
+    dreamed = model.dream(memory, actions, None)
+    return dreamed, model.observe(memory, actions, dreamed.tokens)
+
+  dreamed, (q, memory) = both(params)
+  np.testing.assert_allclose(q, dreamed.q, atol=1e-5)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
+    memory,
+    dreamed.memory,
+  )
+  # The end is what the whole sequence, uncached, says of the last action.
+  for env, count in enumerate(COUNT):
+    ids = np.zeros((1, CONFIG.backbone.max_tokens), np.int32)
+    blocks = np.concatenate(
+      [context.seen[env, -count:], context.actions[env, -count:, None]],
+      axis=1,
+    )
+    blocks[-1, -1] = actions[env]
+    ids[0, : blocks.size] = blocks.reshape(-1)
+    logits, _ = whole(params, ids, TASKS[env : env + 1])
+    ends = jax.nn.softmax(logits.ends[0, count - 1])
+    assert dreamed.end[env] == pytest.approx(float(ends[1]), abs=1e-5)
+
+
 def greedy_dream(params, tokens, actions, path, task):
   """Uncached, token by token: (frames, reward, Q) after each action."""
   blocks = [[*frame, act] for frame, act in zip(tokens, actions, strict=True)]
@@ -127,7 +160,7 @@ def test_dreams_equal_uncached_greedy_decoding(params, decoder):
     for leaf in range(2):
       steps = greedy_dream(
         params,
-        context.tokens[env, -COUNT[env] :],
+        context.seen[env, -COUNT[env] :],
         context.actions[env, -COUNT[env] :],
         found.paths[env, leaf].tolist(),
         TASKS[env],
@@ -167,12 +200,12 @@ def test_batch_of_environments_equals_a_loop(params):
 def test_context_before_a_rows_start_is_not_read(params):
   context = contexts(2)
   base = plan(params, context)
-  tokens, actions = context.tokens.copy(), context.actions.copy()
+  tokens, actions = context.seen.copy(), context.actions.copy()
   for env, count in enumerate(COUNT):
     tokens[env, : CONTEXT - count] = 0
     actions[env, : CONTEXT - count] = 0
   actions[:, -1] = 17  # yet to be chosen
-  again = plan(params, context.replace(tokens=tokens, actions=actions))
+  again = plan(params, context.replace(seen=tokens, actions=actions))
   np.testing.assert_array_equal(base.paths, again.paths)
   np.testing.assert_allclose(base.scores, again.scores, atol=1e-5)
 

@@ -38,7 +38,7 @@ def test_a_greedy_rollout_equals_uncached_decoding(params):
   for env, count in enumerate(COUNT):
     steps = greedy_dream(
       params,
-      context.tokens[env, -count:],
+      context.seen[env, -count:],
       context.actions[env, -count:],
       found.actions[env].tolist(),
       TASKS[env],

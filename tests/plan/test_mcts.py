@@ -101,7 +101,7 @@ def test_values_along_a_single_path(params, depth):
   """
   context = contexts(2)
   context = context.replace(
-    tokens=context.tokens[:, -3:],
+    seen=context.seen[:, -3:],
     actions=context.actions[:, -3:],
     count=np.minimum(context.count, 3),
   )

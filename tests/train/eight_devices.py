@@ -164,7 +164,7 @@ def encode(config, frames, mesh):
   )
   run, tokenizer, size = encoding.frozen_encoder(method, variables)
   tokens = [run(frames[i : i + size]) for i in range(0, len(frames), size)]
-  alone = jax.jit(method.encoder.encode)(variables, frames)
+  alone = jax.jit(method.tokenizer.encode)(variables, frames)
   return {
     'batch_size': size,
     'tokenizer': tokenizer,

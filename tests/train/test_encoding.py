@@ -4,7 +4,8 @@ import jax
 import numpy as np
 
 from jowa_jax.methods import tokenizer as tokenizer_lib
-from jowa_jax.methods.base import Encoder, Variables
+from jowa_jax.methods.base import Variables
+from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.train import encoding
 from tests.models.random_params import fill
@@ -23,12 +24,7 @@ CONFIG = VQVAEConfig(
 class _Method:
   """As much of a method as encodes."""
 
-  encoder = Encoder(
-    ('tokenizer',),
-    lambda variables, frames: tokenizer_lib.encode(
-      CONFIG, variables.params['tokenizer'], frames
-    ),
-  )
+  tokenizer = tokenizer_lib.tokenizer(CONFIG, TokenizerTraining())
 
 
 def test_a_frozen_tokenizer_encodes_and_is_named_by_its_weights():

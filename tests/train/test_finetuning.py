@@ -103,7 +103,7 @@ def test_from_scratch_everything_is_trained(resolve):
   config = resolve(
     checkpoint=None,
     finetune__scratch__steps=7,
-    finetune__scratch__codebook_init_step=2,
+    finetune__scratch__tokenizer_training__codebook_init_step=2,
   )
   stage = config['stages']['finetune']
   assert stage['parts'] == ['tokenizer', 'world_action']
@@ -305,6 +305,15 @@ def test_another_size_is_named_with_the_config_that_fits(resolve):
     (dict(data__games=('Pong',)), 'data.games=.*fills this field'),
     (dict(init_from__checkpoints='x'), 'init_from.checkpoints=.*fills'),
     (dict(finetune__tokenizer=None), 'finetune.tokenizer must be dict'),
+    (
+      dict(finetune__tokenizer={}, finetune__train_tokenizer=True),
+      'train_tokenizer=True needs tokenizer',
+    ),
+    (dict(finetune__scratch__steps=None), 'finetune.scratch.steps must be int'),
+    (
+      dict(finetune__scratch__tokenizer_training={'restart': 3}),
+      'Unknown field finetune.scratch.tokenizer_training.restart',
+    ),
   ],
 )
 def test_bad_fields_are_named(changes, message, resolve, tmp_path):

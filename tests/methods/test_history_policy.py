@@ -7,7 +7,7 @@ import pytest
 
 from jowa_jax import games
 from jowa_jax.methods.base import check_actions
-from jowa_jax.methods.transformer_policy import transformer_policy
+from jowa_jax.methods.history_policy import history_policy
 from jowa_jax.types import TimeStep
 from tests.methods import small
 
@@ -23,17 +23,18 @@ def toy(context_length=3, epsilon=0.0, favourite=None):
     del variables
     return frames[:, 0, :2].astype(jnp.int32)
 
-  def decide(variables, context, legal):
-    del variables
+  def decide(variables, context, legal, keys):
+    del variables, keys
     if favourite is not None:
       actions = jnp.full(context.count.shape, favourite)
     else:
-      number = context.tokens[:, -1, :1] % legal.sum(-1, keepdims=True)
+      number = context.seen[:, -1, :1] % legal.sum(-1, keepdims=True)
       rank = jnp.cumsum(legal, axis=-1) - 1
       actions = jnp.argmax((rank == number) & legal, axis=-1)
     return actions.astype(jnp.int32), {'context': context}
 
-  return transformer_policy(encode, decide, 2, context_length, epsilon)
+  tokens = jax.ShapeDtypeStruct((2,), jnp.int32)
+  return history_policy(encode, decide, tokens, context_length, epsilon)
 
 
 def timestep(number, first=(False,) * 3):
@@ -70,7 +71,7 @@ def test_the_context_slides_by_whole_blocks(greedy):
     np.testing.assert_array_equal(context.count, [count] * 3)
     frames = np.arange(i + 1)[-count:]
     for env in range(3):
-      tokens = np.asarray(context.tokens[env, -count:])
+      tokens = np.asarray(context.seen[env, -count:])
       np.testing.assert_array_equal(tokens[:, 0], frames)
       np.testing.assert_array_equal(tokens[:, 1], [100 + env] * count)
       # Each frame stands beside the action that was taken in it.
@@ -90,7 +91,7 @@ def test_first_starts_one_environment_anew(greedy):
   _, contexts = play(greedy, steps)
   counts = [context.count.tolist() for context in contexts]
   assert counts == [[1] * 3, [2] * 3, [3, 1, 3], [3, 2, 3]]
-  assert contexts[3].tokens[1, -2:, 0].tolist() == [2, 3]
+  assert contexts[3].seen[1, -2:, 0].tolist() == [2, 3]
 
 
 def test_without_noise_the_key_does_not_matter(greedy):
@@ -159,3 +160,91 @@ def test_no_action_stays_none_whatever_the_noise():
   ):
     check_actions(actions[0], TASKS)
   np.testing.assert_array_equal(check_actions(np.arange(3), TASKS), [0, 1, 2])
+
+
+def test_past_rewards_stand_at_the_actions_that_earned_them():
+  def decide(variables, history, legal, keys):
+    del variables, legal, keys
+    return jnp.zeros(3, jnp.int32), {'context': history}
+
+  policy = history_policy(
+    lambda variables, frames: frames[:, 0, 0],
+    decide,
+    jax.ShapeDtypeStruct((), jnp.uint8),
+    length=3,
+    epsilon=0.0,
+    reads_rewards=True,
+  )
+  # What comes with a frame was earned by the decision before it.
+  steps = [
+    timestep(i, (i in (0, 4),) * 3).replace(
+      rewards=jnp.array([i, 10.0 * i, -i]) * (i not in (0, 4))
+    )
+    for i in range(6)
+  ]
+  _, histories = play(policy, steps)
+  rows = [history.rewards[1].tolist() for history in histories]
+  assert rows[:4] == [[0, 0, 0], [0, 10, 0], [10, 20, 0], [20, 30, 0]]
+  # An episode began: what stood before is not counted.
+  assert histories[4].count.tolist() == [1] * 3
+  assert rows[5][1:] == [50, 0] and histories[5].count.tolist() == [2] * 3
+  with pytest.raises(ValueError, match='rewards of the decisions before: give'):
+    play(policy, [timestep(0, (True,) * 3)])
+  assert history_policy(None, None, (), 3, 0.0).init(TASKS).rewards is None
+
+
+def test_a_history_keeps_whatever_is_made_of_frames():
+  """Such as the frames, for a Q network that stacks them."""
+
+  def observe(variables, frames):
+    return {'frames': frames, 'mean': frames.mean((1, 2)) + variables}
+
+  def decide(variables, history, legal, keys):
+    del variables, keys
+    stack = history.seen['frames']  # [E, C, H, W]
+    actions = jnp.where(legal, stack[:, :, 0, 0].sum(1)[:, None], 0).argmax(-1)
+    return actions, {'context': history}
+
+  keeps = {
+    'frames': jax.ShapeDtypeStruct((8, 8), jnp.uint8),
+    'mean': jax.ShapeDtypeStruct((), jnp.float32),
+  }
+  policy = history_policy(observe, decide, keeps, length=2, epsilon=0.0)
+  state = policy.init(TASKS)
+  for i in range(3):
+    step = timestep(i + 1, (i == 0,) * 3)
+    keys = jax.random.split(jax.random.key(i), 3)
+    _, state, info = policy.act(jnp.float32(0.5), state, step, keys)
+  seen = info['context'].seen
+  assert seen['frames'].dtype == jnp.uint8
+  assert seen['frames'].shape == (3, 2, 8, 8)
+  assert seen['frames'][:, :, 0, 0].tolist() == [[2, 3]] * 3
+  # Of 64 pixels: the number of the step, and 100 and more.
+  expected = [[(number + 100) / 64 + 0.5 for number in (2, 3)]]
+  np.testing.assert_allclose(seen['mean'][:1], expected)
+
+
+def test_decisions_draw_with_their_environments_keys():
+  def decide(variables, history, legal, keys):
+    del variables, history
+    logits = jnp.where(legal, 0.0, -jnp.inf)
+    draws = jax.vmap(jax.random.categorical)(keys, logits)
+    return draws, {'context': draws}
+
+  def policy(epsilon):
+    keeps = jax.ShapeDtypeStruct((), jnp.uint8)
+    observe = lambda variables, frames: frames[:, 0, 0]  # noqa: E731
+    return history_policy(observe, decide, keeps, 1, epsilon)
+
+  steps = [timestep(0)] * 200
+  drawn, _ = play(policy(0.0), steps)
+  again, _ = play(policy(0.0), steps)
+  np.testing.assert_array_equal(drawn, again)
+  for env in range(3):
+    assert set(drawn[:, env]) == set(np.flatnonzero(LEGAL[env]))
+  assert (drawn[:, 0] != drawn[:, 2]).mean() > 0.5
+  # Random actions come on top, and are drawn by themselves.
+  mixed, draws = play(policy(0.5), steps)
+  np.testing.assert_array_equal(draws, drawn)
+  changed = (mixed != drawn)[:, [0, 2]].mean()
+  assert abs(changed - 0.5 * 5 / 6) < 0.08
