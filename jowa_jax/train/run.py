@@ -91,12 +91,11 @@ class Run:
       )
     for stage in self.stages:
       for name in stage.optimizers:
-        augment = self.method.parts[name].augment
-        rows = augment.rows * self._run.accumulate if augment else 1
-        if self._run.batch_size % rows:
+        rows = self.method.objectives[name].rows
+        if self._run.batch_size % (rows * self._run.accumulate):
           raise ConfigError(
             f'run.batch_size={self._run.batch_size} does not divide by '
-            f'{augment.rows}, as half of a batch is imagined, times '
+            f'{rows}, as stages.{stage.name}.{name} needs, times '
             f'run.accumulate={self._run.accumulate}'
           )
     parts = sharding.batch_parts(self._mesh)

@@ -25,7 +25,7 @@ class RunConfig:
   Attributes:
     seed: of initialisation, data order and dropout.
     batch_size: segments per step, over all devices.
-    accumulate: parts of a batch that are taken one after the other, for memory.
+    accumulate: micro-batches that a batch is taken in, for memory.
     log_every: steps between records of metrics.
     save_every: steps between checkpoints; one is also saved as a stage ends.
     keep_checkpoints: how many of the latest are kept.

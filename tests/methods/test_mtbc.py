@@ -25,7 +25,7 @@ def variables(method):
 
 @pytest.fixture(scope='module')
 def loss(method):
-  return jax.jit(method.parts['policy'].loss)
+  return jax.jit(method.objectives['policy'].loss)
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +54,7 @@ def test_loss_is_the_mean_over_heads_and_valid_steps(
   method, variables, loss, logits
 ):
   batch = small.segment(mask=MASK)
-  value, aux = loss(variables, batch, jax.random.key(0))
+  value, aux = loss(variables, batch, jax.random.key(0), 0)
   outputs = logits(batch)
   assert outputs.shape == (2, 2, small.LENGTH, games.NUM_ACTIONS)
   terms, right = [], []
@@ -84,12 +84,12 @@ def test_padded_steps_do_not_count(variables, loss):
     observations=frames.astype(np.uint8),
   )
   key = jax.random.key(0)
-  base, _ = loss(variables, batch, key)
-  np.testing.assert_allclose(loss(variables, other, key)[0], base, rtol=1e-5)
+  base, _ = loss(variables, batch, key, 0)
+  np.testing.assert_allclose(loss(variables, other, key, 0)[0], base, rtol=1e-5)
   # And a valid one does.
   actions = batch.actions.copy()
   actions[0, 0] = 17
-  changed, _ = loss(variables, batch.replace(actions=actions), key)
+  changed, _ = loss(variables, batch.replace(actions=actions), key, 0)
   assert abs(changed - base) > 1e-3
 
 
@@ -104,7 +104,7 @@ def test_a_steps_own_action_is_not_seen(variables, logits):
 
 
 def test_only_backbone_and_heads_learn(method, variables):
-  part = method.parts['policy']
+  part = method.objectives['policy']
   assert set(part.params) == {'backbone', 'policy_heads'}
 
   @jax.jit
@@ -112,7 +112,7 @@ def test_only_backbone_and_heads_learn(method, variables):
   def gradient(params):
     batch = small.segment()
     joined = variables.replace(params=params)
-    return part.loss(joined, batch, jax.random.key(0))[0]
+    return part.loss(joined, batch, jax.random.key(0), 0)[0]
 
   grads = gradient(variables.params)
   assert not any(np.any(g) for g in jax.tree.leaves(grads['tokenizer']))
