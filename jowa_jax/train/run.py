@@ -20,7 +20,7 @@ from jowa_jax.checkpoint.manager import (
   CheckpointError,
   Checkpoints,
 )
-from jowa_jax.checkpoint.task_rows import task_rows
+from jowa_jax.checkpoint.task_rows import origins, task_tables
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, differences
 from jowa_jax.data.training import TrainingData
@@ -280,15 +280,16 @@ class Run:
         self.method, self._run.seed, data.statistics, shardings
       )
       if self._init_from.checkpoints:
+        games = games_lib.parse_games(self._data.games)
         variables = warm_start(
           variables,
           shardings,
           checkpoints=self._init_from.checkpoints,
           params=self._init_from.params,
           step=self._init_from.step,
-          rows=task_rows(
-            games_lib.parse_games(self._data.games), self._init_from.task_row
-          ),
+          games=games,
+          tables=task_tables(self.method),
+          starts=origins(games, self._init_from.task_row),
           adaptation=self.config.get('adaptation'),
         )
     # From here on the directory is this run's.

@@ -124,10 +124,10 @@ class InitFrom:
       afresh.
     params: top-level parameters to take; all if empty.
     step: which checkpoint; the latest if None.
-    task_row: what the embedding of a game of `data.games` starts from: None
-      or '' for its own row in the checkpoint, 'related' for that of the game in
-      `games.RELATED_GAMES`, where there is one, 'new' for a fresh one, or the
-      name of a game.
+    task_row: what the rows of a game of `data.games` start from, in every
+      table with rows of games: None or '' for its own rows in the checkpoint,
+      'related' for those of the game in `games.RELATED_GAMES`, where there is
+      one, 'new' for fresh ones, or the name of a game.
   """
 
   checkpoints: str = ''
