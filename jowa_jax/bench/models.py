@@ -13,8 +13,8 @@ from flax import linen as nn
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.models import world_action
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.sizes import SIZES

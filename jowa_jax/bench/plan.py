@@ -25,8 +25,8 @@ from jowa_jax.bench.models import (
 from jowa_jax.methods import jowa_policy
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.models import world_action
+from jowa_jax.models.backbone import Backbone, BackboneConfig
 from jowa_jax.models.heads import WorldHeads
-from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.plan import decode
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.dream import DECODERS, remember, world_model

@@ -20,7 +20,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jowa_jax.methods.base import Method, Objective, Policy, Variables
-from jowa_jax.models.transformer import BackboneConfig
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.types import Params
 
 MODES = ('full', 'heads', 'lora')

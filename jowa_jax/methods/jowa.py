@@ -36,8 +36,8 @@ from jowa_jax.methods.jowa_losses import (
 from jowa_jax.methods.jowa_policy import make_policy
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import flops, world_action
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.types import Segment

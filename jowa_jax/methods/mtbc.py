@@ -29,8 +29,8 @@ from jowa_jax.methods.jowa import check_sizes
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.methods.transformer_policy import transformer_policy
 from jowa_jax.models import flops, world_action
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import EnsembleHeads, HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.plan.base import faulty
 from jowa_jax.types import Context, Segment

@@ -6,8 +6,8 @@ its heads: what a step has to compute, whatever the program computes again. The
 tokenizer's convolutions are not; the compiler counts all (`hardware.cost`).
 """
 
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import NUM_REWARD_CLASSES, HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 
 
 def backbone(cfg: BackboneConfig) -> float:

@@ -6,7 +6,7 @@ import chex
 import jax.numpy as jnp
 
 from jowa_jax.models import kv_cache, world_action
-from jowa_jax.models.transformer import Backbone
+from jowa_jax.models.backbone import Backbone
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan.dream import Memory
 from jowa_jax.types import Params
