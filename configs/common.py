@@ -12,16 +12,19 @@ def optimizer(
   decay: str = 'constant',
   final_fraction: float = 0.0,
 ) -> ConfigDict:
-  """One part's optimizer (Table 13)."""
+  """One part's optimizer: AdamW (Table 13)."""
   return ConfigDict(
     dict(
+      kind='adamw',  # or 'adam', 'lamb', 'sgd'
       learning_rate=learning_rate,
       weight_decay=weight_decay,
+      decay_mask='kernels',  # and all of the Q heads; or 'all'
       clip=1.0,  # global norm of the part's gradients
-      b1=0.9,
+      b1=0.9,  # of 'sgd' the momentum
       b2=0.999,
       eps=1e-8,
       warmup_steps=warmup_steps,  # linear
+      warmup_from=0.0,  # of the rate, in the first of them
       # Of the rate after the warm-up, over the rest of the stage: 'constant' is
       # none, 'linear' and 'cosine' end with `final_fraction` of it.
       decay=decay,
@@ -120,7 +123,7 @@ def base(size: str, method: str) -> ConfigDict:
     dict(
       seed=0,
       batch_size=8 if smoke else 512,  # segments
-      accumulate=1,  # parts of a batch, one after the other, for memory
+      accumulate=1,  # micro-batches of a batch, for memory
       log_every=5 if smoke else 100,
       save_every=10 if smoke else 5000,
       keep_checkpoints=3,  # the latest

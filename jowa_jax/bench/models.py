@@ -11,8 +11,8 @@ import numpy as np
 from flax import linen as nn
 
 from jowa_jax.methods.base import Method, Variables
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.sizes import SIZES

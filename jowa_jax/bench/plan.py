@@ -24,8 +24,8 @@ from jowa_jax.bench.models import (
 from jowa_jax.bench.train import jowa
 from jowa_jax.methods import jowa_policy
 from jowa_jax.models import world_action
+from jowa_jax.models.backbone import Backbone, BackboneConfig
 from jowa_jax.models.heads import WorldHeads
-from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.models.world_action import BACKBONE, Q_HEADS, WORLD_HEADS
 from jowa_jax.plan import decode
 from jowa_jax.plan.beam import beam_search

@@ -23,6 +23,7 @@ from jowa_jax.train.state import (
   TrainState,
   abstract_optimizers,
   abstract_variables,
+  stage_flops,
 )
 
 _COLLECTIVES = (
@@ -115,9 +116,7 @@ def run(
   )
   memory, cost = compiled.memory_analysis(), hardware.cost(compiled)
   sent = collective_bytes(compiled.as_text())
-  needed = batch_size * sum(
-    method.parts[part].flops for part in STAGES[stage].optimizers
-  )
+  needed = batch_size * stage_flops(method, STAGES[stage])
   compute = needed / count / device.flops
   communicate = sum(sent.values()) / device.bandwidth
   return {

@@ -181,7 +181,7 @@ def _measure(
     return metrics
 
   step_seconds = models.seconds_per_call(take, seconds)
-  needed = batch_size * sum(method.parts[p].flops for p in stage.optimizers)
+  needed = batch_size * state.stage_flops(method, stage)
   peak = hardware.peak()
   counted = hardware.cost(compiled)
   devices = len(jax.devices())

@@ -190,6 +190,19 @@ class Checkpoints:
     """
     return self._restore(self._find(step), META, ocp.args.JsonRestore())
 
+  def shapes(self, step: int | None = None) -> dict[str, tuple[int, ...]]:
+    """Shapes of a checkpoint's variables by name, such as 'params/a/kernel'.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    step = self._find(step)
+    with self._naming_damage(step):
+      metadata = self._manager.item_metadata(step)[VARIABLES]
+      if metadata is None:
+        raise FileNotFoundError(f'it has no {VARIABLES}')
+      return _shapes(metadata.tree)
+
   def restore_variables(
     self,
     template: Variables,
@@ -283,11 +296,7 @@ class Checkpoints:
     return max(steps) if step is None else step
 
   def _check_fit(self, step: int, wanted: dict[str, Any], partial: bool):
-    with self._naming_damage(step):
-      metadata = self._manager.item_metadata(step)[VARIABLES]
-      if metadata is None:
-        raise FileNotFoundError(f'it has no {VARIABLES}')
-    found, wanted = _shapes(metadata.tree), _shapes(wanted)
+    found, wanted = self.shapes(step), _shapes(wanted)
     names = wanted.keys() if partial else found.keys() | wanted.keys()
     faults = [
       f'{name}: found {found.get(name)}, expected {wanted.get(name)}'

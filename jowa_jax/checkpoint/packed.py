@@ -159,6 +159,11 @@ class PackedAgent:
     self._find(step)
     return self._meta
 
+  def shapes(self, step: int | None = None) -> dict[str, tuple[int, ...]]:
+    """Shapes of what is stored by name; see `Checkpoints.shapes`."""
+    self._find(step)
+    return {name: tuple(x.shape) for name, x in self._stored.items()}
+
   def restore_variables(
     self,
     template: Variables,
@@ -175,14 +180,12 @@ class PackedAgent:
       as_dict(template.replace(targets={})), sep='/'
     )
     names = wanted.keys() if partial else wanted.keys() | self._stored.keys()
-    shapes = [
-      {name: tuple(x.shape) for name, x in tensors.items()}
-      for tensors in (self._stored, wanted)
-    ]
+    found = self.shapes()
+    expected = {name: tuple(x.shape) for name, x in wanted.items()}
     faults = [
-      f'{name}: found {shapes[0].get(name)}, expected {shapes[1].get(name)}'
+      f'{name}: found {found.get(name)}, expected {expected.get(name)}'
       for name in sorted(names)
-      if shapes[0].get(name) != shapes[1].get(name)
+      if found.get(name) != expected.get(name)
     ]
     if faults:
       shown = '\n  '.join(faults[:10])

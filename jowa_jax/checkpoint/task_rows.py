@@ -1,23 +1,34 @@
-"""Which row of the task embedding tables a game's own row starts from.
+"""Which row of the tables that have one for every game a game starts from.
 
 Facts, section 1: the released program fine-tunes a game under a related
 game's id, legal actions included. Here a game keeps its id and its legal
 actions, and its rows start as copies of the related game's.
+
+Such a table is any parameter whose first logical axis is `tasks`, an embedding
+or the heads of every game. It has rows for all of `games.GAMES`, or for the
+games of its run alone; either way in the order of `games.GAMES`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
+import chex
 import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
 
 from jowa_jax import games as games_lib
-from jowa_jax.types import Params
+from jowa_jax.methods.base import Method, boxed_shapes
 
+TASKS = 'tasks'
 NEW, RELATED = 'new', 'related'
-_TABLES = ('observation_task_embedding', 'action_task_embedding')
+
+# Names from the top-level one to a parameter's own.
+Path = tuple[str, ...]
 
 
 def check_source(source: str | None) -> None:
-  """Raises ValueError unless `task_rows` understands the source."""
+  """Raises ValueError unless `origins` understands the source."""
   if source and source not in (NEW, RELATED):
     try:
       games_lib.check_game(source)
@@ -28,18 +39,16 @@ def check_source(source: str | None) -> None:
       ) from error
 
 
-def task_rows(
-  names: Sequence[str], source: str | None
-) -> dict[int, int | None]:
-  """Returns by task id which row each game starts from, None for a fresh one.
+def origins(names: Sequence[str], source: str | None) -> dict[str, str | None]:
+  """The games whose rows some games start from, None for fresh ones.
 
   Args:
-    names: the games.
-    source: 'related' for the row of `games.RELATED_GAMES`, where there is one;
-      'new'; a game, for its row; or None or '': every game keeps its own.
+    names: the games; those that keep their own rows are left out.
+    source: 'related' for `games.RELATED_GAMES`, where there is one; 'new'; a
+      game; or None or '': every game keeps its own.
   """
   check_source(source)
-  rows = {}
+  found = {}
   for name in names:
     origin = name
     if source == RELATED:
@@ -47,50 +56,85 @@ def task_rows(
     elif source:
       origin = source
     if origin != name:
-      fresh = origin == NEW
-      rows[games_lib.task_id(name)] = (
-        None if fresh else games_lib.task_id(origin)
-      )
-  return rows
+      found[name] = None if origin == NEW else origin
+  return found
 
 
-def set_task_rows(
-  backbone: Params,
-  fresh: Params,
-  rows: Mapping[int, int | None],
-  shardings: Params,
-) -> Params:
-  """Returns the backbone with some rows of both task tables replaced.
+def task_tables(method: Method) -> frozenset[Path]:
+  """The parameters of a method that have a row for every game."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(
+    boxed_shapes(method).params,
+    is_leaf=lambda x: isinstance(x, nn.LogicallyPartitioned),
+  )
+  return frozenset(
+    tuple(key.key for key in path)
+    for path, leaf in leaves
+    if isinstance(leaf, nn.LogicallyPartitioned) and leaf.names[0] == TASKS
+  )
 
-  All rows are read before any is written.
+
+def row_games(rows: int, run_games: Sequence[str]) -> tuple[str, ...]:
+  """The games of a table's rows.
 
   Args:
-    backbone: parameters, pretrained.
-    fresh: of the same shapes, of which new rows are taken.
-    rows: see `task_rows`.
-    shardings: of the backbone.
+    rows: of the table.
+    run_games: of the run that it belongs to.
 
   Raises:
-    ValueError: the backbone is not told the game.
+    ValueError: it has rows neither for all games nor for those of the run.
   """
-  missing = [name for name in _TABLES if name not in backbone]
-  if missing:
+  everything = games_lib.GAMES
+  for names in (everything, run_games):
+    if rows == len(names):
+      return tuple(sorted(names, key=everything.index))
+  raise ValueError(
+    f'a table of {rows} rows has them neither for all {len(everything)} games '
+    f"nor for the run's {len(run_games)} ({', '.join(run_games)})"
+  )
+
+
+def rows_by_game(
+  table: chex.Array,
+  table_games: Sequence[str],
+  fresh: chex.Array,
+  fresh_games: Sequence[str],
+  starts: Mapping[str, str | None],
+) -> chex.Array:
+  """A fresh table with the rows of another, by the names of the games.
+
+  Args:
+    table: [R, ...], pretrained.
+    table_games: of its R rows.
+    fresh: [S, ...], of the table to fill.
+    fresh_games: of its S rows, and those of the result.
+    starts: games whose rows some of `fresh_games` start from, None for a fresh
+      one, see `origins`; the others start from their own.
+
+  Returns:
+    [S, ...].
+
+  Raises:
+    ValueError: a row that is asked for is not there, or shapes do not fit.
+  """
+  for what, names in ((table, table_games), (fresh, fresh_games)):
+    if len(what) != len(names):
+      raise ValueError(f'{len(what)} rows, but {len(names)} games')
+  if table.shape[1:] != fresh.shape[1:]:
     raise ValueError(
-      f'there is no table {missing[0]} whose rows could be set '
-      '(backbone.task_embedding=False): set init_from.task_row=None'
+      f'a row is {table.shape[1:]} there and {fresh.shape[1:]} here'
     )
-
-  def fill(table: jax.Array, new: jax.Array) -> jax.Array:
-    values = {
-      row: new[row] if origin is None else table[origin]
-      for row, origin in rows.items()
-    }
-    for row, value in values.items():
-      table = table.at[row].set(value)
-    return table
-
-  def place(name: str) -> Callable:
-    return jax.jit(fill, out_shardings=shardings[name])
-
-  tables = {name: place(name)(backbone[name], fresh[name]) for name in _TABLES}
-  return {**backbone, **tables}
+  rows = []
+  for name in fresh_games:
+    origin = starts.get(name, name)
+    if origin is not None and origin not in table_games:
+      raise ValueError(
+        f'no row of {origin} for {name} to start from; there are rows of '
+        f'{", ".join(table_games)}: set init_from.task_row to {NEW!r}, '
+        f'{RELATED!r} or one of these'
+      )
+    rows.append(-1 if origin is None else list(table_games).index(origin))
+  rows = np.array(rows)
+  is_fresh = (rows < 0).reshape(-1, *(1,) * (fresh.ndim - 1))
+  return jnp.where(
+    is_fresh, fresh, jnp.take(table, np.maximum(rows, 0), axis=0)
+  )

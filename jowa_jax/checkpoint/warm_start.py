@@ -2,16 +2,18 @@
 
 import contextlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import traverse_util
 
+from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
 from jowa_jax.checkpoint.packed import PackedAgent, is_packed
 from jowa_jax.checkpoint.run_directory import RunDirectory
-from jowa_jax.checkpoint.task_rows import set_task_rows
+from jowa_jax.checkpoint.task_rows import Path, row_games, rows_by_game
 from jowa_jax.methods.adaptation import BACKBONE, LORA
 from jowa_jax.methods.base import Variables
 from jowa_jax.types import Params
@@ -40,7 +42,9 @@ def warm_start(
   checkpoints: str,
   params: Sequence[str] = (),
   step: int | None = None,
-  rows: Mapping[int, int | None] | None = None,
+  games: Sequence[str] = games_lib.GAMES,
+  tables: Collection[Path] = (),
+  starts: Mapping[str, str | None] | None = None,
   adaptation: Mapping[str, Any] | None = None,
 ) -> Variables:
   """Returns variables with top-level parameters taken from a checkpoint.
@@ -52,12 +56,16 @@ def warm_start(
     params: top-level names, such as ('tokenizer',); all if empty, but for
       adapters that the checkpoint has none of.
     step: which checkpoint; default the latest.
-    rows: of the task tables that start from others, see `task_rows`.
+    games: of the run that starts.
+    tables: of the parameters, those with a row for every game; their rows are
+      taken by the names of the games, see `task_rows`.
+    starts: games whose rows some of `games` start from, see
+      `task_rows.origins`; the others keep their own.
     adaptation: that section of the config of `variables`.
 
   Raises:
-    CheckpointError: there is no checkpoint, a name is not in both, or shapes
-      differ.
+    CheckpointError: there is no checkpoint, a name is not in both, shapes
+      differ, or a game has no row.
   """
   unknown = sorted(set(params) - set(variables.params))
   if unknown:
@@ -65,24 +73,35 @@ def warm_start(
       f'init_from.params={tuple(params)} must name some of '
       f'{sorted(variables.params)}, or none for all of them'
     )
-  with contextlib.closing(open_run(checkpoints)) as source:
-    taken = _restore(source, variables, shardings, params, step, adaptation)
-  if rows and BACKBONE not in taken:
+  names = set(params or variables.params)
+  tables = [path for path in tables if path[0] in names]
+  if starts and not tables:
     raise CheckpointError(
-      'init_from.task_row is set, but no backbone is taken, only '
-      f'init_from.params={tuple(params)}'
+      'init_from.task_row is set, but no parameter that is taken has a row for '
+      f'every game, of {sorted(names)}: set init_from.task_row=None'
     )
-  if rows:
+  with contextlib.closing(open_run(checkpoints)) as source:
+    rows = source.shapes(step)
+    template = _with_rows(variables, tables, rows)
+    taken = _restore(source, template, shardings, params, step, adaptation)
+    config = source.meta(step).get('config', {})
+  their_games = config.get('data', {}).get('games', ())
+  if their_games:
+    their_games = games_lib.parse_games(their_games)
+  flat, fresh, places = map(
+    traverse_util.flatten_dict, (taken, variables.params, shardings.params)
+  )
+  for path in tables:
     try:
-      backbone = set_task_rows(
-        taken[BACKBONE],
-        variables.params[BACKBONE],
-        rows,
-        shardings.params[BACKBONE],
+      flat[path] = _take_rows(
+        *(flat[path], their_games, fresh[path], games),
+        *(starts or {}, places[path]),
       )
     except ValueError as error:
-      raise CheckpointError(f'{checkpoints}: {error}') from error
-    taken = {**taken, BACKBONE: backbone}
+      raise CheckpointError(
+        f'{checkpoints}: {"/".join(path)}: {error}'
+      ) from error
+  taken = traverse_util.unflatten_dict(flat)
   # Slow copies start equal to what they are copies of.
   copies = {
     name: jax.tree.map(jnp.copy, value)
@@ -93,6 +112,34 @@ def warm_start(
     params={**variables.params, **taken},
     targets={**variables.targets, **copies},
   )
+
+
+def _with_rows(
+  variables: Variables,
+  tables: Collection[Path],
+  shapes: Mapping[str, tuple[int, ...]],
+) -> Variables:
+  """Returns variables whose tables have as many rows as a checkpoint's."""
+  params = traverse_util.flatten_dict(variables.params)
+  for path in tables:
+    found = shapes.get('/'.join(('params', *path)))
+    if found:
+      shape = (*found[:1], *params[path].shape[1:])
+      params[path] = jax.ShapeDtypeStruct(shape, params[path].dtype)
+  return variables.replace(params=traverse_util.unflatten_dict(params))
+
+
+def _take_rows(table, their_games, fresh, our_games, starts, place):
+  """Returns a fresh table filled, where its rows are not all the same games."""
+  theirs = row_games(len(table), their_games)
+  ours = row_games(len(fresh), our_games)
+  if theirs == ours and starts.keys().isdisjoint(ours):
+    return table
+  take = jax.jit(
+    lambda table, fresh: rows_by_game(table, theirs, fresh, ours, starts),
+    out_shardings=place,
+  )
+  return take(table, fresh)
 
 
 def _restore(

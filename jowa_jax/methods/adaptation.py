@@ -1,6 +1,6 @@
 """Fine-tuning few of an agent's parameters: its heads, or low-rank adapters.
 
-`adapt` wraps any `Method` whose parts train a backbone. What a wrapped part
+`adapt` wraps any `Method` whose objectives train a backbone. What a wrapped one
 does not name gets neither gradients nor an optimizer state.
 
 Low-rank adapters are those of Hu et al., 2021 (arXiv 2106.09685, section 4.1):
@@ -19,9 +19,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from jowa_jax.methods.base import Method, Part, Policy, Variables
-from jowa_jax.models import flops
-from jowa_jax.models.transformer import BackboneConfig
+from jowa_jax.methods.base import Method, Objective, Policy, Variables
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.types import Params
 
 MODES = ('full', 'heads', 'lora')
@@ -38,8 +37,8 @@ class AdaptationConfig:
   """Which parameters are trained.
 
   Attributes:
-    mode: 'full' for all that a part trains, 'heads' for all but the backbone,
-      'lora' for these and adapters of the backbone.
+    mode: 'full' for all that an objective trains, 'heads' for all but the
+      backbone, 'lora' for these and adapters of the backbone.
     rank: of the adapters.
     alpha: alpha / rank scales them.
     targets: the projections of attention that are adapted, in every layer.
@@ -72,21 +71,21 @@ def adapt(
     backbone: sizes.
 
   Raises:
-    ValueError: no part of the method trains a backbone.
+    ValueError: no objective of the method trains a backbone.
   """
   if config.mode == 'full':
     return method
-  if not any(BACKBONE in part.params for part in method.parts.values()):
+  if not any(BACKBONE in each.params for each in method.objectives.values()):
     raise ValueError(
       f'adaptation.mode={config.mode!r} needs a method with a part that trains '
-      f'{BACKBONE!r}; its parts are {list(method.parts)}'
+      f'{BACKBONE!r}; its parts are {list(method.objectives)}'
     )
-  parts = {
-    name: _adapted_part(part, config, backbone)
-    for name, part in method.parts.items()
+  objectives = {
+    name: _adapted(objective, config, backbone)
+    for name, objective in method.objectives.items()
   }
   if config.mode == 'heads':
-    return method._replace(parts=parts)
+    return method._replace(objectives=objectives)
 
   def init(key, statistics) -> Variables:
     variables = method.init(key, statistics)
@@ -109,7 +108,7 @@ def adapt(
     )
   return method._replace(
     init=init,
-    parts=parts,
+    objectives=objectives,
     evaluate=_on_merged(config, method.evaluate),
     policy=policy,
     simulator=simulator,
@@ -121,29 +120,27 @@ def _on_merged(config: AdaptationConfig, fn: Callable) -> Callable:
   return lambda variables, *args: fn(merge(config, variables), *args)
 
 
-def _adapted_part(
-  part: Part, config: AdaptationConfig, backbone: BackboneConfig
-) -> Part:
-  """Returns the part with the backbone frozen, and adapted if need be."""
-  if BACKBONE not in part.params:
-    return part
-  rest = tuple(name for name in part.params if name != BACKBONE)
+def _adapted(
+  objective: Objective, config: AdaptationConfig, backbone: BackboneConfig
+) -> Objective:
+  """Returns it with the backbone frozen, and adapted if need be."""
+  if BACKBONE not in objective.params:
+    return objective
+  rest = tuple(name for name in objective.params if name != BACKBONE)
   if config.mode == 'heads':
-    # Of the backbone, the forward pass alone is left.
-    saved = 2 * flops.backbone(backbone)
-    return part._replace(params=rest, flops=part.flops - saved)
+    return objective._replace(params=rest)
 
-  # Of the 12 squares of the width in a layer, the gradients of the targets.
+  # The backbone is frozen, and yet gradients go back through it. Of the 12
+  # squares of the width in a layer, they are left out but for the targets.
   frozen = (12 - len(config.targets)) * backbone.width**2
   saved = 2 * backbone.num_layers * backbone.max_tokens * frozen
-  augment = part.augment and part.augment._replace(
-    apply=_on_merged(config, part.augment.apply)
-  )
-  return Part(
+  trunk = 3 * objective.flops[BACKBONE] - saved
+  augment = objective.augment
+  return objective._replace(
     params=(LORA, *rest),
-    loss=_on_merged(config, part.loss),
-    flops=part.flops - saved,
-    augment=augment,
+    loss=_on_merged(config, objective.loss),
+    flops={**objective.flops, BACKBONE: trunk},
+    augment=augment and _on_merged(config, augment),
   )
 
 

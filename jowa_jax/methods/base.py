@@ -1,8 +1,9 @@
 """The interface between a learning method and the trainer and evaluator.
 
 A method is a tuple of pure functions over `Variables`. The trainer knows
-nothing else: it asks for `Part`s, differentiates each part's loss with
-respect to the parameters the part names, and applies that part's optimizer.
+nothing else: it asks for `Objective`s, differentiates each one's loss with
+respect to the parameters it names, and applies its optimizer. In a config they
+are the `parts` of a stage.
 """
 
 import types
@@ -45,38 +46,49 @@ class Aux(NamedTuple):
   carry: dict[str, Any]  # arrays for `Method.after_update`, never logged
 
 
-class Augment(NamedTuple):
-  """What is done with a batch before a part's loss reads it.
+def is_kernel(path: tuple[str, ...]) -> bool:
+  """Whether a parameter is the weights of a linear or convolutional layer.
 
-  Attributes:
-    apply: (variables, batch, key, step, parts) -> (batch, metrics); `step`
-      counts the steps taken in the stage, and row i is in part i % `parts` of
-      the batch, see `train.step`.
-    rows: what each part's number of rows must be divisible by.
+  Args:
+    path: names from the top-level one to the parameter's own.
   """
-
-  apply: Callable[
-    [Variables, Segment, chex.PRNGKey, chex.Array, int],
-    tuple[Segment, Metrics],
-  ]
-  rows: int
+  return path[-1] == 'kernel'
 
 
-class Part(NamedTuple):
-  """One loss and the parameters it updates.
+class Objective(NamedTuple):
+  """A loss and the parameters it updates.
+
+  Both functions see a micro-batch, all of a batch or one of the shares that it
+  is taken in for memory, and know nothing of the others. `step`, [] int32,
+  counts the steps taken in the stage before this one.
 
   Attributes:
     params: top-level names in `Variables.params` that the loss updates.
-    loss: (variables, batch, key) -> (scalar, Aux).
-    flops: floating-point operations of a step for every segment, by formula,
-      see `models.flops`.
-    augment: what is done with the batch first; None for nothing.
+    loss: (variables, segments, key, step) -> (scalar, Aux).
+    flops: floating-point operations of the forward pass for every segment, by
+      formula, see `models.flops`: by the name in `Variables.params` of what is
+      computed with, or a name of the objective's own for what is never trained.
+    augment: (variables, segments, key, step) -> (segments, metrics), what is
+      done with segments before the loss reads them, without gradients; None
+      for nothing.
+    rows: what the number of segments must be divisible by.
+    decays: (path) -> whether weight decay touches the parameter, see
+      `is_kernel`.
   """
 
   params: tuple[str, ...]
-  loss: Callable[[Variables, Segment, chex.PRNGKey], tuple[chex.Array, Aux]]
-  flops: float
-  augment: Augment | None = None
+  loss: Callable[
+    [Variables, Segment, chex.PRNGKey, chex.Array], tuple[chex.Array, Aux]
+  ]
+  flops: Mapping[str, float]
+  augment: (
+    Callable[
+      [Variables, Segment, chex.PRNGKey, chex.Array], tuple[Segment, Metrics]
+    ]
+    | None
+  ) = None
+  rows: int = 1
+  decays: Callable[[tuple[str, ...]], bool] = is_kernel
 
 
 class Tokenizer(NamedTuple):
@@ -181,17 +193,17 @@ class Method(NamedTuple):
   Attributes:
     spec: what it needs of the data.
     init: (key, statistics) -> Variables.
-    parts: the losses a training stage can ask for, by name.
+    objectives: what a training stage can ask for, by name.
     after_update: (variables, carry, step) -> Variables, called once per
-      training step after all parts were updated; `carry` merges the parts'
+      training step after all objectives' updates; `carry` merges their
       `Aux.carry`, `step` counts within the stage from 1.
     tokenizer: for encoding a data set once, and for showing what tokens hold;
       None if the method reads pixels.
     evaluate: (variables, batch) -> metrics on held-out segments, `Ratio`s
       among them.
     begin_stage: (variables, parts, before) -> Variables, called once as a
-      training stage begins, with the names of the parts it trains and of those
-      that the stages before it trained; None for nothing.
+      training stage begins, with the names of its objectives and of those of
+      the stages before it; None for nothing.
     policy: (**options) -> Policy; options are the fields of the method's own
       `Acting`. An unknown option is a TypeError.
     simulator: by which the agent imagines; None if it does not.
@@ -201,7 +213,7 @@ class Method(NamedTuple):
 
   spec: BatchSpec
   init: Callable[[chex.PRNGKey, Mapping[str, chex.Array]], Variables]
-  parts: dict[str, Part]
+  objectives: dict[str, Objective]
   after_update: Callable[[Variables, dict[str, Any], chex.Array], Variables]
   tokenizer: Tokenizer | None
   evaluate: Callable[[Variables, Segment], Metrics]
@@ -213,13 +225,18 @@ class Method(NamedTuple):
   files: Mapping[str, str] = types.MappingProxyType({})
 
 
-def variable_shapes(method: Method) -> Variables:
-  """Returns a method's variables as shapes, without initialising them."""
+def boxed_shapes(method: Method) -> Variables:
+  """A method's variables as shapes, boxed with their logical axis names."""
   return jax.eval_shape(
-    lambda key, statistics: nn.meta.unbox(method.init(key, statistics)),
+    method.init,
     jax.eval_shape(lambda: jax.random.key(0)),
     dict(method.spec.statistics),
   )
+
+
+def variable_shapes(method: Method) -> Variables:
+  """Returns a method's variables as shapes, without initialising them."""
+  return nn.meta.unbox(boxed_shapes(method))
 
 
 def check_actions(actions: chex.Array, tasks: chex.Array) -> np.ndarray:

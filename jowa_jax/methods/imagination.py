@@ -191,20 +191,17 @@ def imagine_half(
   batch: Segment,
   key: chex.PRNGKey,
   step: chex.Array,
-  parts: int,
 ) -> tuple[Segment, Metrics]:
-  """Returns a batch, as tokens, of which half goes on in dreams from a step on.
+  """Segments as tokens, of which half goes on in dreams from a step on.
 
   Args:
     model: sizes.
     imagination: how.
     params: with the top-level names of `world_action.init`.
-    tokens: [B, T, K] int32, the batch's frames.
-    batch: [B, T].
+    tokens: [B, T, K] int32, the frames.
+    batch: [B, T], with B even: the second of every two neighbours is imagined.
     key: of random actions.
     step: [] int32, steps taken in the stage.
-    parts: that the batch is taken in, row i in part i % parts: half of each
-      is imagined. 2 * parts must divide B.
   """
   num_envs, length = batch.mask.shape
   before = batch.replace(
@@ -216,16 +213,15 @@ def imagine_half(
 
   def rows(x, half):
     # Pairs are neighbours, so that all devices have as many of either.
-    return x.reshape(-1, 2, parts, *x.shape[1:])[:, half]
+    return x.reshape(-1, 2, *x.shape[1:])[:, half]
 
   def dreamed():
-    half = jax.tree.map(lambda x: rows(x, 1).reshape(-1, *x.shape[1:]), before)
+    half = jax.tree.map(lambda x: rows(x, 1), before)
     half, metrics = dream_segments(
       model, imagination, params, half.tokens, half, key
     )
 
     def join(x, y):
-      y = y.reshape(-1, parts, *y.shape[1:])
       return jnp.stack([rows(x, 0), y], axis=1).reshape(x.shape)
 
     return jax.tree.map(join, before, half), metrics

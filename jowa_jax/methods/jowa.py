@@ -1,7 +1,7 @@
 """JOWA: one transformer trained as world model and as critic.
 
-Parts: `tokenizer` and `world` (stage 1), `world_action` (stage 2); sections
-4.1 to 4.3 of the paper.
+Objectives: `tokenizer` and `world` (stage 1), `world_action` (stage 2);
+sections 4.1 to 4.3 of the paper.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from jowa_jax import games
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt
 from jowa_jax.methods.base import (
-  Augment,
   Aux,
   BatchSpec,
   Method,
   Metrics,
-  Part,
+  Objective,
   Variables,
+  is_kernel,
 )
 from jowa_jax.methods.imagination import (
   Imagination,
@@ -37,8 +37,8 @@ from jowa_jax.methods.jowa_policy import make_policy
 from jowa_jax.methods.jowa_simulator import make_simulator
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import flops, world_action
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.types import Segment
@@ -97,7 +97,8 @@ def make_jowa(config: JowaConfig) -> Method:
     )
 
   def loss(joint: bool):
-    def fn(variables: Variables, batch: Segment, key):
+    def fn(variables: Variables, batch: Segment, key, step):
+      del step
       terms, metrics = world_action_losses(
         model,
         losses,
@@ -121,17 +122,11 @@ def make_jowa(config: JowaConfig) -> Method:
     )
     return variables.replace(targets={'q_heads': targets})
 
-  def imagine(variables: Variables, batch: Segment, key, step, parts: int):
-    # Encoded once, for the dreams and for the losses, and in parts, as the
-    # memory for it is what parts are for.
-    rows = jax.tree.map(
-      lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch
-    )
-    tokens = jax.lax.map(lambda part: segment_tokens(variables, part), rows)
-    tokens = jnp.moveaxis(tokens, 0, 1)
-    tokens = tokens.reshape(batch.task.size, *tokens.shape[2:])
+  def imagine(variables: Variables, batch: Segment, key, step):
+    # Encoded once, for the dreams and for the losses.
+    tokens = segment_tokens(variables, batch)
     return imagine_half(
-      *(model, imagination, variables.params, tokens, batch, key, step, parts)
+      model, imagination, variables.params, tokens, batch, key, step
     )
 
   def evaluate(variables: Variables, batch: Segment) -> Metrics:
@@ -155,7 +150,10 @@ def make_jowa(config: JowaConfig) -> Method:
     }
 
   cfg = model.backbone
-  world_flops = 3 * (flops.backbone(cfg) + flops.world_heads(cfg))
+  world_flops = {
+    'backbone': flops.backbone(cfg),
+    'world_heads': flops.world_heads(cfg),
+  }
   q_flops = flops.ensemble(
     cfg, model.heads, cfg.num_actions * model.returns.num_atoms
   )
@@ -167,17 +165,18 @@ def make_jowa(config: JowaConfig) -> Method:
       statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,
-    parts={
-      'tokenizer': tokenizer_lib.part(tokenizer, training),
-      'world': Part(
+    objectives={
+      'tokenizer': tokenizer_lib.objective(tokenizer, training),
+      'world': Objective(
         ('backbone', 'world_heads'), loss(joint=False), world_flops
       ),
-      'world_action': Part(
+      'world_action': Objective(
         ('backbone', 'world_heads', 'q_heads'),
         loss(joint=True),
-        # The target heads are read, not differentiated.
-        world_flops + 4 * q_flops,
-        Augment(imagine, 2) if imagination.policy else None,
+        {**world_flops, 'q_heads': q_flops, 'target_q_heads': q_flops},
+        augment=imagine if imagination.policy else None,
+        rows=2 if imagination.policy else 1,
+        decays=decays,
       ),
     },
     after_update=after_update,
@@ -189,6 +188,15 @@ def make_jowa(config: JowaConfig) -> Method:
     files=training.files,
   )
   return adapt(method, config.adaptation, cfg)
+
+
+def decays(path: tuple[str, ...]) -> bool:
+  """Whether the authors' program decays a parameter (Table 13).
+
+  Weights of linear layers, and every parameter of the Q heads, biases and
+  norms included.
+  """
+  return is_kernel(path) or path[0] == 'q_heads'
 
 
 def check_sizes(tokenizer: VQVAEConfig, backbone: BackboneConfig) -> None:

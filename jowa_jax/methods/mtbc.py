@@ -21,17 +21,18 @@ from jowa_jax.methods.base import (
   BatchSpec,
   Method,
   Metrics,
-  Part,
+  Objective,
   Policy,
   Variables,
+  is_kernel,
 )
 from jowa_jax.methods.copycat import hide_actions
 from jowa_jax.methods.history_policy import history_policy
 from jowa_jax.methods.jowa import check_sizes
 from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models import flops, world_action
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import EnsembleHeads, HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.plan.base import faulty
 from jowa_jax.types import History, Segment
@@ -88,7 +89,7 @@ class MtbcActing(Acting):
 
 
 def make_mtbc(config: MtbcConfig) -> Method:
-  """Returns MTBC as a `Method` with the parts `tokenizer` and `policy`.
+  """Returns MTBC as a `Method` with the objectives `tokenizer` and `policy`.
 
   Raises:
     ValueError: tokenizer and backbone disagree on tokens.
@@ -144,7 +145,8 @@ def make_mtbc(config: MtbcConfig) -> Method:
       'policy/accuracy': masked_mean(right * 1.0, batch.mask),
     }
 
-  def loss(variables: Variables, batch: Segment, key):
+  def loss(variables: Variables, batch: Segment, key, step):
+    del step
     values = metrics(variables, batch, key)
     return values['policy/cross_entropy'], Aux(values, {})
 
@@ -198,18 +200,19 @@ def make_mtbc(config: MtbcConfig) -> Method:
       statistics=tokenizer_lib.statistics(tokenizer),
     ),
     init=init,
-    parts={
-      'tokenizer': tokenizer_lib.part(tokenizer, training),
-      'policy': Part(
+    objectives={
+      'tokenizer': tokenizer_lib.objective(tokenizer, training),
+      'policy': Objective(
         ('backbone', 'policy_heads'),
         loss,
-        3
-        * (
-          flops.backbone(config.backbone)
-          + flops.ensemble(
+        {
+          'backbone': flops.backbone(config.backbone),
+          'policy_heads': flops.ensemble(
             config.backbone, config.heads, config.backbone.num_actions
-          )
-        ),
+          ),
+        },
+        # All of the heads is decayed, as JOWA's.
+        decays=lambda path: is_kernel(path) or path[0] == 'policy_heads',
       ),
     },
     after_update=after_update,

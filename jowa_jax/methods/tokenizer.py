@@ -12,7 +12,13 @@ from jax import lax
 
 from jowa_jax import games
 from jowa_jax.losses import vqvae as losses
-from jowa_jax.methods.base import Aux, Metrics, Part, Tokenizer, Variables
+from jowa_jax.methods.base import (
+  Aux,
+  Metrics,
+  Objective,
+  Tokenizer,
+  Variables,
+)
 from jowa_jax.models import lpips
 from jowa_jax.models.vqvae import VQVAE, VQVAEConfig, normalize_frames
 from jowa_jax.types import Params, Segment
@@ -182,8 +188,8 @@ def tokenizer_losses(
   return terms, {'latents': z, 'tokens': tokens, 'reconstruction': x_hat}
 
 
-def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
-  """Returns the part that trains the tokenizer on frames of a batch.
+def objective(config: VQVAEConfig, training: TokenizerTraining) -> Objective:
+  """Returns the objective that trains the tokenizer on frames of a batch.
 
   Valid frames come first; padding is drawn only where they do not suffice.
 
@@ -196,7 +202,8 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     # Read when the loss is traced: acting does not need the file.
     return lpips.load_params(training.perceptual_weights)
 
-  def loss(variables: Variables, batch: Segment, key: chex.PRNGKey):
+  def loss(variables: Variables, batch: Segment, key: chex.PRNGKey, step):
+    del step
     draw_key, dropout_key, code_key = jax.random.split(key, 3)
     frames, tasks = _draw_frames(batch, training.frames_per_step, draw_key)
     weights = None
@@ -239,7 +246,7 @@ def part(config: VQVAEConfig, training: TokenizerTraining) -> Part:
     }
     return sum(terms.values()), Aux(metrics, carry)
 
-  return Part(params=('tokenizer',), loss=loss, flops=0.0)
+  return Objective(params=('tokenizer',), loss=loss, flops={})
 
 
 def _draw_frames(batch: Segment, count: int, key: chex.PRNGKey):

@@ -196,10 +196,22 @@ def over_parts(
   )
 
 
-def fused(q: chex.Array, k: chex.Array, v: chex.Array) -> chex.Array:
-  """Returns causal attention [B, N, heads, head_dim] of arrays like it."""
+def fused(
+  q: chex.Array, k: chex.Array, v: chex.Array, mask: chex.Array | None = None
+) -> chex.Array:
+  """Attention [B, N, heads, head_dim] of arrays like it, by one kernel.
+
+  Args:
+    q: queries.
+    k: keys.
+    v: values.
+    mask: [B or 1, N, N] bool, what a query may read; None for causal.
+  """
   half = q.dtype in (jnp.bfloat16, jnp.float16)
   cudnn = half and jax.default_backend() == 'gpu'
   return jax.nn.dot_product_attention(
-    q, k, v, is_causal=True, implementation='cudnn' if cudnn else 'xla'
+    *(q, k, v),
+    mask=None if mask is None else mask[:, None],
+    is_causal=mask is None,
+    implementation='cudnn' if cudnn else 'xla',
   )

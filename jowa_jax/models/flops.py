@@ -1,13 +1,13 @@
-"""Floating-point operations of a training step, by formula.
+"""Floating-point operations of a forward pass, by formula.
 
-A product with a weight takes two operations for every token, and twice that in
-the backward pass. Counted are the transformer and its heads: what a step has to
-compute, whatever the program computes again. The tokenizer's convolutions are
-not; the compiler counts all (`hardware.cost`).
+A product with a weight takes two operations for every token; the backward pass
+takes twice that, see `train.state.stage_flops`. Counted are the transformer and
+its heads: what a step has to compute, whatever the program computes again. The
+tokenizer's convolutions are not; the compiler counts all (`hardware.cost`).
 """
 
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import NUM_REWARD_CLASSES, HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 
 
 def backbone(cfg: BackboneConfig) -> float:

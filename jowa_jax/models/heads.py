@@ -12,8 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.dropout import Dropout
-from jowa_jax.models.transformer import BackboneConfig, Dense
+from jowa_jax.models.transformer import Dense
 
 NUM_REWARD_CLASSES = 3  # sign of the reward, plus one
 
@@ -51,7 +52,7 @@ class MLPHead(nn.Module):
 
   @nn.compact
   def __call__(self, x):
-    cfg = self.config
+    cfg = self.config.trunk
     x = Dense(cfg, (cfg.width,), ('embed', 'mlp'), name='dense_0')(x)
     x = nn.relu(x)
     return Dense(cfg, (self.num_outputs,), ('mlp', self.axis), name='dense_2')(

@@ -1,12 +1,14 @@
-"""The shared backbone: token, position and task embeddings, and a causal GPT.
+"""Layers of a transformer, on vectors: attention, MLPs, norms and residuals.
 
-JOWA section 4.1.1 and Table 10. A block is `tokens_per_frame` observation
-tokens followed by one action token.
+`run_layers` is called by a module that has embedded its tokens, whose own
+parameters those of the layers become. What the callers differ in is a
+`TransformerConfig` and, where it is not causal, a mask.
 """
 
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 
 import chex
 import flax.linen as nn
@@ -16,84 +18,93 @@ from jax import lax
 
 from jowa_jax.models import attention, kv_cache
 from jowa_jax.models.dropout import Dropout
-from jowa_jax.models.kv_cache import KVCache, Part, Revision
+from jowa_jax.models.kv_cache import Part, Revision
+
+NORMS, GELUS = ('pre', 'post'), ('exact', 'tanh')
+INITS = ('normal', 'fan_in', 'uniform')
 
 
 @dataclasses.dataclass(frozen=True)
-class BackboneConfig:
-  """Sizes of the backbone.
+class TransformerConfig:
+  """Sizes and kind of a stack of layers.
 
   Attributes:
-    num_layers: transformer layers.
+    num_layers: attention and an MLP each.
     width: of the residual stream.
     num_heads: attention heads.
-    vocab_size: observation tokens; the tokenizer's.
-    tokens_per_frame: observation tokens in a block.
-    max_blocks: blocks the position table covers.
-    num_actions: rows of the action table.
-    num_tasks: rows of the task tables.
-    dropout: on embeddings and residual branches.
-    attention_dropout: on attention weights; the paper's 0.1.
-    fused_attention: whether whole segments are read by the device's fused
-      kernel (cuDNN's on a GPU, in half precision). It knows no dropout, so it
-      departs from the paper: attention_dropout must be 0.
+    norm: 'pre' norms what a branch reads, and the output of the stack; 'post'
+      norms the sum of a branch and what it read.
+    gelu: 'exact', by erf, or 'tanh', its approximation.
+    dropout: on the outputs of both branches.
+    attention_dropout: on attention weights.
+    heads_dropout: on the heads' outputs, before they are projected.
+    fused_attention: whether whole sequences are read by the device's fused
+      kernel (cuDNN's on a GPU, in half precision). It knows no dropout:
+      attention_dropout must be 0.
+    query_block: queries that are answered at once in causal attention.
     remat: whether layers are computed again in the backward pass, for memory.
-    task_embedding: whether tokens are told the game.
-    init_scale: standard deviation of initial weights and embeddings. The
-      paper's suits its widths; a narrow model's branches start almost closed
-      with it, and open at about 1 / sqrt(width).
+    init: of kernels: 'normal', of standard deviation `init_scale`; 'fan_in',
+      normal cut at two standard deviations, of variance init_scale / inputs;
+      'uniform', within +-init_scale / sqrt(inputs), biases too. Else biases
+      are 0.
+    init_scale: see `init`.
     dtype: of the computation; parameters are float32.
   """
 
   num_layers: int
   width: int
   num_heads: int
-  vocab_size: int = 2048
-  tokens_per_frame: int = 36
-  max_blocks: int = 8
-  num_actions: int = 18
-  num_tasks: int = 60
+  norm: str = 'pre'
+  gelu: str = 'exact'
   dropout: float = 0.1
-  attention_dropout: float = 0.1
+  attention_dropout: float = 0.0
+  heads_dropout: float = 0.0
   fused_attention: bool = False
+  query_block: int = 64
   remat: bool = False
-  task_embedding: bool = True
+  init: str = 'normal'
   init_scale: float = 0.02
   dtype: str = 'float32'
 
   def __post_init__(self):
+    for name, choices in (('norm', NORMS), ('gelu', GELUS), ('init', INITS)):
+      if getattr(self, name) not in choices:
+        raise ValueError(f'{name}={getattr(self, name)!r} is not in {choices}')
     if self.width % self.num_heads:
       raise ValueError(
-        f'backbone.width={self.width} is not a multiple of '
-        f'backbone.num_heads={self.num_heads}'
+        f'width={self.width} is not a multiple of num_heads={self.num_heads}'
       )
     if self.fused_attention and self.attention_dropout:
       raise ValueError(
-        'backbone.fused_attention=True knows no dropout: set '
-        f'backbone.attention_dropout={self.attention_dropout} to 0, or leave '
-        'it out'
+        'fused_attention=True knows no dropout: set attention_dropout='
+        f'{self.attention_dropout} to 0, or leave it out'
       )
-
-  @property
-  def block_size(self) -> int:
-    return self.tokens_per_frame + 1
-
-  @property
-  def max_tokens(self) -> int:
-    return self.max_blocks * self.block_size
 
   @property
   def head_dim(self) -> int:
     return self.width // self.num_heads
 
 
-def _init(scale: float, *axes: str):
+def normal(scale: float, *axes: str):
   """Normal(0, scale) with logical axis names for the sharding rules."""
   return nn.with_logical_partitioning(nn.initializers.normal(scale), axes)
 
 
-def _zeros(*axes: str):
-  return nn.with_logical_partitioning(nn.initializers.zeros, axes)
+def _initializers(config: TransformerConfig, inputs: int):
+  """Those of a layer's kernel and bias."""
+  if config.init == 'normal':
+    return nn.initializers.normal(config.init_scale), nn.initializers.zeros
+  if config.init == 'uniform':
+    scale = config.init_scale / math.sqrt(inputs)
+
+    def uniform(key, shape, dtype=jnp.float32):
+      return jax.random.uniform(key, shape, dtype, -scale, scale)
+
+    return uniform, uniform
+  # What is left within two standard deviations has .8796 of the deviation.
+  deviation = math.sqrt(config.init_scale / inputs) / 0.87962566103423978
+  cut = nn.initializers.truncated_normal(deviation)
+  return cut, nn.initializers.zeros
 
 
 def layer_norm(name: str, dtype: str) -> nn.LayerNorm:
@@ -159,17 +170,21 @@ class Dense(nn.Module):
   trailing axes of x that are contracted.
   """
 
-  config: BackboneConfig
+  config: TransformerConfig
   features: tuple[int, ...]
   axes: tuple[str, ...]
   inputs: int = 1
 
   @nn.compact
   def __call__(self, x):
-    init = _init(self.config.init_scale, *self.axes)
-    shape = x.shape[-self.inputs :] + self.features
-    kernel = self.param('kernel', init, shape)
-    bias = self.param('bias', _zeros(*self.axes[self.inputs :]), self.features)
+    inputs = x.shape[-self.inputs :]
+
+    def param(name, init, axes, shape):
+      return self.param(name, nn.with_logical_partitioning(init, axes), shape)
+
+    inits = _initializers(self.config, math.prod(inputs))
+    kernel = param('kernel', inits[0], self.axes, inputs + self.features)
+    bias = param('bias', inits[1], self.axes[self.inputs :], self.features)
     dtype = self.config.dtype
     x, kernel, bias = (a.astype(dtype) for a in (x, kernel, bias))
     return contract(x, kernel, self.inputs) + bias
@@ -183,17 +198,19 @@ def _revise(old, places, new):
 
 
 class Attention(nn.Module):
-  """Causal multi-head attention, over a segment and what came before it."""
+  """Multi-head attention, over a sequence and what came before it."""
 
-  config: BackboneConfig
+  config: TransformerConfig
 
   @nn.compact
-  def __call__(self, x, valid, past, again, deterministic):
+  def __call__(self, x, valid, mask, past, again, deterministic):
     """Returns the output [B, N, D] and the tokens' (keys, values).
 
     Args:
       x: [B, N, D]; [1, M, D] where some are run again.
       valid: [B or 1, N] bool, which of the N slots hold tokens; None for all.
+      mask: [B or 1, N, N] bool, which slots a query may read; None for those
+        up to its own.
       past: (keys, values, valid) of every part that all of x may read.
       again: (keys, values, places) as they were, or None; see `Revision`.
       deterministic: no dropout.
@@ -205,19 +222,23 @@ class Attention(nn.Module):
       Dense(cfg, heads, axes, name=name)(x)
       for name in ('query', 'key', 'value')
     )
-    proj = Dense(
-      cfg, (cfg.width,), ('heads', 'head_dim', 'embed'), 2, name='proj'
-    )
+    drop = Dropout(cfg.attention_dropout)
+    drop_heads = Dropout(cfg.heads_dropout)
+    axes = ('heads', 'head_dim', 'embed')
+
+    def proj(y):
+      y = drop_heads(y, deterministic)
+      return Dense(cfg, (cfg.width,), axes, 2, name='proj')(y)
+
     alone = not past and again is None
     if cfg.fused_attention and alone and valid is None:
-      y = attention.fused(q, k, v)
+      y = attention.fused(q, k, v, mask)
       return proj(y), (jnp.swapaxes(k, 1, 2), jnp.swapaxes(v, 1, 2))
     q = q * cfg.head_dim**-0.5
     q, k, v = (jnp.swapaxes(a, 1, 2) for a in (q, k, v))
-    drop = Dropout(cfg.attention_dropout)
-    if alone:
+    if alone and mask is None:
       words, rate = drop.words(deterministic), cfg.attention_dropout
-      y = attention.causal(q, k, v, valid, words, rate, 2 * cfg.block_size)
+      y = attention.causal(q, k, v, valid, words, rate, cfg.query_block)
       return proj(jnp.swapaxes(y, 1, 2)), (k, v)
     if again is not None:
       old_k, old_v, places = again
@@ -225,8 +246,9 @@ class Attention(nn.Module):
       v = _revise(old_v, places, v)
       # Queries of other tokens are answered too, and not read.
       q = _revise(jnp.zeros(k.shape, q.dtype), places, q)
-    slots = jnp.arange(k.shape[2])
-    mask = (slots[:, None] >= slots)[None]
+    if mask is None:
+      slots = jnp.arange(k.shape[2])
+      mask = (slots[:, None] >= slots)[None]
     if valid is not None:
       mask = mask & valid[:, None]
     parts = [(keys, values, valid[:, None]) for keys, values, valid in past]
@@ -239,129 +261,77 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
-  """Pre-norm attention and MLP with residual connections."""
+  """Attention and an MLP, each added to what it reads."""
 
-  config: BackboneConfig
+  config: TransformerConfig
 
   @nn.compact
-  def __call__(self, x, valid, past, again, deterministic):
+  def __call__(self, x, valid, mask, past, again, deterministic):
+    """Returns the output and the tokens' (keys, values), see `Attention`."""
     cfg = self.config
     drop = Dropout(cfg.dropout)
+    before = cfg.norm == 'pre'
+    norms = layer_norm('ln1', cfg.dtype), layer_norm('ln2', cfg.dtype)
     y, new = Attention(cfg, name='attn')(
-      layer_norm('ln1', cfg.dtype)(x), valid, past, again, deterministic
+      norms[0](x) if before else x, valid, mask, past, again, deterministic
     )
     x = x + drop(y, deterministic)
-    y = layer_norm('ln2', cfg.dtype)(x)
+    x = x if before else norms[0](x)
+    y = norms[1](x) if before else x
     y = Dense(cfg, (4 * cfg.width,), ('embed', 'mlp'), name='mlp_0')(y)
-    y = gelu(y)
+    y = gelu(y) if cfg.gelu == 'exact' else jax.nn.gelu(y, approximate=True)
     y = Dense(cfg, (cfg.width,), ('mlp', 'embed'), name='mlp_2')(y)
-    return x + drop(y, deterministic), new
+    x = x + drop(y, deterministic)
+    return x if before else norms[1](x), new
 
 
-class Backbone(nn.Module):
-  """Tokens of interleaved frames and actions -> final hidden states."""
+def run_layers(
+  config: TransformerConfig,
+  x: chex.Array,
+  *,
+  valid: chex.Array | None = None,
+  mask: chex.Array | None = None,
+  parts: Sequence[Part] = (),
+  revision: Revision | None = None,
+  deterministic: bool = True,
+) -> tuple[chex.Array, Part]:
+  """Runs embedded tokens through the layers, within a compact module.
 
-  config: BackboneConfig
+  Their parameters are `layer_0` and so on and, of 'pre' norms, `ln_f`.
 
-  @nn.compact
-  def __call__(
-    self,
-    ids: chex.Array,
-    tasks: chex.Array,
-    cache: KVCache | None = None,
-    *,
-    start: chex.Array | None = None,
-    revision: Revision | None = None,
-    deterministic: bool = True,
-  ) -> tuple[chex.Array, Part]:
-    """Runs N tokens of every row, or M of them all again.
+  Args:
+    config: of the layers.
+    x: [B, N, D], in the type they compute in.
+    valid: [B or 1, N] bool, which slots hold tokens; None for all.
+    mask: [B or 1, N, N] bool, which of the N slots a query may read; None for
+      those up to its own, which is computed in blocks.
+    parts: keys and values of what came before, all of which every query may
+      read, of as many sequences or of fewer, see `kv_cache`.
+    revision: which tokens to run again, and what the others are.
+    deterministic: no dropout (otherwise the rng 'dropout' is used).
 
-    Args:
-      ids: [B, N] int32; observation tokens and, at the last place of each
-        block, actions.
-      tasks: [B] int32, the games' task ids.
-      cache: what came before, if anything, of as many sequences or of fewer,
-        each continued by as many neighbouring rows.
-      start: [B] int32, tokens before a row's first, whole blocks of padding;
-        only without a cache.
-      revision: which tokens to run again, and what the others are.
-      deterministic: no dropout (otherwise the rng 'dropout' is used).
-
-    Returns:
-      Hidden states [B, N, D], or [M, D] of those run again; and the keys and
-      values of all B x N tokens.
-
-    Raises:
-      ValueError: more tokens than the position table has places for.
-    """
-    cfg = self.config
-    batch, tokens = ids.shape
-    parts = () if cache is None else cache.parts
-    slots = tokens + sum(part.valid.shape[1] for part in parts)
-    if slots > cfg.max_tokens:
-      raise ValueError(
-        f'{slots} tokens, but the position table has {cfg.max_tokens}: shorten '
-        'the context or the horizon'
-      )
-    positions = jnp.arange(tokens)[None]
-    if cache is not None:
-      before = jnp.repeat(cache.length, batch // len(cache.length))
-      positions = positions + before[:, None]
-    elif start is not None:
-      positions = positions - start[:, None]
-    x = self._embed(ids, tasks, positions)
-    x = Dropout(cfg.dropout)(x.astype(cfg.dtype), deterministic)
-    again = None
+  Returns:
+    Hidden states [B, N, D], or [M, D] of those run again; and the keys and
+    values of all B x N tokens.
+  """
+  rows, tokens = x.shape[:2]
+  if revision is not None:
+    x = kv_cache.pick(x, revision.places)[None]
+  layer = nn.remat(Layer, static_argnums=(6,)) if config.remat else Layer
+  keys, values, again = [], [], None
+  for i in range(config.num_layers):
+    past = [(part.keys[i], part.values[i], part.valid) for part in parts]
     if revision is not None:
-      x = kv_cache.pick(x, revision.places)[None]
-    valid = positions >= 0
-    # Without padding, every slot holds a token.
-    held = None if start is None else valid
-    layer = nn.remat(Layer, static_argnums=(5,)) if cfg.remat else Layer
-    keys, values = [], []
-    for i in range(cfg.num_layers):
-      past = [(part.keys[i], part.values[i], part.valid) for part in parts]
-      if revision is not None:
-        old = revision.part
-        again = (old.keys[i], old.values[i], revision.places)
-      x, (k, v) = layer(cfg, name=f'layer_{i}')(
-        x, held, past, again, deterministic
-      )
-      keys.append(k)
-      values.append(v)
-    x = layer_norm('ln_f', cfg.dtype)(x)
-    valid = jnp.broadcast_to(valid, ids.shape)
-    part = Part(keys=tuple(keys), values=tuple(values), valid=valid)
-    return x if revision is None else x[0], part
-
-  def _embed(self, ids, tasks, positions):
-    """Sums token, position and task embeddings, [B, N, D]."""
-    cfg = self.config
-
-    def table(name, rows, axis):
-      init = _init(cfg.init_scale, axis, 'embed')
-      return self.param(name, init, (rows, cfg.width))
-
-    observations = table('observation_embedding', cfg.vocab_size, 'vocab')
-    actions = table('action_embedding', cfg.num_actions, 'actions')
-    places = table('position_embedding', cfg.max_tokens, 'positions')
-    is_action = (positions % cfg.block_size == cfg.block_size - 1)[..., None]
-    # An id is clipped to a table only where the other table is the one read.
-    x = jnp.where(
-      is_action,
-      jnp.take(actions, ids, axis=0, mode='clip'),
-      jnp.take(observations, ids, axis=0, mode='clip'),
+      old = revision.part
+      again = (old.keys[i], old.values[i], revision.places)
+    x, (k, v) = layer(config, name=f'layer_{i}')(
+      x, valid, mask, past, again, deterministic
     )
-    # Padding is masked, so any position will do for it.
-    x = x + jnp.take(places, positions, axis=0, mode='clip')
-    if cfg.task_embedding:
-      task_actions = table('action_task_embedding', cfg.num_tasks, 'tasks')
-      task_observations = table(
-        'observation_task_embedding', cfg.num_tasks, 'tasks'
-      )
-      x = x + jnp.where(
-        is_action,
-        task_actions[tasks][:, None],
-        task_observations[tasks][:, None],
-      )
-    return x
+    keys.append(k)
+    values.append(v)
+  if config.norm == 'pre':
+    x = layer_norm('ln_f', config.dtype)(x)
+  held = jnp.bool_(True) if valid is None else valid
+  held = jnp.broadcast_to(held, (rows, tokens))
+  part = Part(keys=tuple(keys), values=tuple(values), valid=held)
+  return x if revision is None else x[0], part

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jowa_jax.models.backbone import Backbone, BackboneConfig
 from jowa_jax.models.heads import (
   EnsembleHeads,
   HeadSizes,
@@ -19,7 +20,6 @@ from jowa_jax.models.heads import (
   WorldLogits,
 )
 from jowa_jax.models.kv_cache import KVCache
-from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.types import Params
 
 BACKBONE, WORLD_HEADS, Q_HEADS = 'backbone', 'world_heads', 'q_heads'

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jowa_jax.models import kv_cache, world_action
+from jowa_jax.models.backbone import Backbone
 from jowa_jax.models.heads import WorldHeads
 from jowa_jax.models.kv_cache import KVCache, Part, Revision
-from jowa_jax.models.transformer import Backbone
 from jowa_jax.models.world_action import (
   BACKBONE,
   Q_HEADS,

@@ -23,7 +23,7 @@ from jowa_jax.train.metrics import Meter, MetricWriter, check_finite
 from jowa_jax.train.preemption import AskedToStop, Preempted, Preemption
 from jowa_jax.train.profiling import Profiler
 from jowa_jax.train.settings import RunConfig
-from jowa_jax.train.state import Stage, TrainState, begin_stage
+from jowa_jax.train.state import Stage, TrainState, begin_stage, stage_flops
 from jowa_jax.train.step import StepFn, compile_step
 from jowa_jax.types import Segment
 
@@ -66,13 +66,13 @@ def run_stage(
 
   Args:
     session: of the run.
-    stage: which parts are trained, and how.
+    stage: which objectives, and how.
     begin: steps taken before the stage.
     done: steps taken before now.
     variables: as they are now; donated.
     shardings: theirs.
     opt_state: of the optimizers, if the stage has begun.
-    before: parts that the stages before it trained.
+    before: objectives of the stages before it.
 
   Returns:
     The variables after the stage.
@@ -110,9 +110,7 @@ def run_stage(
     state_shardings,
     run.accumulate,
   )
-  flops = run.batch_size * sum(
-    method.parts[part].flops for part in stage.optimizers
-  )
+  flops = run.batch_size * stage_flops(method, stage)
   meter = Meter(run.batch_size, method.spec.tokens, flops, method.spec.dtype)
   end, compiled, logged = begin + stage.steps, None, done
   played: dict[str, float] = {}
@@ -160,7 +158,9 @@ def run_stage(
 
 def _tokenizer_is_frozen(method: Method, stage: Stage) -> bool:
   trained = {
-    name for part in stage.optimizers for name in method.parts[part].params
+    group
+    for name in stage.optimizers
+    for group in method.objectives[name].params
   }
   return trained.isdisjoint(method.tokenizer.params)
 

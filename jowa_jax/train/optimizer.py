@@ -1,6 +1,10 @@
-"""AdamW with the authors' decay mask, one per trained part (Table 13)."""
+"""An objective's optimizer, as its config says: clipping, then a kind's rule.
+
+The defaults are the paper's AdamW (Table 13).
+"""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import chex
@@ -10,24 +14,36 @@ import optax
 
 from jowa_jax.types import Params
 
+KINDS = ('adamw', 'adam', 'lamb', 'sgd')
 DECAYS = ('constant', 'linear', 'cosine')
+MASKS = ('kernels', 'all')
+
+# (path) -> whether weight decay touches a parameter, see `methods.base`.
+Decays = Callable[[tuple[str, ...]], bool]
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-  """One part's optimizer.
+  """One objective's optimizer.
 
   Attributes:
     learning_rate: at the peak, which the warm-up ends with.
-    weight_decay: decoupled, on the parameters `decay_mask` names.
-    clip: largest global norm of the part's gradients.
-    b1: first moment's decay.
+    weight_decay: of the parameters that `decay_mask` names. 'adamw' and 'lamb'
+      add it to the update (decoupled), 'adam' and 'sgd' to the clipped
+      gradient.
+    clip: largest global norm of the objective's gradients.
+    b1: first moment's decay; of 'sgd' the momentum, 0 for none.
     b2: second moment's decay.
     eps: Adam's epsilon.
     warmup_steps: of linear warm-up; 0 for none, as in the paper.
     decay: of the learning rate from there to the stage's last step:
       'constant' for none, as in the paper, 'linear' or 'cosine'.
     final_fraction: of the peak, what the last step of a decay is taken with.
+    kind: 'adamw', 'adam', 'lamb' (You et al., 2019: Adam's update scaled to the
+      norm of every array) or 'sgd'.
+    warmup_from: of the peak, what the first step of a warm-up is taken with.
+    decay_mask: 'kernels' for the weights of linear layers, and what else the
+      objective decays; 'all' for all parameters.
   """
 
   learning_rate: float = 1e-4
@@ -39,14 +55,28 @@ class OptimizerConfig:
   warmup_steps: int = 0
   decay: str = 'constant'
   final_fraction: float = 0.0
+  kind: str = 'adamw'
+  warmup_from: float = 0.0
+  decay_mask: str = 'kernels'
 
   def __post_init__(self):
+    for name, choices in (
+      ('kind', KINDS),
+      ('decay', DECAYS),
+      ('decay_mask', MASKS),
+    ):
+      if getattr(self, name) not in choices:
+        raise ValueError(f'{name}={getattr(self, name)!r} is not in {choices}')
     if self.warmup_steps < 0:
       raise ValueError(f'warmup_steps={self.warmup_steps} is negative')
-    if self.decay not in DECAYS:
-      raise ValueError(f'decay={self.decay!r} is not in {DECAYS}')
-    if not 0 <= self.final_fraction <= 1:
-      raise ValueError(f'final_fraction={self.final_fraction} is not in [0, 1]')
+    for name in ('final_fraction', 'warmup_from'):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(f'{name}={getattr(self, name)} is not in [0, 1]')
+    if self.warmup_from and not self.warmup_steps:
+      raise ValueError(
+        f'warmup_from={self.warmup_from} is what a warm-up begins with, and '
+        'warmup_steps=0 is none: set warmup_steps, or leave it 0'
+      )
     if self.final_fraction and self.decay == 'constant':
       raise ValueError(
         f'final_fraction={self.final_fraction} is what a decay ends with, and '
@@ -62,18 +92,19 @@ class OptimizerConfig:
       )
 
 
-def decay_mask(params: Params) -> Params:
-  """Returns which parameters are decayed, as a tree of bools.
+def decayed(config: OptimizerConfig, decays: Decays, params: Params) -> Params:
+  """Which parameters are decayed, as a tree of bools.
 
-  Weights of linear layers and every parameter of stacked heads (biases and
-  norms included) are; other biases, norms and embeddings are not.
+  Args:
+    config: of the objective's optimizer.
+    decays: of the objective.
+    params: a dict of top-level parameters.
   """
 
-  def decays(path, _):
-    names = [key.key for key in path]
-    return names[-1] == 'kernel' or names[0] in ('q_heads', 'policy_heads')
+  def touches(path, _):
+    return config.decay_mask == 'all' or decays(tuple(key.key for key in path))
 
-  return jax.tree_util.tree_map_with_path(decays, params)
+  return jax.tree_util.tree_map_with_path(touches, params)
 
 
 def learning_rate(
@@ -81,12 +112,12 @@ def learning_rate(
 ) -> float | Callable[[chex.Array], chex.Array]:
   """Returns the learning rate, or a function of the updates already made.
 
-  The warm-up begins with 0 and reaches the peak with update `warmup_steps`,
-  counted from 0. A decay begins there, and reaches `final_fraction` of the
-  peak with the last update, `steps - 1`.
+  The warm-up begins with `warmup_from` of the peak and reaches it with update
+  `warmup_steps`, counted from 0. A decay begins there, and reaches
+  `final_fraction` of the peak with the last update, `steps - 1`.
 
   Args:
-    config: of the part's optimizer.
+    config: of the objective's optimizer.
     steps: updates in the stage.
 
   Raises:
@@ -97,7 +128,8 @@ def learning_rate(
   # such a one must go on fitting.
   if not warmup and config.decay == 'constant':
     return peak
-  rise = optax.linear_schedule(0.0, peak, warmup) if warmup else None
+  first = peak * config.warmup_from
+  rise = optax.linear_schedule(first, peak, warmup) if warmup else None
   if config.decay == 'constant':
     return rise
   config.check_steps(steps)
@@ -116,23 +148,29 @@ def rate_after(config: OptimizerConfig, steps: int, count: chex.Array):
 
 
 def make_optimizer(
-  config: OptimizerConfig, steps: int
+  config: OptimizerConfig, steps: int, decays: Decays
 ) -> optax.GradientTransformation:
-  """Returns clipping followed by Adam(W) for a dict of top-level parameters.
+  """Clipping and an optimizer of a dict of top-level parameters.
 
   Args:
-    config: of the part's optimizer.
+    config: of the objective's optimizer.
     steps: updates in the stage, whose state begins afresh; see
       `learning_rate`.
+    decays: of the objective.
   """
-  return optax.chain(
-    optax.clip_by_global_norm(config.clip),
-    optax.adamw(
-      learning_rate(config, steps),
-      b1=config.b1,
-      b2=config.b2,
-      eps=config.eps,
-      weight_decay=config.weight_decay,
-      mask=decay_mask,
-    ),
+  rate = learning_rate(config, steps)
+  adam = dict(b1=config.b1, b2=config.b2, eps=config.eps)
+  decay = dict(
+    weight_decay=config.weight_decay,
+    mask=functools.partial(decayed, config, decays),
   )
+  clip = optax.clip_by_global_norm(config.clip)
+  if config.kind == 'adamw':
+    return optax.chain(clip, optax.adamw(rate, **adam, **decay))
+  if config.kind == 'lamb':
+    return optax.chain(clip, optax.lamb(rate, **adam, **decay))
+  if config.kind == 'adam':
+    rule = optax.adam(rate, **adam)
+  else:
+    rule = optax.sgd(rate, momentum=config.b1 or None)
+  return optax.chain(clip, optax.add_decayed_weights(**decay), rule)

@@ -20,7 +20,7 @@ from jowa_jax.checkpoint.manager import (
   Checkpoints,
 )
 from jowa_jax.checkpoint.run_directory import RunDirectory
-from jowa_jax.checkpoint.task_rows import task_rows
+from jowa_jax.checkpoint.task_rows import origins, task_tables
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, differences
 from jowa_jax.data.feed import Feed
@@ -91,12 +91,11 @@ class Run:
       )
     for stage in self.stages:
       for name in stage.optimizers:
-        augment = self.method.parts[name].augment
-        rows = augment.rows * self._run.accumulate if augment else 1
-        if self._run.batch_size % rows:
+        rows = self.method.objectives[name].rows
+        if self._run.batch_size % (rows * self._run.accumulate):
           raise ConfigError(
             f'run.batch_size={self._run.batch_size} does not divide by '
-            f'{augment.rows}, as half of a batch is imagined, times '
+            f'{rows}, as stages.{stage.name}.{name} needs, times '
             f'run.accumulate={self._run.accumulate}'
           )
     parts = sharding.batch_parts(self._mesh)
@@ -283,15 +282,16 @@ class Run:
         self.method, self._run.seed, data.statistics, shardings
       )
       if self._init_from.checkpoints:
+        games = games_lib.parse_games(self._data.games)
         variables = warm_start(
           variables,
           shardings,
           checkpoints=self._init_from.checkpoints,
           params=self._init_from.params,
           step=self._init_from.step,
-          rows=task_rows(
-            games_lib.parse_games(self._data.games), self._init_from.task_row
-          ),
+          games=games,
+          tables=task_tables(self.method),
+          starts=origins(games, self._init_from.task_row),
           adaptation=self.config.get('adaptation'),
         )
     # From here on the directory is this run's.

@@ -25,7 +25,7 @@ class RunConfig:
   Attributes:
     seed: of initialisation, data order and dropout.
     batch_size: segments per step, over all devices.
-    accumulate: parts of a batch that are taken one after the other, for memory.
+    accumulate: micro-batches that a batch is taken in, for memory.
     log_every: steps between records of metrics.
     save_every: steps between checkpoints; one is also saved as a stage ends.
     keep_checkpoints: how many of the latest are kept.
@@ -124,10 +124,10 @@ class InitFrom:
       afresh.
     params: top-level parameters to take; all if empty.
     step: which checkpoint; the latest if None.
-    task_row: what the embedding of a game of `data.games` starts from: None
-      or '' for its own row in the checkpoint, 'related' for that of the game in
-      `games.RELATED_GAMES`, where there is one, 'new' for a fresh one, or the
-      name of a game.
+    task_row: what the rows of a game of `data.games` start from, in every
+      table with rows of games: None or '' for its own rows in the checkpoint,
+      'related' for those of the game in `games.RELATED_GAMES`, where there is
+      one, 'new' for fresh ones, or the name of a game.
   """
 
   checkpoints: str = ''

@@ -23,8 +23,8 @@ class Stage:
   Attributes:
     name: for logs and checkpoints.
     steps: how many.
-    optimizers: of each of the method's parts that is trained, in the order
-      in which a step updates them.
+    optimizers: of each of the method's objectives that is trained, in the
+      order in which a step updates them.
   """
 
   name: str
@@ -38,17 +38,31 @@ class TrainState:
 
   step: chex.Array  # [] int32, steps taken in all stages together
   variables: Variables
-  opt_state: dict[str, Any]  # by part
+  opt_state: dict[str, Any]  # by objective
 
 
 def check_stage(method: Method, stage: Stage) -> None:
-  """Raises ValueError if the stage trains a part the method lacks."""
-  unknown = set(stage.optimizers) - set(method.parts)
+  """Raises ValueError if the stage has an objective the method lacks."""
+  unknown = set(stage.optimizers) - set(method.objectives)
   if unknown or not stage.optimizers:
     raise ValueError(
       f'stage {stage.name!r} trains {list(stage.optimizers)}; the method has '
-      f'the parts {list(method.parts)}'
+      f'the parts {list(method.objectives)}'
     )
+
+
+def stage_flops(method: Method, stage: Stage) -> float:
+  """Floating-point operations of a stage's step for every segment, by formula.
+
+  What is trained takes the forward pass and two of the same size, for the
+  gradients of inputs and of weights; all else the forward pass alone.
+  """
+  total = 0.0
+  for name in stage.optimizers:
+    objective = method.objectives[name]
+    for group, forward in objective.flops.items():
+      total += (3 if group in objective.params else 1) * forward
+  return total
 
 
 def abstract_variables(
@@ -89,20 +103,21 @@ def abstract_optimizers(
 
   Args:
     method: what is trained.
-    stage: which parts, and how.
+    stage: which objectives, and how.
     variables: (abstract) arrays.
     shardings: theirs.
     mesh: the devices.
   """
   states, state_shardings = {}, {}
   for name, config in stage.optimizers.items():
-    tx, groups = make_optimizer(config, stage.steps), method.parts[name].params
-    params = {group: variables.params[group] for group in groups}
+    objective = method.objectives[name]
+    tx = make_optimizer(config, stage.steps, objective.decays)
+    params = {group: variables.params[group] for group in objective.params}
     states[name] = jax.eval_shape(tx.init, params)
     state_shardings[name] = sharding.optimizer_shardings(
       tx,
       states[name],
-      {group: shardings.params[group] for group in groups},
+      {group: shardings.params[group] for group in objective.params},
       mesh,
     )
   return states, state_shardings
@@ -122,13 +137,13 @@ def begin_stage(
 
   Args:
     method: what is trained.
-    stage: which parts, and how.
+    stage: which objectives, and how.
     step: steps taken.
     variables: as they are now.
     shardings: theirs.
     mesh: the devices.
     opt_state: of a stage that goes on; None for one that begins.
-    before: parts that the stages before it trained.
+    before: objectives of the stages before it.
   """
   check_stage(method, stage)
   if opt_state is None and method.begin_stage:
@@ -140,8 +155,9 @@ def begin_stage(
   if opt_state is None:
     opt_state = {}
     for name, config in stage.optimizers.items():
-      params = {g: variables.params[g] for g in method.parts[name].params}
-      tx = make_optimizer(config, stage.steps)
+      objective = method.objectives[name]
+      params = {group: variables.params[group] for group in objective.params}
+      tx = make_optimizer(config, stage.steps, objective.decays)
       init = jax.jit(tx.init, out_shardings=places[name])
       opt_state[name] = init(params)
   place = sharding.replicated(mesh)

@@ -10,6 +10,7 @@ import pytest
 
 from jowa_jax.bench import models, scale, train
 from jowa_jax.models import flops
+from jowa_jax.train.state import stage_flops
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -111,7 +112,8 @@ def test_bytes_of_collectives(line, kind, expected):
 def test_formula_of_the_published_model():
   """Facts: about 8e13 operations for a batch of 512 of JOWA-150M."""
   method, model = train.jowa('150m', 'bfloat16')
-  needed = 512 * method.parts['world_action'].flops
+  _, stage2 = train.STAGES.values()
+  needed = 512 * stage_flops(method, stage2)
   assert needed == pytest.approx(8e13, rel=0.1)
   # Six operations for every weight and token, and the attention.
   tokens = model.backbone.max_tokens

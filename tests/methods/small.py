@@ -14,8 +14,8 @@ from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.mtbc import MtbcConfig
 from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import ReturnConfig
 from jowa_jax.types import Segment

@@ -10,9 +10,11 @@ from flax import linen as nn
 
 from jowa_jax.methods import adaptation
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt, merge
-from jowa_jax.methods.base import Augment, Variables
+from jowa_jax.methods.base import Variables
 from jowa_jax.methods.mtbc import make_mtbc
 from jowa_jax.models import flops
+from jowa_jax.train.optimizer import OptimizerConfig
+from jowa_jax.train.state import Stage, stage_flops
 from jowa_jax.types import TimeStep
 from tests.methods import small
 
@@ -154,32 +156,40 @@ def test_dreams_are_those_of_the_merged_weights():
     return variables, args
 
   method = _make('jowa')
-  part = method.parts['world_action']._replace(augment=Augment(apply, rows=2))
-  method = method._replace(parts={'world_action': part})
-  augment = adapt(method, LORA, small.BACKBONE).parts['world_action'].augment
+  joint = method.objectives['world_action']._replace(augment=apply, rows=2)
+  method = method._replace(objectives={'world_action': joint})
+  joint = adapt(method, LORA, small.BACKBONE).objectives['world_action']
   variables = small.variables(_adapted('jowa'))
-  seen, args = augment.apply(variables, 'batch', 'key', 3, 1)
-  assert args == ('batch', 'key', 3, 1) and augment.rows == 2
+  seen, args = joint.augment(variables, 'batch', 'key', 3)
+  assert args == ('batch', 'key', 3) and joint.rows == 2
   jax.tree.map(np.testing.assert_array_equal, seen, merge(LORA, variables))
 
 
 def test_parts_name_what_is_trained():
   method = _make('jowa')
-  full, heads, lora = (
-    adapt(method, config, small.BACKBONE).parts
+  methods = [
+    adapt(method, config, small.BACKBONE)
     for config in (AdaptationConfig(), AdaptationConfig('heads'), LORA)
-  )
+  ]
+  full, heads, lora = (method.objectives for method in methods)
   assert heads['tokenizer'] == lora['tokenizer'] == full['tokenizer']
   assert heads['world_action'].params == ('world_heads', 'q_heads')
   assert lora['world_action'].params == ('lora', 'world_heads', 'q_heads')
-  assert _adapted('mtbc').parts['policy'].params == ('lora', 'policy_heads')
+  assert _adapted('mtbc').objectives['policy'].params == (
+    'lora',
+    'policy_heads',
+  )
   trunk = flops.backbone(small.BACKBONE)
   for name in ('world', 'world_action'):
-    assert heads[name].flops == pytest.approx(full[name].flops - 2 * trunk)
+    stage = Stage('s', 1, {name: OptimizerConfig()})
+    all_of_it, of_heads, of_lora = (
+      stage_flops(method, stage) for method in methods
+    )
+    assert of_heads == pytest.approx(all_of_it - 2 * trunk)
     # Without the gradients of the two layers of the MLP, one layer of width 16
     # on four blocks of five tokens.
     saved = 2 * 20 * 8 * 16**2
-    assert lora[name].flops == pytest.approx(full[name].flops - saved)
+    assert of_lora == pytest.approx(all_of_it - saved)
 
 
 def test_full_adaptation_is_the_method_itself():
@@ -204,6 +214,7 @@ def test_bad_settings_are_named(fields, message):
 
 def test_a_method_without_a_backbone_cannot_be_adapted():
   method = _make('jowa')
-  method = method._replace(parts={'tokenizer': method.parts['tokenizer']})
+  tokenizer = method.objectives['tokenizer']
+  method = method._replace(objectives={'tokenizer': tokenizer})
   with pytest.raises(ValueError, match="needs a method.*'tokenizer'"):
     adapt(method, LORA, small.BACKBONE)

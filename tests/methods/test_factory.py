@@ -24,7 +24,7 @@ def config(module=jowa):
 def test_methods_by_name(module, parts):
   for values in (config(module), module.get_config('smoke')):
     method = make_method(values)
-    assert set(method.parts) == parts
+    assert set(method.objectives) == parts
     assert method.spec.length == 8
     (median,) = method.spec.statistics.values()
     assert median.shape == (60, 84, 84)
@@ -91,4 +91,4 @@ def test_missing_perceptual_weights_name_the_file(tmp_path):
   with pytest.raises(ConfigError, match='perceptual_weights.*x.npz'):
     make_method(values, to_train=True)
   # Acting does not need the file.
-  assert make_method(values).parts
+  assert make_method(values).objectives

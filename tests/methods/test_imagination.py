@@ -42,31 +42,21 @@ def tokens():
   return rng.integers(0, small.VOCAB, shape).astype(np.int32)
 
 
-def half(variables, tokens, batch, step, parts=1, **fields):
+def half(variables, tokens, batch, step, **fields):
   imagination = Imagination(horizon=HORIZON, start_step=3, **fields)
-  run = jax.jit(imagine_half, static_argnums=(0, 1, 7))
+  run = jax.jit(imagine_half, static_argnums=(0, 1))
   key = jax.random.key(1)
   return run(
     *(small.MODEL, imagination, variables.params, tokens, batch),
-    *(key, jnp.int32(step), parts),
+    *(key, jnp.int32(step)),
   )
 
 
-@pytest.mark.parametrize(
-  ('policy', 'parts', 'expected'),
-  [
-    ('planning', 1, [0, 1, 0, 1, 0, 1, 0, 1]),
-    ('epsilon_greedy', 2, [0, 0, 1, 1, 0, 0, 1, 1]),
-  ],
-)
-def test_every_part_of_a_batch_is_half_imagined(
-  policy, parts, expected, variables, tokens, batch
-):
-  ours, metrics = half(variables, tokens, batch, 3, parts, policy=policy)
-  imagined = np.array(expected, bool)
+@pytest.mark.parametrize('policy', ['planning', 'epsilon_greedy'])
+def test_half_of_a_batch_is_imagined(policy, variables, tokens, batch):
+  ours, metrics = half(variables, tokens, batch, 3, policy=policy)
+  imagined = np.array([0, 1, 0, 1, 0, 1, 0, 1], bool)
   np.testing.assert_array_equal(ours.imagined, imagined)
-  for i in range(parts):
-    assert np.asarray(ours.imagined[i::parts]).mean() == 0.5
   # The other rows are as they were.
   assert ours.observations is None  # its tokens are read
   for name in ('actions', 'rewards', 'ends', 'mask', 'task'):
@@ -134,6 +124,16 @@ def test_no_penalty_where_no_action_was_taken():
   np.testing.assert_allclose(masked['q/data_value'], 4.0)
 
 
+def start(method, variables, stage):
+  opt_state = {}
+  for name, config in stage.optimizers.items():
+    objective = method.objectives[name]
+    tx = step_lib.make_optimizer(config, stage.steps, objective.decays)
+    trained = {group: variables.params[group] for group in objective.params}
+    opt_state[name] = tx.init(trained)
+  return TrainState(step=jnp.int32(0), variables=variables, opt_state=opt_state)
+
+
 def test_a_step_is_compiled_once_and_learns_from_dreams(
   variables, batch, compilation_cache
 ):
@@ -143,16 +143,7 @@ def test_a_step_is_compiled_once_and_learns_from_dreams(
   def run(start_step):
     method = make(policy='planning', start_step=start_step)
     step = jax.jit(step_lib.step_fn(method, stage, 0, 0))
-    tx = step_lib.make_optimizer(OptimizerConfig(), 4)
-    trained = {
-      name: variables.params[name]
-      for name in method.parts['world_action'].params
-    }
-    state = TrainState(
-      step=jnp.int32(0),
-      variables=variables,
-      opt_state={'world_action': tx.init(trained)},
-    )
+    state = start(method, variables, stage)
     metrics = []
     for _ in range(3):
       state, values = step(state, batch)
@@ -171,20 +162,12 @@ def test_a_step_is_compiled_once_and_learns_from_dreams(
   assert all(np.isfinite(list(m.values())).all() for m in dreams)
 
 
-def first_step(method, variables, batch, *parts):
-  """Returns the metrics of a step of these parts."""
+def first_step(method, variables, batch, *parts, microbatches=1):
+  """The state and metrics after a step of these parts."""
   optimizers = {name: OptimizerConfig(learning_rate=0.1) for name in parts}
-  step = jax.jit(step_lib.step_fn(method, Stage('s', 1, optimizers), 0, 0))
-  opt_state = {
-    name: step_lib.make_optimizer(config, 1).init(
-      {group: variables.params[group] for group in method.parts[name].params}
-    )
-    for name, config in optimizers.items()
-  }
-  state = TrainState(
-    step=jnp.int32(0), variables=variables, opt_state=opt_state
-  )
-  return step(state, batch)[1]
+  stage = Stage('s', 1, optimizers)
+  step = jax.jit(step_lib.step_fn(method, stage, 0, 0, microbatches))
+  return step(start(method, variables, stage), batch)
 
 
 @pytest.mark.slow
@@ -194,8 +177,8 @@ def test_until_it_starts_it_changes_nothing(
   """Also frames are encoded by the tokenizer as it is after its update."""
   parts = ('tokenizer', 'world_action')
   with quick_compilation(compilation_cache):
-    without = first_step(make(), variables, batch, *parts)
-    later = first_step(
+    _, without = first_step(make(), variables, batch, *parts)
+    _, later = first_step(
       make(policy='planning', start_step=1), variables, batch, *parts
     )
   for name, value in without.items():
@@ -207,8 +190,28 @@ def test_the_world_part_alone_imagines_nothing(
 ):
   method = make(policy='planning', start_step=0)
   with quick_compilation(compilation_cache):
-    metrics = first_step(method, variables, batch, 'world')
+    _, metrics = first_step(method, variables, batch, 'world')
   assert not [name for name in metrics if name.startswith('imagination/')]
+
+
+def test_half_of_every_microbatch_is_imagined(
+  variables, batch, compilation_cache
+):
+  """Planning draws nothing: the dreams are those of the whole batch."""
+  # Two microbatches of the same segments, of which 1 and 3 are imagined.
+  pairs = jax.tree.map(lambda x: np.repeat(x[:4], 2, axis=0), batch)
+  method = make(policy='planning', start_step=0)
+  name = 'world_action'
+  with quick_compilation(compilation_cache):
+    whole = first_step(
+      method, variables, jax.tree.map(lambda x: x[:4], batch), name
+    )
+    halves = first_step(method, variables, pairs, name, microbatches=2)
+  assert halves[1]['imagination/segments'] == 1
+  for metric, value in whole[1].items():
+    np.testing.assert_allclose(
+      halves[1][metric], value, rtol=1e-4, atol=1e-6, err_msg=metric
+    )
 
 
 @pytest.mark.parametrize(

@@ -66,17 +66,19 @@ def test_targets_are_copied_once_a_period():
 
 def test_parts_and_stage_losses(method, variables):
   batch, key = small.segment(), jax.random.key(0)
-  assert method.parts['world'].params == ('backbone', 'world_heads')
-  joint = method.parts['world_action']
+  assert method.objectives['world'].params == ('backbone', 'world_heads')
+  joint = method.objectives['world_action']
   assert joint.params == ('backbone', 'world_heads', 'q_heads')
-  value, aux = jax.jit(joint.loss)(variables, batch, key)
+  value, aux = jax.jit(joint.loss)(variables, batch, key, 0)
   assert {'world/observations', 'q/td', 'q/max_value'} <= set(aux.metrics)
   # The metrics are unweighted, the total is not.
   total = aux.metrics['q/td'] + JowaLosses().world_weight * sum(
     aux.metrics[f'world/{name}'] for name in ('observations', 'rewards', 'ends')
   )
   np.testing.assert_allclose(value, total, rtol=1e-5)
-  first, aux = jax.jit(method.parts['world'].loss)(variables, batch, key)
+  first, aux = jax.jit(method.objectives['world'].loss)(
+    variables, batch, key, 0
+  )
   assert set(aux.metrics) == {
     'world/observations',
     'world/rewards',
@@ -87,13 +89,13 @@ def test_parts_and_stage_losses(method, variables):
 
 def test_encoded_frames_give_the_loss_of_the_frames(method, variables):
   batch, key = small.segment(), jax.random.key(0)
-  loss = jax.jit(method.parts['world_action'].loss)
-  expected, _ = loss(variables, batch, key)
+  loss = jax.jit(method.objectives['world_action'].loss)
+  expected, _ = loss(variables, batch, key, 0)
   tokens = jax.jit(method.tokenizer.encode)(variables, batch.observations)
   assert tokens.shape == (2, small.LENGTH, small.TOKENS)
   assert len(np.unique(tokens)) > 2
   encoded = batch.replace(observations=None, tokens=tokens.astype('uint16'))
-  got, _ = loss(variables, encoded, key)
+  got, _ = loss(variables, encoded, key, 0)
   np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -179,8 +181,8 @@ def test_evaluate(method, variables, evaluate):
   assert all(np.isfinite(value).all() for value in got.values())
   assert {'tokenizer/perplexity', 'q/td', 'world/observations'} <= set(got)
   # The world terms are those of stage 1, whatever their weight in training.
-  _, aux = jax.jit(method.parts['world'].loss)(
-    variables, batch, jax.random.key(0)
+  _, aux = jax.jit(method.objectives['world'].loss)(
+    variables, batch, jax.random.key(0), 0
   )
   for name, value in aux.metrics.items():
     np.testing.assert_allclose(got[name], value, rtol=1e-5)

@@ -27,7 +27,7 @@ def variables(method):
 
 @pytest.fixture(scope='module')
 def loss(method):
-  return jax.jit(method.parts['policy'].loss)
+  return jax.jit(method.objectives['policy'].loss)
 
 
 @pytest.fixture(scope='module')
@@ -56,7 +56,7 @@ def test_loss_is_the_mean_over_heads_and_valid_steps(
   method, variables, loss, logits
 ):
   batch = small.segment(mask=MASK)
-  value, aux = loss(variables, batch, jax.random.key(0))
+  value, aux = loss(variables, batch, jax.random.key(0), 0)
   outputs = logits(batch)
   assert outputs.shape == (2, 2, small.LENGTH, games.NUM_ACTIONS)
   terms, right = [], []
@@ -86,12 +86,12 @@ def test_padded_steps_do_not_count(variables, loss):
     observations=frames.astype(np.uint8),
   )
   key = jax.random.key(0)
-  base, _ = loss(variables, batch, key)
-  np.testing.assert_allclose(loss(variables, other, key)[0], base, rtol=1e-5)
+  base, _ = loss(variables, batch, key, 0)
+  np.testing.assert_allclose(loss(variables, other, key, 0)[0], base, rtol=1e-5)
   # And a valid one does.
   actions = batch.actions.copy()
   actions[0, 0] = 17
-  changed, _ = loss(variables, batch.replace(actions=actions), key)
+  changed, _ = loss(variables, batch.replace(actions=actions), key, 0)
   assert abs(changed - base) > 1e-3
 
 
@@ -108,30 +108,29 @@ def test_a_steps_own_action_is_not_seen(variables, logits):
 def test_hidden_actions_are_not_read(variables, loss):
   losses = MtbcLosses(hide_actions=1.0)
   method = make_mtbc(dataclasses.replace(small.MTBC, losses=losses))
-  hidden = jax.jit(method.parts['policy'].loss)
+  hidden = jax.jit(method.objectives['policy'].loss)
   batch, key = small.segment(), jax.random.key(0)
-  # The label of the last step is the only one that is changed.
-  actions = np.where(np.arange(small.LENGTH) < small.LENGTH - 1, 17, 3)
-  train = np.arange(small.LENGTH) == small.LENGTH - 1
-  batch = batch.replace(mask=np.broadcast_to(train, batch.mask.shape))
-  other = batch.replace(actions=np.broadcast_to(actions, batch.actions.shape))
-  batch = batch.replace(actions=np.where(train, 3, batch.actions))
-  assert abs(
-    loss(variables, batch, key)[0] - loss(variables, other, key)[0]
-  ) > (1e-4)
-  assert hidden(variables, batch, key)[0] == hidden(variables, other, key)[0]
+  # Only the last step has a label, and the actions before it differ.
+  last = np.arange(small.LENGTH) == small.LENGTH - 1
+  batch = batch.replace(mask=np.broadcast_to(last, batch.mask.shape))
+  batches = [
+    batch.replace(actions=np.where(last, np.int32(3), actions))
+    for actions in (batch.actions, np.full_like(batch.actions, 17))
+  ]
+  read, unread = (
+    [fn(variables, b, key, 0)[0] for b in batches] for fn in (loss, hidden)
+  )
+  assert abs(read[0] - read[1]) > 1e-4 and unread[0] == unread[1]
   # Held-out figures are of the contexts that play has.
   evaluate = jax.jit(method.evaluate)
-  values = [
-    evaluate(variables, b)['policy/cross_entropy'] for b in (batch, other)
-  ]
-  assert abs(values[0] - values[1]) > 1e-4
+  held_out = [evaluate(variables, b)['policy/cross_entropy'] for b in batches]
+  assert abs(held_out[0] - held_out[1]) > 1e-4
   with pytest.raises(ValueError, match='hide_actions=1.5'):
     MtbcLosses(hide_actions=1.5)
 
 
 def test_only_backbone_and_heads_learn(method, variables):
-  part = method.parts['policy']
+  part = method.objectives['policy']
   assert set(part.params) == {'backbone', 'policy_heads'}
 
   @jax.jit
@@ -139,7 +138,7 @@ def test_only_backbone_and_heads_learn(method, variables):
   def gradient(params):
     batch = small.segment()
     joined = variables.replace(params=params)
-    return part.loss(joined, batch, jax.random.key(0))[0]
+    return part.loss(joined, batch, jax.random.key(0), 0)[0]
 
   grads = gradient(variables.params)
   assert not any(np.any(g) for g in jax.tree.leaves(grads['tokenizer']))

@@ -29,9 +29,9 @@ def variables():
 
 
 def run_part(training, variables, batch, seed=0):
-  part = tokenizer_lib.part(small.TOKENIZER, training)
+  part = tokenizer_lib.objective(small.TOKENIZER, training)
   assert part.params == ('tokenizer',)
-  return jax.jit(part.loss)(variables, batch, jax.random.key(seed))
+  return jax.jit(part.loss)(variables, batch, jax.random.key(seed), 0)
 
 
 losses_of = jax.jit(tokenizer_lib.tokenizer_losses, static_argnums=0)
@@ -58,8 +58,8 @@ def test_padding_is_drawn_last(variables):
   @functools.partial(jax.jit, static_argnums=0)
   def latents(count, batch, key):
     training = dataclasses.replace(PLAIN, frames_per_step=count)
-    part = tokenizer_lib.part(small.TOKENIZER, training)
-    return part.loss(variables, batch, key)[1].carry['latents']
+    part = tokenizer_lib.objective(small.TOKENIZER, training)
+    return part.loss(variables, batch, key, 0)[1].carry['latents']
 
   def draw(count, seed):
     return drawn(latents(count, batch, jax.random.key(seed)), pool)
@@ -320,7 +320,7 @@ def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
     resolution=16,
   )
   training = TokenizerTraining(frames_per_step=2, perceptual_weights=str(path))
-  part = tokenizer_lib.part(config, training)
+  part = tokenizer_lib.objective(config, training)
   variables = Variables(
     params={
       'tokenizer': nn.meta.unbox(
@@ -334,7 +334,7 @@ def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
   shape = (*batch.mask.shape, 16, 16)
   frames = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
   batch = batch.replace(observations=frames)
-  total, aux = jax.jit(part.loss)(variables, batch, jax.random.key(2))
+  total, aux = jax.jit(part.loss)(variables, batch, jax.random.key(2), 0)
   terms = [
     aux.metrics[f'tokenizer/{name}']
     for name in ('reconstruction', 'commitment', 'perceptual')

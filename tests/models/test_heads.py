@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import EnsembleHeads, HeadSizes, WorldHeads
-from jowa_jax.models.transformer import BackboneConfig
 
 CONFIG = BackboneConfig(
   num_layers=1,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from jowa_jax.models import world_action
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from tests.models import random_params
 

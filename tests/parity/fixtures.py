@@ -11,8 +11,8 @@ from flax import linen as nn
 from jowa_jax.checkpoint import torch_names
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.models import world_action
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
-from jowa_jax.models.transformer import BackboneConfig
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.types import Segment

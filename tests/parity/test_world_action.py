@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from jowa_jax.methods import jowa
 from jowa_jax.methods.jowa_losses import JowaLosses, world_action_losses
 from jowa_jax.train import optimizer
 from tests.parity import fixtures
@@ -158,6 +159,7 @@ def test_three_optimizer_steps():
       clip=float(data['adamw/clip']),
     ),
     steps=3,
+    decays=jowa.decays,
   )
   batches = [fixtures.under(data, 'batch')]
 

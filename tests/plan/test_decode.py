@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jowa_jax.models import world_action
+from jowa_jax.models.backbone import Backbone, BackboneConfig
 from jowa_jax.models.heads import HeadSizes, WorldHeads
 from jowa_jax.models.kv_cache import Revision
-from jowa_jax.models.transformer import Backbone, BackboneConfig
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import decode
 from jowa_jax.plan.dream import remember, world_model

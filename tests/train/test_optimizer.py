@@ -1,5 +1,6 @@
 """The decay mask, the clip, the warm-up and Adam, against hand arithmetic."""
 
+import dataclasses
 import json
 
 import jax
@@ -12,10 +13,12 @@ from flax import linen as nn
 from configs import jowa, mtbc
 from jowa_jax.configuration import ConfigError, differences
 from jowa_jax.data.episodes import DataError
+from jowa_jax.methods import jowa as jowa_method
+from jowa_jax.methods.base import is_kernel
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train.optimizer import (
   OptimizerConfig,
-  decay_mask,
+  decayed,
   make_optimizer,
   rate_after,
 )
@@ -24,12 +27,14 @@ from jowa_jax.train.settings import complete, parse_stages
 from tests.train import helpers
 
 
-def _mask(config):
-  variables = helpers.abstract_variables(make_method(config.to_dict()))
-  params = dict(nn.meta.unbox(variables).params)
-  # The tokenizer has an optimizer of its own, without decay.
-  params.pop('tokenizer')
-  return {path: bool(x) for path, x in helpers.flat(decay_mask(params)).items()}
+def _mask(config, name, **fields):
+  """By path, whether the last stage's optimizer decays a parameter."""
+  method = make_method(config.to_dict())
+  objective = method.objectives[name]
+  variables = nn.meta.unbox(helpers.abstract_variables(method))
+  params = {group: variables.params[group] for group in objective.params}
+  mask = decayed(OptimizerConfig(**fields), objective.decays, params)
+  return {path: bool(x) for path, x in helpers.flat(mask).items()}
 
 
 def _linear_layers(num_layers):
@@ -65,14 +70,14 @@ def _heads(group):
 
 
 def test_decay_mask_of_jowa_is_exactly_linear_weights_and_q_heads():
-  mask = _mask(jowa.get_config('150m'))
+  mask = _mask(jowa.get_config('150m'), 'world_action')
   world = {
     f"['world_heads']['{head}']['{layer}']['kernel']"
     for head in ('observations', 'rewards', 'ends')
     for layer in ('dense_0', 'dense_2')
   }
-  decayed = {path for path, decays in mask.items() if decays}
-  assert decayed == _linear_layers(12) | world | _heads('q_heads')
+  found = {path for path, decays in mask.items() if decays}
+  assert found == _linear_layers(12) | world | _heads('q_heads')
   left = [path for path, decays in mask.items() if not decays]
   # Embedding tables, layer norms' scales and biases, linear biases.
   assert sum('embedding' in path for path in left) == 5
@@ -83,13 +88,18 @@ def test_decay_mask_of_jowa_is_exactly_linear_weights_and_q_heads():
 
 
 def test_decay_mask_of_mtbc_is_exactly_linear_weights_and_policy_heads():
-  mask = _mask(mtbc.get_config('smoke'))
-  decayed = {path for path, decays in mask.items() if decays}
-  assert decayed == _linear_layers(2) | _heads('policy_heads')
+  mask = _mask(mtbc.get_config('smoke'), 'policy')
+  found = {path for path, decays in mask.items() if decays}
+  assert found == _linear_layers(2) | _heads('policy_heads')
 
 
-def _one_update(config, params, grads):
-  tx = make_optimizer(config, 10)
+def test_all_parameters_can_be_decayed():
+  mask = _mask(mtbc.get_config('smoke'), 'policy', decay_mask='all')
+  assert mask and all(mask.values())
+
+
+def _one_update(config, params, grads, decays=is_kernel):
+  tx = make_optimizer(config, 10, decays)
   updates, _ = tx.update(grads, tx.init(params), params)
   return optax.apply_updates(params, updates)
 
@@ -109,7 +119,7 @@ def test_decay_is_decoupled_and_masked():
     'q_heads': {'dense_0_bias': jnp.zeros(2)},
   }
   config = OptimizerConfig(learning_rate=0.1, weight_decay=0.5)
-  updated = _one_update(config, PARAMS, zeros)
+  updated = _one_update(config, PARAMS, zeros, jowa_method.decays)
   shrunk = np.array([2.0, -4.0]) * (1 - 0.1 * 0.5)
   np.testing.assert_allclose(updated['backbone']['kernel'], shrunk, rtol=1e-6)
   np.testing.assert_array_equal(
@@ -120,9 +130,52 @@ def test_decay_is_decoupled_and_masked():
   )
 
 
+# Of a first step with the gradient 3, 4 (norm 5), which a clip of 2.5 halves;
+# every kind decays by a tenth of the parameter.
+FIRST_STEPS = {
+  # 1 / (1 + eps / |gradient|) of the rate, and the decay times the rate.
+  'adamw': [1.5 / 2.5 + 0.1 * 3, 2 / 3 + 0.1 * -4],
+  # The gradients are 1.5 + 0.3 and 2 - 0.4.
+  'adam': [1.8 / 2.8, 1.6 / 2.6],
+  'sgd': [1.8, 1.6],
+  # As AdamW's, scaled to the parameter's norm of 5.
+  'lamb': 5 * np.array([0.9, 4 / 15]) / np.hypot(0.9, 4 / 15),
+}
+
+
+@pytest.mark.parametrize('kind', FIRST_STEPS)
+def test_the_first_step_of_every_kind(kind):
+  weights, gradient = jnp.array([3.0, -4.0]), jnp.array([3.0, 4.0])
+  config = OptimizerConfig(
+    kind=kind, learning_rate=0.5, weight_decay=0.1, clip=2.5, eps=1.0
+  )
+  updated = _one_update(
+    config, {'a': {'kernel': weights}}, {'a': {'kernel': gradient}}
+  )
+  expected = weights - 0.5 * np.array(FIRST_STEPS[kind])
+  np.testing.assert_allclose(updated['a']['kernel'], expected, rtol=1e-5)
+  # A bias is decayed only if all is.
+  zero = {'a': {'bias': jnp.zeros(2)}}
+  for mask, moves in (('kernels', False), ('all', True)):
+    updated = _one_update(
+      dataclasses.replace(config, decay_mask=mask),
+      {'a': {'bias': weights}},
+      zero,
+    )
+    assert (updated['a']['bias'] != weights).any() == moves, mask
+
+
+def test_sgd_has_momentum():
+  # Velocities 1, 1.5 and 1.75 of a constant gradient of 1.
+  config = OptimizerConfig(kind='sgd', learning_rate=2.0, b1=0.5)
+  assert _step_sizes(config, 3) == [2.0, 3.0, 3.5]
+  config = OptimizerConfig(kind='sgd', learning_rate=2.0, b1=0.0)
+  assert _step_sizes(config, 3) == [2.0, 2.0, 2.0]
+
+
 def test_without_decay_it_is_adam():
   config = OptimizerConfig(learning_rate=0.1, weight_decay=0.0, clip=1e9)
-  tx, adam = make_optimizer(config, 10), optax.adam(0.1)
+  tx, adam = make_optimizer(config, 10, is_kernel), optax.adam(0.1)
   params = expected = PARAMS
   state, adam_state = tx.init(params), adam.init(params)
   rng = np.random.default_rng(0)
@@ -163,7 +216,7 @@ def test_warmup_is_linear_then_constant(warmup, rates):
   # With a constant gradient each of Adam's steps has the size of its rate.
   params, grads = {'b': {'bias': jnp.zeros(1)}}, {'b': {'bias': jnp.ones(1)}}
   config = OptimizerConfig(learning_rate=1.0, warmup_steps=warmup)
-  tx = make_optimizer(config, 10)
+  tx = make_optimizer(config, 10, is_kernel)
   state, sizes = tx.init(params), []
   for _ in range(len(rates)):
     updates, state = tx.update(grads, state, params)
@@ -174,13 +227,13 @@ def test_warmup_is_linear_then_constant(warmup, rates):
 def _step_sizes(config, steps, restored_at=None):
   """The size of each update, all of which have a constant gradient."""
   params, grads = {'b': {'bias': jnp.zeros(1)}}, {'b': {'bias': jnp.ones(1)}}
-  tx = make_optimizer(config, steps)
+  tx = make_optimizer(config, steps, is_kernel)
   state, sizes = tx.init(params), []
   for step in range(steps):
     if step == restored_at:
       # As a checkpoint gives it back: arrays alone, in a fresh tree.
       leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
-      tx = make_optimizer(config, steps)
+      tx = make_optimizer(config, steps, is_kernel)
       state = jax.tree.unflatten(jax.tree.structure(tx.init(params)), leaves)
     updates, state = tx.update(grads, state, params)
     sizes.append(-float(updates['b']['bias'][0]))
@@ -203,6 +256,12 @@ def _step_sizes(config, steps, restored_at=None):
     (
       dict(decay='cosine', warmup_steps=2, final_fraction=0.25),
       [0, 4, 8, 5, 2],
+    ),
+    # The first step is taken, too.
+    (dict(warmup_steps=3, warmup_from=0.25), [2, 4, 6, 8, 8]),
+    (
+      dict(decay='linear', warmup_steps=2, warmup_from=0.5),
+      [4, 6, 8, 4, 0],
     ),
     # What is left for the decay is the peak alone.
     (dict(decay='linear', warmup_steps=4), [0, 2, 4, 6, 8]),
@@ -228,7 +287,8 @@ def test_a_constant_rate_keeps_its_state_without_a_counter():
   params = {'b': {'bias': jnp.zeros(1)}}
 
   def paths(**fields):
-    state = make_optimizer(OptimizerConfig(**fields), 10).init(params)
+    config = OptimizerConfig(**fields)
+    state = make_optimizer(config, 10, is_kernel).init(params)
     return set(helpers.flat(state))
 
   plain = {
@@ -248,6 +308,10 @@ def test_a_constant_rate_keeps_its_state_without_a_counter():
     (dict(decay='linear', final_fraction=1.5), 'final_fraction=1.5 is not in'),
     (dict(final_fraction=0.5), "final_fraction=0.5.*decay='constant' is none"),
     (dict(warmup_steps=-1), 'warmup_steps=-1 is negative'),
+    (dict(warmup_steps=1, warmup_from=2.0), 'warmup_from=2.0 is not in'),
+    (dict(warmup_from=0.5), 'warmup_from=0.5 is.*warmup_steps=0 is none'),
+    (dict(kind='adan'), r"kind='adan' is not in \('adamw', 'adam', 'lamb'"),
+    (dict(decay_mask='none'), r"decay_mask='none' is not in \('kernels'"),
   ],
 )
 def test_bad_fields_are_named(fields, message):

@@ -53,13 +53,13 @@ def _abstract_batch(size, length):
 
 def _abstract_state(method, stage):
   variables = nn.meta.unbox(helpers.abstract_variables(method))
-  opt_state = {
-    name: jax.eval_shape(
-      optimizer.make_optimizer(config, stage.steps).init,
-      {k: variables.params[k] for k in method.parts[name].params},
+  opt_state = {}
+  for name, config in stage.optimizers.items():
+    objective = method.objectives[name]
+    opt_state[name] = jax.eval_shape(
+      optimizer.make_optimizer(config, stage.steps, objective.decays).init,
+      {k: variables.params[k] for k in objective.params},
     )
-    for name, config in stage.optimizers.items()
-  }
   return state.TrainState(
     step=jax.ShapeDtypeStruct((), jnp.int32),
     variables=variables,
