@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax.agent import Agent
-from jowa_jax.data.episodes import FRAME_SHAPE, Episode, by_game
+from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.eval.detection import over_thresholds
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan.imagine import imagine
-from jowa_jax.types import Context, Params
+from jowa_jax.types import FRAME_SHAPE, Context, Params
 
 # Metrics by name; a curve has None where a step lacks one.
 Metrics = dict[str, float]

@@ -113,7 +113,7 @@ def run_stage(
   flops = run.batch_size * sum(
     method.parts[part].flops for part in stage.optimizers
   )
-  meter = Meter(run.batch_size, method.spec.tokens, flops, method.spec.dtype)
+  meter = Meter(run.batch_size, method.tokens, flops, method.dtype)
   end, compiled, logged = begin + stage.steps, None, done
   batches = meter.count(_batches(session, data, done, end))
   for step, batch in enumerate(batches, start=done + 1):
