@@ -11,6 +11,7 @@ import numpy as np
 
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.packed import write_packed
+from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.methods.base import (
   Method,
@@ -19,7 +20,6 @@ from jowa_jax.methods.base import (
   Tokenizer,
   Variables,
   check_actions,
-  variable_shapes,
 )
 from jowa_jax.methods.factory import make_method, without_adapters
 from jowa_jax.train import sharding

@@ -10,6 +10,8 @@ import chex
 
 # A nested dict of arrays.
 Params = Any
+# Of every frame, in pixels.
+FRAME_SHAPE = (84, 84)
 # Fields of a segment that are built where they are asked for, and None
 # elsewhere.
 OPTIONAL_FIELDS = frozenset({'return_to_go', 'episode_id', 't'})
@@ -20,7 +22,9 @@ class Segment:
   """A batch of fixed-length pieces of episodes.
 
   Step t of a segment holds o_t, a_t, the reward r_t of taking a_t in o_t, and
-  whether that action ended the episode. Steps outside `mask` are padding.
+  whether that action ended the episode. T counts the steps before and after
+  those that have a loss, see `methods.base.BatchSpec`. Steps outside `mask` are
+  padding, which may stand on both sides of what exists.
   """
 
   # [B, T, 84, 84] uint8, one grey frame per step; None where `tokens` are read.
@@ -31,13 +35,16 @@ class Segment:
   mask: chex.Array  # [B, T] bool, false on padding
   task: chex.Array  # [B] int32, index of the game in `games.GAMES`
   tokens: chex.Array | None = None  # [B, T, K] uint16, pre-encoded frames
+  # [B, T] bool, those of `mask` that have a loss; None: all of them.
+  train: chex.Array | None = None
   imagined: chex.Array | None = None  # [B] bool, dreamed; None: all are real
   # [B, T] bool, false at a frame that no action followed; None: true.
   acted: chex.Array | None = None
   # Of `OPTIONAL_FIELDS`; [B, T] float32, undiscounted sum of rewards[t:].
   return_to_go: chex.Array | None = None
   episode_id: chex.Array | None = None  # [B] int32, unique within a data set
-  t: chex.Array | None = None  # [B] int32, position of the first step
+  # [B] int32, position of the first step; negative if that is padding.
+  t: chex.Array | None = None
 
 
 @chex.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from absl import flags
 
 import jowa_jax
 from jowa_jax.configuration import build
+from jowa_jax.data import statistics
 from jowa_jax.data.training import DataConfig, TrainingData
 from jowa_jax.eval.judge import judge
 from launch import common
@@ -53,14 +54,15 @@ def main() -> None:
   section |= {name: value for name, value in given.items() if value is not None}
   data = TrainingData(
     build(DataConfig, section, 'data'),
-    agent.method.spec.length,
+    agent.method.spec,
     agent.config['run']['batch_size'],
     agent.config['run']['seed'],
   )
+  medians = statistics.compute(['median_frames'], data.train.episodes)
   judge(
     agent,
     data.held_out.episodes if data.held_out else (),
-    data.statistics['median_frames'],
+    medians['median_frames'],
     _OUTPUT.value,
     _NUM_DREAMS.value,
   )

@@ -10,8 +10,7 @@ import jowa_jax
 from configs import jowa
 from jowa_jax import games
 from jowa_jax.checkpoint.manager import CheckpointError
-from jowa_jax.data import stored
-from jowa_jax.data.episodes import median_frames
+from jowa_jax.data import statistics, stored
 from jowa_jax.eval import quality
 from jowa_jax.train.run import Run
 from tests import compilations
@@ -106,9 +105,10 @@ def test_a_damaged_checkpoint_is_an_error(run_dir, tmp_path):
 
 def test_model_quality_on_real_episodes(agent, full_episodes_dir):
   episodes = stored.load_episodes(full_episodes_dir, ('Carnival',))
-  metrics, pictures = quality.reconstruct(
-    agent, episodes, median_frames(episodes), 16
-  )['Carnival']
+  medians = statistics.compute(['median_frames'], episodes)['median_frames']
+  metrics, pictures = quality.reconstruct(agent, episodes, medians, 16)[
+    'Carnival'
+  ]
   assert pictures.frames.shape == pictures.reconstructions.shape
   moving = np.abs(pictures.frames.astype(int) - pictures.median.astype(int))
   assert metrics['moving_pixel_error'] > 0 and moving.any()

@@ -224,9 +224,9 @@ def _naive_reader(setup: Setup) -> dict[str, float]:
 _FIRST_BATCH = """
 import sys
 from jowa_jax.data.training import DataConfig, TrainingData
-data = TrainingData(
-  DataConfig(sys.argv[1], tuple(sys.argv[3:])), 8, int(sys.argv[2]), 0
-)
+from jowa_jax.methods.base import BatchSpec
+config = DataConfig(sys.argv[1], tuple(sys.argv[3:]))
+data = TrainingData(config, BatchSpec(8), int(sys.argv[2]), 0)
 next(data.batches(0, 1, put=lambda batch: batch))
 """
 

@@ -52,13 +52,9 @@ def configs(
 
 
 def random_variables_of(method: Method) -> Variables:
-  """Returns all of a method's variables, see `random_like`."""
-  statistics = {
-    name: jnp.zeros(shape.shape, shape.dtype)
-    for name, shape in method.spec.statistics.items()
-  }
+  """All variables of a method that reads no statistics, see `random_like`."""
   return random_like(
-    jax.eval_shape(lambda key: method.init(key, statistics), jax.random.key(0))
+    jax.eval_shape(lambda key: method.init(key, {}), jax.random.key(0))
   )
 
 

@@ -89,9 +89,7 @@ def run(
       f'{sharding.batch_parts(mesh)} devices of data and fsdp'
     )
   method, model = jowa(size, dtype, **changes)
-  variables, variable_places = abstract_variables(
-    method, method.spec.statistics, mesh, RULES
-  )
+  variables, variable_places = abstract_variables(method, {}, mesh, RULES)
   opt_state, opt_places = abstract_optimizers(
     method, STAGES[stage], variables, variable_places, mesh
   )

@@ -18,7 +18,8 @@ from jowa_jax import files, weight_files
 from jowa_jax.checkpoint import released_sizes, torch_names
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.checkpoint.run_directory import RunDirectory
-from jowa_jax.methods.base import Variables, variable_shapes
+from jowa_jax.checkpoint.shapes import variable_shapes
+from jowa_jax.methods.base import Variables
 from jowa_jax.methods.factory import make_method
 from jowa_jax.models import lpips
 from jowa_jax.types import Params

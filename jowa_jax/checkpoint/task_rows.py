@@ -18,7 +18,8 @@ import numpy as np
 from flax import linen as nn
 
 from jowa_jax import games as games_lib
-from jowa_jax.methods.base import Method, boxed_shapes
+from jowa_jax.checkpoint.shapes import boxed_shapes
+from jowa_jax.methods.base import Method
 
 TASKS = 'tasks'
 NEW, RELATED = 'new', 'related'

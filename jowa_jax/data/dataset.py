@@ -1,7 +1,8 @@
 """Segments of loaded episodes, and what identifies them."""
 
+import copy
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,19 +26,23 @@ class SegmentDataset:
     stride: int = 4,
     padding: segments.Padding = 'right',
     fields: Collection[str] = (),
+    history: int = 0,
+    lookahead: int = 0,
   ):
     """Counts the segments.
 
     Args:
       episodes: what to cut.
-      length: steps T of a segment.
+      length: steps of a segment with a loss.
       stride: steps between neighbouring segments.
       padding: the side on which short segments are padded.
       fields: those of `types.OPTIONAL_FIELDS` that batches have.
+      history: steps that are read before those with a loss.
+      lookahead: steps that are read after them.
 
     Raises:
       DataError: there are no episodes.
-      ValueError: length, stride, padding or a field is none.
+      ValueError: an argument is invalid.
     """
     if not episodes:
       raise episodes_lib.DataError('A data set needs at least one episode')
@@ -45,12 +50,16 @@ class SegmentDataset:
       raise ValueError(
         f'fields {unknown} are not in {sorted(types.OPTIONAL_FIELDS)}'
       )
+    for name, steps in (('history', history), ('lookahead', lookahead)):
+      if steps < 0:
+        raise ValueError(f'{name} is {steps}: give a number of steps, or 0')
     groups = episodes_lib.by_game(episodes)
     self.episodes = [e for group in groups.values() for e in group]
     self.length = length
     self.stride = stride
     self.padding = padding
     self.fields = frozenset(fields)
+    self.history, self.lookahead = history, lookahead
     self._cut = segments.Segmentation(
       [len(episode) for episode in self.episodes], length, stride, padding
     )
@@ -64,7 +73,7 @@ class SegmentDataset:
     return len(self._cut)
 
   def rewarded(self) -> np.ndarray:
-    """Returns which segments hold a reward that is not 0, [N] bool."""
+    """Which segments have a loss at a reward that is not 0, [N] bool."""
     return self._cut.with_marks(e.rewards != 0 for e in self.episodes)
 
   def batch(self, indices: np.ndarray) -> types.Segment:
@@ -75,8 +84,26 @@ class SegmentDataset:
     """
     index = self._cut.locate(np.asarray(indices))
     return segments.read_segments(
-      self.episodes, index, self.length, self.fields
+      self.episodes,
+      index,
+      self.length,
+      self.fields,
+      self.history,
+      self.lookahead,
     )
+
+  def with_episodes(
+    self, episodes: Iterable[episodes_lib.Episode]
+  ) -> 'SegmentDataset':
+    """The same segments of other copies of the episodes, such as with tokens.
+
+    Args:
+      episodes: these and maybe others, in any order; found by `episode_id`.
+    """
+    by_id = {episode.episode_id: episode for episode in episodes}
+    other = copy.copy(self)
+    other.episodes = [by_id[episode.episode_id] for episode in self.episodes]
+    return other
 
   def identity(self) -> dict[str, Any]:
     """Returns what was loaded, as JSON holds it, to keep beside a run.
@@ -101,9 +128,12 @@ class SegmentDataset:
         total = part.pop('score')
         full = part['full_episodes']
         part['mean_return'] = total / full if full else None
+    # Left out where there are none: runs of before did not have them.
+    around = {'history': self.history, 'lookahead': self.lookahead}
     return {
       'games': games,
       'length': self.length,
+      **{name: steps for name, steps in around.items() if steps},
       'stride': self.stride,
       'padding': self.padding,
       'segments': self.num_segments,

@@ -31,6 +31,7 @@ from jowa_jax import games
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.sources import Part
+from jowa_jax.types import FRAME_SHAPE
 
 NUM_PADDING = 3  # rows of zeros before an episode
 
@@ -38,7 +39,7 @@ _BUCKET = 'gs://atari-replay-datasets/dqn'
 _STORES = ('observation', 'action', 'reward', 'terminal')
 _STORE_FILE = re.compile(rf'\$store\$_(?:{"|".join(_STORES)})_ckpt\.(\d+)\.gz')
 _FORMATS = {  # dtype and shape
-  'observation': (np.dtype(np.uint8), ('rows', *episodes_lib.FRAME_SHAPE)),
+  'observation': (np.dtype(np.uint8), ('rows', *FRAME_SHAPE)),
   'action': (np.dtype(np.int32), ('rows',)),
   'reward': (np.dtype(np.float32), ('rows',)),
   'terminal': (np.dtype(np.uint8), ('rows',)),

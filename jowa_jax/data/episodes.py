@@ -8,9 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jowa_jax import games
-
-FRAME_SHAPE = (84, 84)
+from jowa_jax.types import FRAME_SHAPE
 
 # Atari's flat areas compress best without a filter: 30 % fewer bytes.
 _PNG_OPTIONS = (
@@ -174,30 +172,3 @@ def _choose(group: Sequence[Episode], count: int, seed: int) -> list[int]:
   first = rng.uniform()
   places = (np.arange(count) + first) * len(line) / count
   return [line[place] for place in places.astype(int)]
-
-
-def median_frames(
-  episodes: Sequence[Episode], frames_per_game: int = 256
-) -> np.ndarray:
-  """Returns each game's median frame, what does not move in it.
-
-  Args:
-    episodes: what was loaded.
-    frames_per_game: how many frames, evenly spaced over a game's episodes,
-      enter its median.
-
-  Returns:
-    [60, 84, 84] uint8; the rows of games without episodes are black.
-  """
-  medians = np.zeros((games.NUM_TASKS, *FRAME_SHAPE), np.uint8)
-  for group in by_game(episodes).values():
-    stops = np.cumsum([len(episode) for episode in group])
-    count = min(frames_per_game, stops[-1])
-    steps = np.linspace(0, stops[-1] - 1, count).astype(int)
-    frames = np.empty((count, *FRAME_SHAPE), np.uint8)
-    for row, step in enumerate(steps):
-      place = np.searchsorted(stops, step, side='right')
-      t = step - stops[place] + len(group[place])
-      group[place].decode(t, t + 1, frames[row : row + 1])
-    medians[group[0].task] = np.median(frames, axis=0)
-  return medians

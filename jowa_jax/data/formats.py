@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jowa_jax.data.episodes import FRAME_SHAPE, RawEpisode, encode_png
+from jowa_jax.data.episodes import RawEpisode, encode_png
+from jowa_jax.types import FRAME_SHAPE
 
 EPISODES = 'jowa_atari'
 FRAMES = 'jowa_atari_frames'

@@ -11,13 +11,13 @@ import numpy as np
 
 from jowa_jax import files, games
 from jowa_jax.data.episodes import (
-  FRAME_SHAPE,
   DataError,
   Episode,
   RawEpisode,
   by_game,
   digest,
 )
+from jowa_jax.types import FRAME_SHAPE
 
 _FRAMES_SHOWN = 8
 

@@ -18,12 +18,12 @@ import numpy as np
 from jowa_jax import games
 from jowa_jax.data.dqn_replay import NUM_PADDING, Rows, check_rows
 from jowa_jax.data.episodes import (
-  FRAME_SHAPE,
   DataError,
   RawEpisode,
   encode_png,
 )
 from jowa_jax.data.sources import Part
+from jowa_jax.types import FRAME_SHAPE
 
 _FOLDERS = ('.', 'trajectory/data')
 # Kinds of dtype that hold the values exactly; `check_rows` checks the values.

@@ -1,4 +1,9 @@
-"""Fixed-length pieces of episodes, padded on the right or on the left."""
+"""Fixed-length pieces of episodes, padded where these begin or end.
+
+A segment has `length` steps with a loss, which padding may follow or precede,
+and around them `history` and `lookahead` steps that are read alone: real ones
+where the episode has them.
+"""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Literal, NamedTuple
@@ -12,7 +17,7 @@ Padding = Literal['right', 'left']
 
 
 class SegmentIndex(NamedTuple):
-  """Where some segments begin."""
+  """Where the steps with a loss of some segments begin."""
 
   episode: np.ndarray  # [B] int64, place in the list of episodes
   start: np.ndarray  # [B] int64, first step; negative if padded on the left
@@ -37,7 +42,7 @@ class Segmentation:
 
     Args:
       lengths: transitions T of each episode.
-      length: steps of a segment.
+      length: steps of a segment with a loss.
       stride: steps between neighbouring segments.
       padding: the side on which short segments are padded.
 
@@ -71,7 +76,7 @@ class Segmentation:
     return SegmentIndex(episode, start)
 
   def with_marks(self, marks: Iterable[np.ndarray]) -> np.ndarray:
-    """Returns which segments hold a marked step that is not padding.
+    """Which segments have a loss at a marked step.
 
     Args:
       marks: steps of each episode that are marked, [T] bool.
@@ -96,28 +101,36 @@ def read_segments(
   index: SegmentIndex,
   length: int,
   fields: Collection[str] = (),
+  history: int = 0,
+  lookahead: int = 0,
 ) -> types.Segment:
   """Reads segments; steps outside of an episode are padding.
 
   Args:
     episodes: what `index` points into.
     index: the B segments wanted.
-    length: steps T of a segment.
+    length: steps with a loss.
     fields: those of `types.OPTIONAL_FIELDS` to build.
+    history: steps before them.
+    lookahead: steps after them.
 
   Returns:
-    A `types.Segment` of numpy arrays. Padded steps have a black frame, action
-    0, reward 0, no end, return-to-go 0 and a false mask. Of episodes with
-    tokens the tokens are read, not the frames; padded steps have tokens 0.
+    A `types.Segment` of numpy arrays, of T = history + length + lookahead
+    steps. Padded steps have a black frame, action 0, reward 0, no end,
+    return-to-go 0 and a false mask. Of episodes with tokens the tokens are
+    read, not the frames; padded steps have tokens 0. Without history and
+    lookahead there is no `train`.
 
   Raises:
     DataError: a frame is damaged.
   """
-  segment = _padding(index, length, episodes[0].tokens, fields)
+  steps = history + length + lookahead
+  index = index._replace(start=index.start - history)
+  segment = _padding(index, steps, episodes[0].tokens, fields)
   places = zip(index.episode.tolist(), index.start.tolist(), strict=True)
   for row, (place, first) in enumerate(places):
     episode = episodes[place]
-    start, stop = max(first, 0), min(first + length, len(episode))
+    start, stop = max(first, 0), min(first + steps, len(episode))
     filled = (row, slice(start - first, stop - first))
     if segment.tokens is None:
       episode.decode(start, stop, segment.observations[filled])
@@ -134,7 +147,12 @@ def read_segments(
       segment.return_to_go[filled] = episode.return_to_go(start, stop)
     if segment.episode_id is not None:
       segment.episode_id[row] = episode.episode_id
-  return segment
+  if steps == length:
+    return segment
+  train = np.zeros_like(segment.mask)
+  trained = slice(history, history + length)
+  train[:, trained] = segment.mask[:, trained]
+  return segment.replace(train=train)
 
 
 def _padding(
@@ -147,7 +165,7 @@ def _padding(
   rows = len(index.episode)
   shape, frames, places = (rows, length), None, None
   if tokens is None:
-    frames = np.zeros((*shape, *episodes_lib.FRAME_SHAPE), np.uint8)
+    frames = np.zeros((*shape, *types.FRAME_SHAPE), np.uint8)
   else:
     places = np.zeros((*shape, tokens.shape[1]), np.uint16)
   optional = {

@@ -19,7 +19,8 @@ import tqdm
 
 from jowa_jax import files
 from jowa_jax.data import mapped, pipeline
-from jowa_jax.data.episodes import FRAME_SHAPE, DataError, Episode
+from jowa_jax.data.episodes import DataError, Episode
+from jowa_jax.types import FRAME_SHAPE
 
 RECORD = 'tokens.json'
 _INDEX = '.episodes.npy'

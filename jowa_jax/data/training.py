@@ -5,17 +5,18 @@ import dataclasses
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jowa_jax import games as games_lib
-from jowa_jax.data import draw, formats, pipeline, stored, tokens
+from jowa_jax.data import draw, formats, pipeline, statistics, stored, tokens
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode
 from jowa_jax.data.sampler import MarkedShareSampler, Sampler
+from jowa_jax.methods.base import BatchSpec
 from jowa_jax.types import Segment
 
 
@@ -89,29 +90,28 @@ class TrainingData:
     episodes: all that were loaded.
     train: segments to train on.
     held_out: segments of other episodes, or None.
-    statistics: what `Method.init` may take (see `BatchSpec.statistics`).
+    statistics: those of `train` that the spec names, by name.
     identity: JSON-able description of `train`, to keep beside a run.
   """
 
   def __init__(
     self,
     config: DataConfig,
-    length: int,
+    spec: BatchSpec,
     batch_size: int,
     seed: int,
-    fields: Collection[str] = (),
   ):
     """Loads the episodes.
 
     Args:
-      config: which.
-      length: steps in a segment.
+      config: which data.
+      spec: what a method needs of it.
       batch_size: segments in a batch.
       seed: of the split and of the batches.
-      fields: that segments have beside the usual, see `BatchSpec.fields`.
 
     Raises:
       DataError: the data is missing, damaged or of another kind.
+      ValueError: the spec is invalid.
     """
     if not config.directory:
       raise episodes_lib.DataError(
@@ -127,16 +127,19 @@ class TrainingData:
       episodes, config.held_out_fraction, seed
     )
     self.episodes = episodes
+    around = (spec.fields, spec.history, spec.lookahead)
     self.train = SegmentDataset(
-      train, length, config.stride, config.padding, fields
+      train, spec.length, config.stride, config.padding, *around
     )
-    # Held-out segments do not overlap.
+    # Every held-out step has a loss in one segment.
     self.held_out = None
     if held_out:
-      self.held_out = SegmentDataset(held_out, length, length, fields=fields)
+      self.held_out = SegmentDataset(
+        held_out, spec.length, spec.length, 'right', *around
+      )
     self._config = config
     self._batch_size = batch_size
-    self.statistics = {'median_frames': episodes_lib.median_frames(train)}
+    self.statistics = statistics.compute(spec.statistics, train)
     self.identity = self.train.identity()
     self._sampler = _sampler(config, self.train, batch_size, seed)
 
@@ -173,18 +176,12 @@ class TrainingData:
     episodes = tokens.read_tokens(
       self.episodes, self._config.token_cache, tokenizer
     )
-    by_id = {episode.episode_id: episode for episode in episodes}
     # From now on tokens are read.
     stored.close_frames(self.episodes)
     encoded = copy.copy(self)
     for name in ('train', 'held_out'):
       part = getattr(self, name)
-      if part:
-        part = SegmentDataset(
-          [by_id[episode.episode_id] for episode in part.episodes],
-          *(part.length, part.stride, part.padding, part.fields),
-        )
-      setattr(encoded, name, part)
+      setattr(encoded, name, part.with_episodes(episodes) if part else None)
     return encoded
 
   def batches(

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax.agent import Agent
-from jowa_jax.data.episodes import FRAME_SHAPE, Episode, by_game
+from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.eval.detection import over_thresholds
 from jowa_jax.methods.base import Variables
 from jowa_jax.plan.imagine import unroll
-from jowa_jax.types import History
+from jowa_jax.types import FRAME_SHAPE, History
 
 # Metrics by name; a curve has None where a step lacks one.
 Metrics = dict[str, float]

@@ -1,8 +1,9 @@
 """Temporal-difference losses of the action part (JOWA section 4.1.3, eq. 8).
 
-C51 (Bellemare et al. 2017) or squared error, and the penalties of CQL (Kumar
-et al. 2020) and COMBO (Yu et al. 2021). Written for one sequence; callers
-`vmap`.
+C51 (Bellemare et al. 2017) or squared error, of n-step returns, and the
+penalties of CQL (Kumar et al. 2020) and COMBO (Yu et al. 2021). Written for one
+sequence; callers `vmap`. They shift, too: a loss is given what it bootstraps
+from, see `n_step` and `steps_later`.
 """
 
 import chex
@@ -11,20 +12,56 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def td_mask(mask_t: chex.Array, ends_t: chex.Array) -> chex.Array:
-  """Returns which steps have a TD target, [T] bool.
+def n_step(
+  r_t: chex.Array, discount_t: chex.Array, mask_t: chex.Array, n: int
+) -> tuple[chex.Array, chex.Array, chex.Array]:
+  """Discounted rewards of n steps, and what bootstraps from the n-th after.
 
-  A valid step has one if the step after it is valid too, or if it ended the
-  episode.
+  The target of step t is `returns[t] + discounts[t] * value[t + n]`. A valid
+  step has one if the episode ends within its n steps, or else if the step n
+  later is valid too: after an end nothing is summed, and where an episode was
+  cut, or the segment stops, nothing is assumed.
 
   Args:
+    r_t: [T] float32 rewards; any finite number on padding.
+    discount_t: [T], gamma, or 0 where the episode ended.
     mask_t: [T] bool, valid steps.
-    ends_t: [T] bool.
+    n: steps, at least 1; a segment needs as many of lookahead for all its
+      trained steps to have a target.
+
+  Returns:
+    returns: [T] float32.
+    discounts: [T], products of n discounts.
+    has_target: [T] bool; the other two count for nothing where it is false.
   """
-  chex.assert_rank([mask_t, ends_t], 1)
-  mask_t = mask_t.astype(bool)
-  has_next = jnp.append(mask_t[1:], False)
-  return mask_t & (has_next | ends_t.astype(bool))
+  chex.assert_rank([r_t, discount_t, mask_t], 1)
+  chex.assert_equal_shape([r_t, discount_t, mask_t])
+  if n < 1:
+    raise ValueError(f'n={n}: a return is of at least 1 step')
+  steps = r_t.shape[0]
+
+  def later(x, k):
+    return jnp.pad(x, (0, k))[k : k + steps]
+
+  returns = jnp.zeros_like(r_t)
+  discounts = jnp.ones_like(discount_t)
+  valid = mask_t.astype(bool)
+  there, ended = valid, jnp.zeros_like(valid)
+  for k in range(n):
+    returns += discounts * later(r_t, k)
+    discounts *= later(discount_t, k)
+    ended |= there & (later(discount_t, k) == 0)
+    there &= later(valid, k + 1)
+  return returns, discounts, ended | there
+
+
+def steps_later(x_t: chex.Array, n: int) -> chex.Array:
+  """What stands n steps later, [T, ...].
+
+  The last n steps get what the first ones have: `n_step` gives them no target,
+  or a discount of 0, of which only a sound distribution is asked.
+  """
+  return jnp.roll(x_t, -n, axis=0)
 
 
 def categorical_projection(
@@ -70,34 +107,26 @@ def c51_loss(
   r_t: chex.Array,
   discount_t: chex.Array,
   target_probs_t: chex.Array,
-  target_q_t: chex.Array,
-  allowed: chex.Array,
   atoms: chex.Array,
 ) -> chex.Array:
   """Cross-entropy to the projected Bellman target, [T].
 
-  Step t bootstraps from step t+1, the last step from nothing: its target is
-  right only where its discount is 0, so mask the result with `td_mask`.
+  To be masked with `n_step`'s `has_target`.
 
   Args:
     probs_t: [T, A, M] predicted distributions, heads mixed.
     a_t: [T] int32 actions taken.
-    r_t: [T] float32 rewards.
-    discount_t: [T], gamma, or 0 where the episode ended.
-    target_probs_t: [T, A, M] of the target heads, at the same steps.
-    target_q_t: [T, A] their means.
-    allowed: [A] or [T, A] bool, the actions to bootstrap from.
+    r_t: [T] float32 returns of n steps.
+    discount_t: [T], of what is bootstrapped from, n steps later.
+    target_probs_t: [T, M], that: the target's distribution n steps later.
     atoms: [M] support.
   """
-  chex.assert_rank([probs_t, a_t, r_t, discount_t], [3, 1, 1, 1])
-  chex.assert_equal_shape([probs_t, target_probs_t])
-  greedy_t, _ = jax.vmap(bootstrap_targets)(
-    target_probs_t, target_q_t, jnp.broadcast_to(allowed, target_q_t.shape)
+  chex.assert_rank(
+    [probs_t, a_t, r_t, discount_t, target_probs_t], [3, 1, 1, 1, 2]
   )
-  greedy_tp1 = jnp.roll(greedy_t, -1, axis=0)
   support = r_t[:, None] + discount_t[:, None] * atoms
   target = jax.vmap(categorical_projection, (0, 0, None))(
-    greedy_tp1, support, atoms
+    target_probs_t, support, atoms
   )
   taken = jnp.take_along_axis(probs_t, a_t[:, None, None], axis=1)[:, 0]
   return -jnp.sum(lax.stop_gradient(target) * jnp.log(taken + 1e-8), axis=-1)
@@ -108,13 +137,19 @@ def mse_loss(
   a_t: chex.Array,
   r_t: chex.Array,
   discount_t: chex.Array,
-  target_q_t: chex.Array,
-  allowed: chex.Array,
+  target_v_t: chex.Array,
 ) -> chex.Array:
-  """Half the squared TD error of a scalar Q, [T]; arguments as `c51_loss`."""
-  chex.assert_rank([q_t, a_t, r_t, discount_t], [2, 1, 1, 1])
-  best_t = jnp.max(jnp.where(allowed, target_q_t, -jnp.inf), axis=-1)
-  target = r_t + discount_t * jnp.roll(best_t, -1)
+  """Half the squared TD error of a scalar Q, [T].
+
+  Args:
+    q_t: [T, A] predicted values.
+    a_t: see `c51_loss`, as `r_t` and `discount_t`.
+    r_t: [T].
+    discount_t: [T].
+    target_v_t: [T], the target's value n steps later.
+  """
+  chex.assert_rank([q_t, a_t, r_t, discount_t, target_v_t], [2, 1, 1, 1, 1])
+  target = r_t + discount_t * target_v_t
   taken = jnp.take_along_axis(q_t, a_t[:, None], axis=1)[:, 0]
   return 0.5 * (taken - lax.stop_gradient(target)) ** 2
 

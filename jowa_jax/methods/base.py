@@ -11,9 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import chex
-import jax
 import numpy as np
-from flax import linen as nn
 
 from jowa_jax import games
 from jowa_jax.plan.base import WorldModel
@@ -149,22 +147,21 @@ class Simulator(NamedTuple):
 
 
 class BatchSpec(NamedTuple):
-  """What a method needs of the data.
+  """What a method needs of the data: nothing else is computed.
 
   Attributes:
-    length: steps in a segment.
-    tokens: that a segment is read as.
-    dtype: of the computation.
-    statistics: shapes and dtypes of the data-set statistics, by name, that
-      `Method.init` takes.
+    length: steps of a segment that have a loss, see `types.Segment.train`.
+    history: steps before them, such as a stack's earlier frames.
+    lookahead: steps after them, such as the n of n-step returns.
     fields: those of `types.OPTIONAL_FIELDS` that it reads.
+    statistics: names in `data.statistics.STATISTICS` that `Method.init` reads.
   """
 
   length: int
-  tokens: int
-  dtype: str
-  statistics: Mapping[str, jax.ShapeDtypeStruct]
+  history: int = 0
+  lookahead: int = 0
   fields: frozenset[str] = frozenset()
+  statistics: tuple[str, ...] = ()
 
 
 class Policy(NamedTuple):
@@ -192,7 +189,10 @@ class Method(NamedTuple):
 
   Attributes:
     spec: what it needs of the data.
-    init: (key, statistics) -> Variables.
+    tokens: tokens that a segment is read as, for the rate that is logged.
+    dtype: of the computation.
+    init: (key, statistics) -> Variables; `statistics` holds those that `spec`
+      names, each [60, ...] with a row for every game.
     objectives: what a training stage can ask for, by name.
     after_update: (variables, carry, step) -> Variables, called once per
       training step after all objectives' updates; `carry` merges their
@@ -212,6 +212,8 @@ class Method(NamedTuple):
   """
 
   spec: BatchSpec
+  tokens: int
+  dtype: str
   init: Callable[[chex.PRNGKey, Mapping[str, chex.Array]], Variables]
   objectives: dict[str, Objective]
   after_update: Callable[[Variables, dict[str, Any], chex.Array], Variables]
@@ -223,20 +225,6 @@ class Method(NamedTuple):
   ) = None
   simulator: Simulator | None = None
   files: Mapping[str, str] = types.MappingProxyType({})
-
-
-def boxed_shapes(method: Method) -> Variables:
-  """A method's variables as shapes, boxed with their logical axis names."""
-  return jax.eval_shape(
-    method.init,
-    jax.eval_shape(lambda: jax.random.key(0)),
-    dict(method.spec.statistics),
-  )
-
-
-def variable_shapes(method: Method) -> Variables:
-  """Returns a method's variables as shapes, without initialising them."""
-  return nn.meta.unbox(boxed_shapes(method))
 
 
 def check_actions(actions: chex.Array, tasks: chex.Array) -> np.ndarray:

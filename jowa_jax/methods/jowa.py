@@ -159,11 +159,10 @@ def make_jowa(config: JowaConfig) -> Method:
   )
   method = Method(
     spec=BatchSpec(
-      length=model.backbone.max_blocks,
-      tokens=model.backbone.max_tokens,
-      dtype=model.backbone.dtype,
-      statistics=tokenizer_lib.statistics(tokenizer),
+      length=model.backbone.max_blocks, statistics=training.statistics
     ),
+    tokens=model.backbone.max_tokens,
+    dtype=model.backbone.dtype,
     init=init,
     objectives={
       'tokenizer': tokenizer_lib.objective(tokenizer, training),

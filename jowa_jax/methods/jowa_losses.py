@@ -94,8 +94,8 @@ def _td_errors(
   target: chex.Array,
   batch: Segment,
   backups: chex.Array,
-) -> chex.Array:
-  """Returns the TD loss of every step, [B, T].
+) -> tuple[chex.Array, chex.Array]:
+  """The TD loss of every step, and which steps have one, [B, T] each.
 
   Args:
     returns: the representation.
@@ -104,15 +104,27 @@ def _td_errors(
     batch: the segments.
     backups: [B, T, A] bool, the actions that targets may bootstrap from.
   """
-  target_q = world_action.expected_returns(returns, target)
   discounts = returns.gamma * (1 - batch.ends.astype(jnp.float32))
-  played = (batch.actions, batch.rewards, discounts)
-  if returns.num_atoms == 1:
-    return jax.vmap(q_learning.mse_loss)(
-      mixed[..., 0], *played, target_q, backups
+
+  def one(mixed, target, target_q, backups, a, r, discount, mask):
+    greedy, best = jax.vmap(q_learning.bootstrap_targets)(
+      target, target_q, backups
     )
-  return jax.vmap(q_learning.c51_loss, (0,) * 7 + (None,))(
-    mixed, *played, target, target_q, backups, returns.atoms
+    r, discount, has_target = q_learning.n_step(r, discount, mask, n=1)
+    if returns.num_atoms == 1:
+      later = q_learning.steps_later(best, 1)
+      td = q_learning.mse_loss(mixed[..., 0], a, r, discount, later)
+    else:
+      later = q_learning.steps_later(greedy, 1)
+      td = q_learning.c51_loss(mixed, a, r, discount, later, returns.atoms)
+    return td, has_target
+
+  return jax.vmap(one)(
+    mixed,
+    target,
+    world_action.expected_returns(returns, target),
+    backups,
+    *(batch.actions, batch.rewards, discounts, batch.mask),
   )
 
 
@@ -148,16 +160,15 @@ def q_terms(
   backups = jnp.broadcast_to(legal, q.shape)
   if losses.backup == 'data':
     backups = jax.nn.one_hot(batch.actions, q.shape[-1], dtype=bool)
-  td = _td_errors(returns, mixed, target, batch, backups)
+  td, has_target = _td_errors(returns, mixed, target, batch, backups)
   mask = batch.mask if trained is None else batch.mask & trained
-  has_target = mask & jax.vmap(q_learning.td_mask)(batch.mask, batch.ends)
   logsumexp, taken = jax.vmap(q_learning.cql_terms)(q, batch.actions)
   in_data = acted = mask if batch.acted is None else mask & batch.acted
   if losses.penalty == 'combo':
     in_data = acted & real[:, None]
   negative = masked_mean(logsumexp, acted)
   positive = masked_mean(taken, in_data)
-  terms = {'q/td': masked_mean(td, has_target)}
+  terms = {'q/td': masked_mean(td, has_target & mask)}
   if losses.cql_weight:
     terms['q/cql'] = negative - positive
   allowed = jnp.where(legal, q, -jnp.inf)

@@ -194,11 +194,10 @@ def make_mtbc(config: MtbcConfig) -> Method:
 
   method = Method(
     spec=BatchSpec(
-      length=config.backbone.max_blocks,
-      tokens=config.backbone.max_tokens,
-      dtype=config.backbone.dtype,
-      statistics=tokenizer_lib.statistics(tokenizer),
+      length=config.backbone.max_blocks, statistics=training.statistics
     ),
+    tokens=config.backbone.max_tokens,
+    dtype=config.backbone.dtype,
     init=init,
     objectives={
       'tokenizer': tokenizer_lib.objective(tokenizer, training),

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jowa_jax import games
 from jowa_jax.losses import vqvae as losses
 from jowa_jax.methods.base import (
   Aux,
@@ -80,6 +79,11 @@ class TokenizerTraining:
     return self.codebook_init_step > 0 or self.restart_period > 0
 
   @property
+  def statistics(self) -> tuple[str, ...]:
+    """Names of what `init_extras` reads of a data set."""
+    return (MEDIAN_FRAMES,) if self.motion_weight else ()
+
+  @property
   def files(self) -> dict[str, str]:
     """See `Method.files`."""
     if self.perceptual_weights is None:
@@ -90,14 +94,8 @@ class TokenizerTraining:
 # Standard deviation of a direction of noise, of the codebook's largest.
 _NOISE_FLOOR = 0.025
 
-# The statistic of the data set that weighs moving pixels: [tasks, H, W] uint8.
+# The statistic of the data set that weighs moving pixels, [60, H, W] uint8.
 MEDIAN_FRAMES = 'median_frames'
-
-
-def statistics(config: VQVAEConfig) -> dict[str, jax.ShapeDtypeStruct]:
-  """Returns what `init_extras` may need of a data set."""
-  shape = (games.NUM_TASKS, config.resolution, config.resolution)
-  return {MEDIAN_FRAMES: jax.ShapeDtypeStruct(shape, jnp.uint8)}
 
 
 def init(config: VQVAEConfig, key: chex.PRNGKey) -> Params:

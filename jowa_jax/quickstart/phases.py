@@ -14,8 +14,7 @@ from typing import Any
 from jowa_jax import files
 from jowa_jax.agent import Agent, load
 from jowa_jax.configuration import ConfigError, differences
-from jowa_jax.data import stored
-from jowa_jax.data.episodes import median_frames
+from jowa_jax.data import statistics, stored
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.judge import QUALITY, Cloner, judge
 from jowa_jax.eval.players import load_player
@@ -116,7 +115,7 @@ def _judge(
     if spec.agent in plan.runs:
       data = plan.runs[spec.agent].load_data()
       held_out = data.held_out.episodes
-      medians = data.statistics['median_frames']
+      shown = data.train.episodes
       if spec.cloner:
         cloner = Cloner(agents[spec.cloner], data.train.episodes)
     else:
@@ -128,7 +127,8 @@ def _judge(
         plan.workdir / 'data' / 'held_out',
         progress,
       )
-      medians = median_frames([*others, *held_out])
+      shown = [*others, *held_out]
+    medians = statistics.compute(['median_frames'], shown)['median_frames']
     judge(
       agents[spec.agent], held_out, medians, folder, spec.num_dreams, cloner
     )

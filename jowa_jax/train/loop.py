@@ -111,7 +111,7 @@ def run_stage(
     run.accumulate,
   )
   flops = run.batch_size * stage_flops(method, stage)
-  meter = Meter(run.batch_size, method.spec.tokens, flops, method.spec.dtype)
+  meter = Meter(run.batch_size, method.tokens, flops, method.dtype)
   end, compiled, logged = begin + stage.steps, None, done
   played: dict[str, float] = {}
 

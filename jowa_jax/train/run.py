@@ -228,11 +228,7 @@ class Run:
       DataError: the data is missing, damaged or of another kind.
     """
     return TrainingData(
-      self._data,
-      self.method.spec.length,
-      self._run.batch_size,
-      self._run.seed,
-      self.method.spec.fields,
+      self._data, self.method.spec, self._run.batch_size, self._run.seed
     )
 
   def _check_directory(self):

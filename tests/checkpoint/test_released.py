@@ -16,7 +16,8 @@ from configs import jowa, mtbc
 from jowa_jax import weight_files
 from jowa_jax.checkpoint import released, torch_names, warm_start
 from jowa_jax.checkpoint.manager import Checkpoints
-from jowa_jax.methods.base import Variables, variable_shapes
+from jowa_jax.checkpoint.shapes import variable_shapes
+from jowa_jax.methods.base import Variables
 from jowa_jax.methods.factory import make_method
 from jowa_jax.models import lpips
 from tests.checkpoint import released_states as states

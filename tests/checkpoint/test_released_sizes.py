@@ -8,7 +8,7 @@ import pytest
 from configs import jowa
 from jowa_jax.checkpoint import torch_names
 from jowa_jax.checkpoint.released_sizes import size_name, with_heads, with_sizes
-from jowa_jax.methods.base import variable_shapes
+from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.methods.factory import make_method
 from tests.checkpoint import released_states as states
 

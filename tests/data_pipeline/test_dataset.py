@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-import cv2
 import numpy as np
 import pytest
 
@@ -49,25 +48,6 @@ def test_split_limits(many, make_episode):
     episodes.split_episodes([*many, make_episode(3, 'Pong')], 0.1, 0)
 
 
-def test_median_frames(make_episode):
-  values = [10, 200, 20, 30, 220, 40, 50]
-  group = []
-  for part in (values[:3], values[3:]):
-    frames = [
-      cv2.imencode('.png', np.full((84, 84), value, np.uint8))[1].tobytes()
-      for value in part
-    ]
-    episode = make_episode(len(part), 'Pong')
-    group.append(dataclasses.replace(episode, frames=frames))
-  medians = episodes.median_frames(group, frames_per_game=100)
-  assert medians.shape == (60, 84, 84) and medians.dtype == np.uint8
-  assert (medians[games.task_id('Pong')] == 40).all()
-  assert medians.sum() == 40 * 84 * 84  # the other games are black
-  # Of seven frames the first, the middle and the last: 10, 30 and 50.
-  medians = episodes.median_frames(group, frames_per_game=3)
-  assert (medians[games.task_id('Pong')] == 30).all()
-
-
 def test_identity_tells_data_sets_apart(make_episode):
   group = [make_episode(5), make_episode(9, terminated=False, number=1)]
   identity = dataset.SegmentDataset(group).identity()
@@ -88,6 +68,9 @@ def test_bad_arguments(make_episode):
     dataset.SegmentDataset([])
   with pytest.raises(ValueError, match='length is 0'):
     dataset.SegmentDataset([make_episode(3)], length=0)
+  for name in ('history', 'lookahead'):
+    with pytest.raises(ValueError, match=f'{name} is -1'):
+      dataset.SegmentDataset([make_episode(3)], **{name: -1})
 
 
 def test_segments_of_a_game_follow_each_other(make_episode):

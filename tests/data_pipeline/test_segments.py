@@ -9,6 +9,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.data import dataset, formats, segments, stored
 from jowa_jax.data.episodes import DataError
+from jowa_jax.models.frame_stack import stack_frames
 from jowa_jax.types import OPTIONAL_FIELDS
 
 
@@ -143,6 +144,80 @@ def test_padding_on_the_left(make_episode):
   frame = cv2.imdecode(np.frombuffer(episode.frames[0], np.uint8), 0)
   np.testing.assert_array_equal(batch.observations[0, 3], frame)
   np.testing.assert_array_equal(batch.observations[1, 7], frame)
+
+
+def test_a_window_around_the_steps_with_a_loss(make_episode):
+  """Two steps have a loss, two stand before them and one after."""
+  episode = make_episode(5, number=2)
+  data = dataset.SegmentDataset(
+    [episode], 2, 2, 'right', OPTIONAL_FIELDS, history=2, lookahead=1
+  )
+  batch = data.batch(np.arange(3))
+  assert batch.t.tolist() == [-2, 0, 2]
+  assert batch.mask.astype(int).tolist() == [
+    [0, 0, 1, 1, 1],  # steps 0 and 1, then 2
+    [1, 1, 1, 1, 1],
+    [1, 1, 1, 0, 0],  # step 4 alone, with 2 and 3 before it
+  ]
+  assert batch.train.astype(int).tolist() == [
+    [0, 0, 1, 1, 0],
+    [0, 0, 1, 1, 0],
+    [0, 0, 1, 0, 0],
+  ]
+  assert batch.train.dtype == bool
+  assert batch.ends.astype(int).tolist() == [
+    [0] * 5,
+    [0, 0, 0, 0, 1],
+    [0, 0, 1, 0, 0],
+  ]
+  assert batch.actions[0].tolist() == [0, 0, *episode.actions[:3].tolist()]
+  assert batch.rewards[2].tolist() == [*episode.rewards[2:].tolist(), 0, 0]
+  assert batch.return_to_go[1].tolist() == episode.return_to_go().tolist()
+  assert not batch.observations[0, :2].any()
+  for row, place, step in ((0, 2, 0), (1, 0, 0), (1, 4, 4), (2, 0, 2)):
+    frame = cv2.imdecode(np.frombuffer(episode.frames[step], np.uint8), 0)
+    np.testing.assert_array_equal(batch.observations[row, place], frame)
+
+
+def test_windows_of_tokens(make_episode):
+  tokens = np.arange(10, dtype=np.uint16).reshape(5, 2)
+  plain = dataset.SegmentDataset([make_episode(5)], 2, 2, history=1)
+  episode = dataclasses.replace(plain.episodes[0], tokens=tokens)
+  batch = plain.with_episodes([episode]).batch(np.array([0, 2]))
+  assert batch.observations is None
+  assert batch.tokens[:, :, 0].tolist() == [[0, 0, 2], [6, 8, 0]]
+  assert batch.train.tolist() == [[False, True, True], [False, True, False]]
+  assert plain.batch(np.array([0])).tokens is None
+
+
+@pytest.mark.parametrize('padding', ['right', 'left'])
+def test_a_reward_counts_where_there_is_a_loss(make_episode, padding):
+  rewards = np.array([0, 0, 0, 1, 0, 0], np.int8)
+  episode = dataclasses.replace(make_episode(6), rewards=rewards)
+  data = dataset.SegmentDataset(
+    [episode], 2, 2, padding, history=3, lookahead=3
+  )
+  # Read from the window before and after it as well.
+  assert data.batch(np.arange(3)).rewards.any(1).all()
+  assert data.rewarded().tolist() == [False, True, False]
+
+
+def test_stacks_of_segments(make_episode):
+  """Four steps with a loss move seven frames."""
+  episode = make_episode(9)
+  data = dataset.SegmentDataset([episode], 4, 4, history=3)
+  batch = data.batch(np.arange(data.num_segments))
+  assert batch.observations.shape[:2] == (3, 7)
+  stacks = stack_frames(batch.observations, batch.mask, 3)
+  assert stacks.shape == (3, 4, 84, 84, 4)
+  frames = np.empty((9, 84, 84), np.uint8)
+  episode.decode(0, 9, frames)
+  frames = np.concatenate([np.zeros((3, 84, 84), np.uint8), frames])
+  for row, t in np.argwhere(batch.train[:, 3:]):
+    step = 4 * row + t
+    np.testing.assert_array_equal(
+      stacks[row, t], np.moveaxis(frames[step : step + 4], 0, -1)
+    )
 
 
 def test_return_to_go_counts_down(make_episode):

@@ -8,19 +8,26 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import stored
+from jowa_jax.data import statistics, stored
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.methods.base import BatchSpec
 from jowa_jax.types import OPTIONAL_FIELDS
 
 GAMES = ('Assault', 'Carnival')
+
+
+def _spec(length):
+  return BatchSpec(
+    length, fields=OPTIONAL_FIELDS, statistics=('median_frames',)
+  )
 
 
 def _data(directory, held_out=0.0, length=8, batch_size=4, seed=0, **options):
   config = DataConfig(
     str(directory), GAMES, held_out_fraction=held_out, **options
   )
-  return TrainingData(config, length, batch_size, seed, OPTIONAL_FIELDS)
+  return TrainingData(config, _spec(length), batch_size, seed)
 
 
 @pytest.fixture(scope='module')
@@ -61,7 +68,8 @@ def test_the_first_batches_are_those_of_every_machine(full_episodes_dir):
   Random play in the emulator is the same everywhere, as are PNG and integers.
   """
   config = DataConfig(str(full_episodes_dir), ('Carnival',), stride=1)
-  data = TrainingData(config, 8, 16, seed=7, fields={'return_to_go'})
+  spec = BatchSpec(8, fields=frozenset({'return_to_go'}))
+  data = TrainingData(config, spec, 16, seed=7)
   state = hashlib.sha256()
   for batch in _batches(data, 0, 3):
     for name in ('observations', 'actions', 'rewards', 'ends', 'mask'):
@@ -195,7 +203,7 @@ def test_held_out_episodes_are_not_trained_on(split):
 def test_segments_have_the_fields_that_are_asked_for(atari_data_dir):
   config = DataConfig(str(atari_data_dir), GAMES, held_out_fraction=0.3)
   for fields in (frozenset(), frozenset({'t'})):
-    data = TrainingData(config, 8, 4, seed=0, fields=fields)
+    data = TrainingData(config, BatchSpec(8, fields=fields), 4, seed=0)
     for batch in (*_batches(data, 0, 1), *data.held_out_batches(1)):
       there = {name for name in OPTIONAL_FIELDS if batch[name] is not None}
       assert there == fields
@@ -237,6 +245,59 @@ def test_statistics_are_of_the_training_episodes(split):
   assert not np.delete(medians, tasks, axis=0).any()
 
 
+def test_statistics_that_nobody_names_are_not_computed(
+  atari_data_dir, monkeypatch
+):
+  def refuse(episodes):
+    raise AssertionError('not asked for')
+
+  refused = statistics.STATISTICS['median_frames']._replace(of_game=refuse)
+  monkeypatch.setitem(statistics.STATISTICS, 'median_frames', refused)
+  config = DataConfig(str(atari_data_dir), GAMES)
+  spec = BatchSpec(8, statistics=('action_counts',))
+  assert set(TrainingData(config, spec, 4, 0).statistics) == {'action_counts'}
+  with pytest.raises(AssertionError, match='not asked for'):
+    TrainingData(config, _spec(8), 4, 0)
+
+
+@pytest.mark.parametrize('padding', ['right', 'left'])
+def test_windows_hold_the_steps_around_those_with_a_loss(
+  atari_data_dir, padding
+):
+  """The same steps have a loss, in the same order, read in one go or not."""
+  config = DataConfig(
+    str(atari_data_dir),
+    GAMES,
+    stride=2,
+    padding=padding,
+    held_out_fraction=0.3,
+    reward_share=0.5,
+  )
+  plain = BatchSpec(4, fields=OPTIONAL_FIELDS)
+  window = plain._replace(history=3, lookahead=2)
+  plain, window = (TrainingData(config, s, 16, 0) for s in (plain, window))
+  batches = [
+    (*_batches(d, 0, 3), *d.held_out_batches(2)) for d in (plain, window)
+  ]
+  cut = slice(3, 7)
+  for ours, theirs in zip(*batches, strict=True):
+    for name in ('observations', 'actions', 'rewards', 'ends', 'return_to_go'):
+      assert theirs[name].shape[1] == 9
+      np.testing.assert_array_equal(ours[name], theirs[name][:, cut], name)
+    assert ours.train is None
+    np.testing.assert_array_equal(ours.mask, theirs.train[:, cut])
+    assert theirs.train.sum() == ours.mask.sum()
+    np.testing.assert_array_equal(ours.t - 3, theirs.t)
+    # What stands around them is there wherever the episode has it.
+    lengths = {e.episode_id: len(e) for e in plain.episodes}
+    for row, first in enumerate(theirs.t):
+      places = first + np.arange(9)
+      there = (0 <= places) & (places < lengths[int(theirs.episode_id[row])])
+      assert theirs.mask[row].tolist() == there.tolist()
+  assert 'history' not in plain.identity
+  assert window.identity == {**plain.identity, 'history': 3, 'lookahead': 2}
+
+
 def test_identity_is_json_and_tells_splits_apart(split, atari_data_dir):
   identity = json.loads(json.dumps(split.identity))
   assert identity == json.loads(
@@ -264,7 +325,7 @@ def test_missing_directory_is_named(tmp_path):
 def test_game_that_is_not_there_is_named(atari_data_dir):
   config = DataConfig(str(atari_data_dir), ('Assault', 'Pong'))
   with pytest.raises(DataError, match='Pong'):
-    TrainingData(config, 8, 4, 0)
+    TrainingData(config, BatchSpec(8), 4, 0)
 
 
 def _manifest(directory, prepared, checkpoints):

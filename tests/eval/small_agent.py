@@ -4,6 +4,7 @@ import jax
 
 from configs import jowa
 from jowa_jax.agent import Agent
+from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.methods.base import Variables
 from jowa_jax.methods.factory import make_method
 from tests.models import random_params
@@ -13,10 +14,7 @@ CONFIG = jowa.get_config('smoke').to_dict()
 
 def make_agent(seed: int = 1) -> Agent:
   method = make_method(CONFIG)
-  shapes = jax.eval_shape(
-    lambda statistics: method.init(jax.random.key(0), statistics),
-    dict(method.spec.statistics),
-  )
+  shapes = variable_shapes(method)
   params = random_params.fill(shapes.params, seed)
   variables = Variables(
     params=params, targets={'q_heads': params['q_heads']}, extras={}

@@ -10,6 +10,7 @@ import pytest
 from configs import jowa
 from jowa_jax import games
 from jowa_jax.agent import Agent
+from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.eval import open_loop, quality
 from jowa_jax.methods.base import (
@@ -195,10 +196,7 @@ def test_no_room(by_hand, context, horizon):
 def agent():
   """With random parameters, and a head of ends that says 'a reward of 1'."""
   method = make_method(CONFIG)
-  shapes = jax.eval_shape(
-    lambda statistics: method.init(jax.random.key(0), statistics),
-    dict(method.spec.statistics),
-  )
+  shapes = variable_shapes(method)
   params = random_params.fill(shapes.params, seed=1)
   heads = params['world_heads']
   last = heads['rewards']['dense_2']

@@ -3,13 +3,13 @@
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import jowa, mtbc
 from jowa_jax import games
 from jowa_jax.agent import Agent
+from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.envs.vector import AtariEnvs
 from jowa_jax.eval.recording import decode_tokens, record
@@ -37,11 +37,7 @@ def small_agent(module, **changes):
     **changes,
   )
   method = factory.make_method(config)
-  statistics = {
-    name: jnp.zeros(x.shape, x.dtype)
-    for name, x in method.spec.statistics.items()
-  }
-  shapes = jax.eval_shape(method.init, jax.random.key(0), statistics)
+  shapes = variable_shapes(method)
   variables = Variables(
     params=random_params.fill(shapes.params, 1), targets={}, extras={}
   )

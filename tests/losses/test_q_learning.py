@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jowa_jax.losses import q_learning
+from tests.parity import fixtures
 
 ATOMS = jnp.array([-1.0, 0.0, 1.0])
 
@@ -25,10 +26,106 @@ ATOMS = jnp.array([-1.0, 0.0, 1.0])
     ([0, 0, 0, 1], [1, 1, 1, 0], [0, 0, 0, 0]),
   ],
 )
-def test_td_mask(mask, ends, expected):
-  got = q_learning.td_mask(jnp.array(mask), jnp.array(ends))
+def test_which_steps_have_a_target_one_step_later(mask, ends, expected):
+  rewards = jnp.array([3.0, -1.0, 0.5, 2.0])
+  discounts = 0.9 * (1 - jnp.array(ends, jnp.float32))
+  returns, bootstrapped, got = q_learning.n_step(
+    rewards, discounts, jnp.array(mask), 1
+  )
   assert got.dtype == bool
   np.testing.assert_array_equal(got, np.array(expected, bool))
+  # One step's return is its reward, to the bit.
+  np.testing.assert_array_equal(returns, rewards)
+  np.testing.assert_array_equal(bootstrapped, discounts)
+
+
+def n_step(rewards, mask, ends=(), n=3, gamma=0.5):
+  """Returns (returns, discounts, has_target) with the ends at some steps."""
+  discounts = np.full(len(rewards), gamma, np.float32)
+  discounts[list(ends)] = 0
+  found = jax.jit(q_learning.n_step, static_argnums=3)(
+    jnp.array(rewards, jnp.float32),
+    jnp.array(discounts),
+    jnp.array(mask, bool),
+    n,
+  )
+  return [x.tolist() for x in found]
+
+
+def test_three_steps_of_a_segment_that_goes_on():
+  """The last three steps have nothing three steps later."""
+  returns, discounts, has_target = n_step([1, 2, 4, 8, 16], [1] * 5)
+  assert returns[:2] == [1 + 1 + 1, 2 + 2 + 2]
+  assert discounts[:2] == [0.125, 0.125]
+  assert has_target == [True, True, False, False, False]
+
+
+def test_three_steps_across_an_end():
+  """Nothing is summed after it, not even what padding holds."""
+  returns, discounts, has_target = n_step(
+    [1, 2, 4, 8, 99, 99, 99], [1, 1, 1, 1, 0, 0, 0], ends=[3]
+  )
+  # Step 0 bootstraps from step 3; the others end before.
+  assert returns[:4] == [1 + 1 + 1, 2 + 2 + 2, 4 + 4, 8]
+  assert discounts[:4] == [0.125, 0, 0, 0]
+  assert has_target == [True] * 4 + [False] * 3
+
+
+def test_three_steps_of_an_episode_that_was_cut():
+  """Without an end, no target where the step three later is missing."""
+  returns, discounts, has_target = n_step(
+    [1, 2, 4, 8, 99, 99], [1, 1, 1, 1, 0, 0]
+  )
+  assert (returns[0], discounts[0]) == (3, 0.125)
+  assert has_target == [True] + [False] * 5
+
+
+def test_three_steps_with_padding_on_both_sides():
+  """Ends that stand on padding count for nothing."""
+  returns, discounts, has_target = n_step(
+    [99, 99, 1, 2, 4, 99, 99], [0, 0, 1, 1, 1, 0, 0], ends=[0, 1, 4, 6]
+  )
+  assert returns[2:5] == [1 + 1 + 1, 2 + 2, 4]
+  assert discounts[2:5] == [0, 0, 0]
+  assert has_target == [False] * 2 + [True] * 3 + [False] * 2
+  _, _, has_target = n_step(
+    [99, 99, 1, 2, 4, 99, 99], [0, 0, 1, 1, 1, 0, 0], ends=[0, 1, 5, 6]
+  )
+  assert not any(has_target)
+
+
+def test_more_steps_than_a_segment_has():
+  returns, _, has_target = n_step([1, 2], [1, 1], ends=[1], n=4)
+  assert returns == [2, 2] and has_target == [True, True]
+  assert not any(n_step([1, 2], [1, 1], n=4)[2])
+  with pytest.raises(ValueError, match='n=0'):
+    n_step([1, 2], [1, 1], n=0)
+
+
+def test_recorded_returns():
+  data = fixtures.load('nstep', fixtures.Q_LEARNING)
+  discounts = data['gamma'] * (1 - data['ends'].astype(np.float32))
+  n = int(data['n'])
+  returns, discounts, has_target = jax.vmap(
+    lambda *x: q_learning.n_step(*x, n)
+  )(data['rewards'], discounts, data['valid'])
+  np.testing.assert_array_equal(has_target, data['has_target'])
+  there = data['has_target']
+  assert there.any() and not there[data['valid']].all()
+  np.testing.assert_allclose(
+    returns[there], data['n_step_return'][there], atol=1e-5
+  )
+  np.testing.assert_allclose(
+    discounts[there], data['discount'][there], atol=1e-6
+  )
+
+
+def test_steps_later():
+  x = jnp.arange(8.0).reshape(4, 2)
+  later = q_learning.steps_later(x, 3)
+  np.testing.assert_array_equal(later[0], x[3])
+  # A distribution where there is none to have: that of the first steps.
+  np.testing.assert_array_equal(later[1:], x[:3])
 
 
 @pytest.mark.parametrize(
@@ -85,14 +182,15 @@ def c51(a_t=(0, 1), legal=(False, True), ended=(False, True)):
   )
   # At step 1 action 0 is sure of 1 and action 1 of -1.
   target = jnp.array([[[0, 1, 0], [0, 1, 0]], [[0, 0, 1], [1, 0, 0]]]) * 1.0
+  greedy, _ = jax.vmap(q_learning.bootstrap_targets, (0, 0, None))(
+    target, target @ ATOMS, jnp.array(legal)
+  )
   return q_learning.c51_loss(
     probs,
     jnp.array(a_t),
     jnp.array([0.75, 0.5]),
     0.5 * (1 - jnp.array(ended, jnp.float32)),
-    target,
-    target @ ATOMS,
-    jnp.array(legal),
+    q_learning.steps_later(greedy, 1),
     ATOMS,
   )
 
@@ -121,14 +219,37 @@ def test_c51_reads_the_action_taken():
   np.testing.assert_allclose(c51(a_t=(1, 1))[0], expected, rtol=1e-5)
 
 
+def test_c51_of_two_steps():
+  """What is bootstrapped from stands two steps later, with its discount."""
+  returns, discounts, has_target = q_learning.n_step(
+    jnp.array([0.5, -0.5, 0.0]), jnp.full(3, 0.5), jnp.ones(3, bool), 2
+  )
+  assert has_target.tolist() == [True, False, False]
+  # The target is sure of 1 at step 2: 0.5 - 0.25 + 0.25 * 1 = 0.5.
+  sure = jnp.eye(3)[jnp.array([0, 1, 2])]
+  probs = jnp.tile(jnp.array([0.2, 0.3, 0.5]), (3, 1, 1))
+  got = q_learning.c51_loss(
+    probs,
+    jnp.zeros(3, jnp.int32),
+    returns,
+    discounts,
+    q_learning.steps_later(sure, 2),
+    ATOMS,
+  )
+  expected = -(0.5 * np.log(0.3) + 0.5 * np.log(0.5))
+  np.testing.assert_allclose(got[0], expected, rtol=1e-5)
+
+
 def mse(q, target_q, legal=(True, True)):
+  _, best = jax.vmap(q_learning.bootstrap_targets, (0, 0, None))(
+    target_q[..., None], target_q, jnp.array(legal)
+  )
   return q_learning.mse_loss(
     q,
     jnp.array([1, 0]),
     jnp.array([1.0, -1.0]),
     jnp.array([0.5, 0.0]),
-    target_q,
-    jnp.array(legal),
+    q_learning.steps_later(best, 1),
   )
 
 
@@ -155,12 +276,10 @@ def test_no_gradient_reaches_the_targets():
       jnp.zeros(2),
       jnp.full(2, 0.5),
       target,
-      target @ ATOMS,
-      jnp.array([True, True]),
       ATOMS,
     ).sum()
 
-  assert not np.any(jax.grad(c51_total)(jnp.full((2, 2, 3), 1 / 3)))
+  assert not np.any(jax.grad(c51_total)(jnp.full((2, 3), 1 / 3)))
 
 
 def test_cql_terms():

@@ -6,6 +6,7 @@ import pytest
 
 from configs import jowa, mtbc
 from jowa_jax.configuration import ConfigError
+from jowa_jax.data import statistics
 from jowa_jax.methods.factory import make_method
 
 
@@ -26,7 +27,12 @@ def test_methods_by_name(module, parts):
     method = make_method(values)
     assert set(method.objectives) == parts
     assert method.spec.length == 8
-    (median,) = method.spec.statistics.values()
+    # Nothing is weighted by motion, and so nothing is read of the data.
+    assert method.spec.statistics == ()
+    section = {**values['tokenizer_training'], 'motion_weight': 1.0}
+    weighs = make_method({**values, 'tokenizer_training': section})
+    assert weighs.spec.statistics == ('median_frames',)
+    (median,) = statistics.shapes(weighs.spec.statistics).values()
     assert median.shape == (60, 84, 84)
     assert method.spec.fields == frozenset()
 

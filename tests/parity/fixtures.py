@@ -21,15 +21,22 @@ DIRECTORY = pathlib.Path(
   os.environ.get('JOWA_PARITY_DIR')
   or pathlib.Path(__file__).parent.parent / 'data' / 'parity'
 )
+# Of methods with Q-values; another folder, as its file names are its own.
+Q_LEARNING = pathlib.Path(
+  os.environ.get('Q_PARITY_DIR')
+  or pathlib.Path(__file__).parent.parent / 'data' / 'parity_ql'
+)
 
 
 def meta() -> dict:
   return json.loads((DIRECTORY / 'meta.json').read_text())
 
 
-def load(name: str) -> dict[str, np.ndarray]:
+def load(
+  name: str, directory: pathlib.Path = DIRECTORY
+) -> dict[str, np.ndarray]:
   """Reads one fixture; a missing file is an error, never a skip."""
-  with np.load(DIRECTORY / f'{name}.npz') as data:
+  with np.load(directory / f'{name}.npz') as data:
     return dict(data)
 
 

@@ -3,6 +3,7 @@
 import pytest
 
 from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.methods.base import BatchSpec
 from tests.train import helpers
 
 
@@ -12,7 +13,7 @@ def real_batch(atari_data_dir):
 
   def make(length, batch_size=4):
     config = DataConfig(str(atari_data_dir), helpers.GAMES)
-    data = TrainingData(config, length, batch_size, seed=0)
+    data = TrainingData(config, BatchSpec(length), batch_size, seed=0)
     return next(data.batches(0, 1, put=lambda batch: batch))
 
   return make

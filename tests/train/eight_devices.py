@@ -18,6 +18,7 @@ import numpy as np
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.configuration import build
 from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.methods.base import BatchSpec
 from jowa_jax.models import vqvae
 from jowa_jax.train import encoding, sharding, step
 from jowa_jax.train.run import Run
@@ -210,7 +211,9 @@ def plan(config, mesh):
 
 def main(data_dir, cache, directory, also=None):
   config = config_of(data_dir, 'jowa')
-  data = TrainingData(DataConfig(data_dir, helpers.GAMES), 2, 8, seed=0)
+  data = TrainingData(
+    DataConfig(data_dir, helpers.GAMES), BatchSpec(2), 8, seed=0
+  )
   steps = 20 if also == 'all' else 3
   batches = list(data.batches(0, steps, put=lambda batch: batch))
   found = {'devices': len(jax.devices()), 'steps': steps}
