@@ -33,71 +33,10 @@ def optimizer(
   )
 
 
-def base(size: str, method: str) -> ConfigDict:
-  """Everything but the stages and the losses of a method."""
-  if size not in SIZES:
-    raise ValueError(f'Unknown size {size!r}; there are {sorted(SIZES)}')
-  sizes = SIZES[size]
-  smoke = size == 'smoke'
+def trainer(method: str, smoke: bool = False) -> ConfigDict:
+  """The sections that the trainer reads itself, for any method."""
   config = ConfigDict()
   config.method = method
-  config.tokenizer = ConfigDict(
-    dict(
-      channels=8 if smoke else 64,
-      res_blocks=1 if smoke else 2,
-      downsample=(7, 2),  # 84 -> 12 -> 6
-      latent_channels=16 if smoke else 512,
-      vocab_size=32 if smoke else 2048,
-      embedding_dim=16 if smoke else 512,
-      resolution=84,
-      norm_groups=2,
-      # Or 'patch', by dense layers: tokens change only where pixels do.
-      encoder_field='frame',
-      dtype='float32' if smoke else 'bfloat16',
-    )
-  )
-  config.backbone = ConfigDict(
-    dict(
-      num_layers=sizes['layers'],
-      width=sizes['width'],
-      num_heads=sizes['heads'],
-      vocab_size=config.tokenizer.get_ref('vocab_size'),
-      tokens_per_frame=36,
-      max_blocks=8,  # steps in a segment, and the planner's longest sequence
-      num_actions=18,
-      num_tasks=60,
-      dropout=0.1,  # embeddings and residual branches
-      attention_dropout=0.1,
-      # Departs from the paper: needs attention_dropout=0.
-      fused_attention=False,
-      remat=False,  # saves memory for a third more computation
-      task_embedding=True,
-      init_scale=0.02,
-      dtype='float32' if smoke else 'bfloat16',
-    )
-  )
-  config.heads = ConfigDict(
-    dict(
-      num_heads=sizes['num_q'],
-      width=sizes['q_width'],
-      dropout=0.01,  # after the first layer only
-    )
-  )
-  config.tokenizer_training = ConfigDict(
-    dict(
-      frames_per_step=2048,
-      # File of LPIPS weights; without it the term is left out.
-      perceptual_weights=config_dict.placeholder(str),
-      # What keeps small tokenizers from collapsing; off in the paper.
-      codebook_init_step=0,
-      restart_period=0,
-      restart_until=0,
-      restart_noise=0.01,
-      motion_weight=0.0,
-      motion_threshold=0.06,
-      embed_codes=0.0,
-    )
-  )
   config.data = ConfigDict(
     dict(
       directory='',  # required
@@ -155,6 +94,73 @@ def base(size: str, method: str) -> ConfigDict:
       # What a game's embedding starts from: its own row, or that of the
       # 'related' game (games.py), a 'new' one, or that of a game named here.
       task_row=config_dict.placeholder(str),
+    )
+  )
+  return config
+
+
+def base(size: str, method: str) -> ConfigDict:
+  """Everything but the stages and the losses of JOWA and its kin."""
+  if size not in SIZES:
+    raise ValueError(f'Unknown size {size!r}; there are {sorted(SIZES)}')
+  sizes = SIZES[size]
+  smoke = size == 'smoke'
+  config = trainer(method, smoke)
+  config.tokenizer = ConfigDict(
+    dict(
+      channels=8 if smoke else 64,
+      res_blocks=1 if smoke else 2,
+      downsample=(7, 2),  # 84 -> 12 -> 6
+      latent_channels=16 if smoke else 512,
+      vocab_size=32 if smoke else 2048,
+      embedding_dim=16 if smoke else 512,
+      resolution=84,
+      norm_groups=2,
+      # Or 'patch', by dense layers: tokens change only where pixels do.
+      encoder_field='frame',
+      dtype='float32' if smoke else 'bfloat16',
+    )
+  )
+  config.backbone = ConfigDict(
+    dict(
+      num_layers=sizes['layers'],
+      width=sizes['width'],
+      num_heads=sizes['heads'],
+      vocab_size=config.tokenizer.get_ref('vocab_size'),
+      tokens_per_frame=36,
+      max_blocks=8,  # steps in a segment, and the planner's longest sequence
+      num_actions=18,
+      num_tasks=60,
+      dropout=0.1,  # embeddings and residual branches
+      attention_dropout=0.1,
+      # Departs from the paper: needs attention_dropout=0.
+      fused_attention=False,
+      remat=False,  # saves memory for a third more computation
+      task_embedding=True,
+      init_scale=0.02,
+      dtype='float32' if smoke else 'bfloat16',
+    )
+  )
+  config.heads = ConfigDict(
+    dict(
+      num_heads=sizes['num_q'],
+      width=sizes['q_width'],
+      dropout=0.01,  # after the first layer only
+    )
+  )
+  config.tokenizer_training = ConfigDict(
+    dict(
+      frames_per_step=2048,
+      # File of LPIPS weights; without it the term is left out.
+      perceptual_weights=config_dict.placeholder(str),
+      # What keeps small tokenizers from collapsing; off in the paper.
+      codebook_init_step=0,
+      restart_period=0,
+      restart_until=0,
+      restart_noise=0.01,
+      motion_weight=0.0,
+      motion_threshold=0.06,
+      embed_codes=0.0,
     )
   )
   return config

@@ -72,6 +72,8 @@ def _stage(config: ConfigDict, size: str) -> None:
       # The released program goes on training the tokenizer; the paper does not.
       train_tokenizer=False,
       tokenizer=common.optimizer(5e-4 if few else 1e-4, 0.0),
+      # Where it is trained: of a stage of its own before the rest; 0 beside it.
+      tokenizer_steps=0,
       # Without a checkpoint the tokenizer is trained, with its recipe of
       # pretraining, for this many steps in place of the stage's.
       scratch=dict(
@@ -80,6 +82,7 @@ def _stage(config: ConfigDict, size: str) -> None:
           codebook_init_step=training.codebook_init_step,
           restart_period=training.restart_period,
           restart_until=training.restart_until,
+          embed_codes=training.embed_codes,
         ),
       ),
     )
@@ -88,6 +91,8 @@ def _stage(config: ConfigDict, size: str) -> None:
   training.codebook_init_step = 0
   training.restart_period = 0
   training.restart_until = 0
+  # The pretrained backbone knows them.
+  training.embed_codes = 0.0
 
 
 def get_config(name: str = '150m') -> ConfigDict:

@@ -4,6 +4,7 @@ python -m launch.benchmark --suite=data [--json=data.json]
 python -m launch.benchmark --suite=plan --size=150m [--json=plan.json]
 python -m launch.benchmark --suite=eval --size=40m --environments=8
 python -m launch.benchmark --suite=train --size=40m,150m --batch_size=4
+python -m launch.benchmark --suite=train --run=runs/mtbc
 python -m launch.benchmark --suite=scale --mesh=data=8,fsdp=32 --batch_size=512
 
 `plan` times decisions with random weights; with --checkpoint it also plays
@@ -65,6 +66,9 @@ _DECISIONS = flags.DEFINE_integer(
 
 _BATCH_SIZE = flags.DEFINE_list(
   'batch_size', '4', 'train, scale: segments over all devices, or several.'
+)
+_RUN = flags.DEFINE_string(
+  'run', None, 'train: of a run of any method, all of its stages, not --size.'
 )
 _STAGE = flags.DEFINE_enum(
   'stage', 'stage2', ['stage1', 'stage2'], 'train, scale: of training.'
@@ -173,18 +177,31 @@ def _backbone_changes() -> dict[str, object]:
 def _train() -> list[dict]:
   from jowa_jax.bench import train
 
-  results = train.run(
-    _SIZE.value,
-    _numbers(_BATCH_SIZE),
-    _STAGE.value,
-    _DTYPE.value or ['float32'],
-    _TOKENS.value,
-    5.0 if _SECONDS.value is None else _SECONDS.value,
-    _IMAGINATION.value,
-    **_backbone_changes(),
-  )
+  seconds = 5.0 if _SECONDS.value is None else _SECONDS.value
+  if _RUN.value is not None:
+    results = train.run_config(_config_of(_RUN.value), seconds)
+  else:
+    results = train.run(
+      _SIZE.value,
+      _numbers(_BATCH_SIZE),
+      _STAGE.value,
+      _DTYPE.value or ['float32'],
+      _TOKENS.value,
+      seconds,
+      _IMAGINATION.value,
+      **_backbone_changes(),
+    )
   print(train.describe(results))
   return results
+
+
+def _config_of(run: str) -> dict:
+  from jowa_jax.checkpoint.run_directory import RunDirectory
+
+  config = RunDirectory(run).read_config()
+  if config is None:
+    raise ValueError(f'--run={run} is not the directory of a run')
+  return config
 
 
 def _scale() -> list[dict]:

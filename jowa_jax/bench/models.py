@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from jowa_jax.checkpoint.shapes import boxed_shapes
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
@@ -52,10 +53,8 @@ def configs(
 
 
 def random_variables_of(method: Method) -> Variables:
-  """All variables of a method that reads no statistics, see `random_like`."""
-  return random_like(
-    jax.eval_shape(lambda key: method.init(key, {}), jax.random.key(0))
-  )
+  """All variables of a method, see `random_like`."""
+  return random_like(boxed_shapes(method))
 
 
 def random_like(boxed: Any) -> Any:

@@ -88,7 +88,7 @@ def run(
       f'batch_size={batch_size} does not divide over the '
       f'{sharding.batch_parts(mesh)} devices of data and fsdp'
     )
-  method, model = jowa(size, dtype, **changes)
+  method, _ = jowa(size, dtype, **changes)
   variables, variable_places = abstract_variables(method, {}, mesh, RULES)
   opt_state, opt_places = abstract_optimizers(
     method, STAGES[stage], variables, variable_places, mesh
@@ -105,7 +105,7 @@ def run(
   )
   rows = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype),
-    batch(model, 1, tokens and stage == 'stage2'),
+    batch(method, 1, tokens and stage == 'stage2'),
   )
   compiled = (
     step.compile_step(method, STAGES[stage], 0, 0, mesh, places)

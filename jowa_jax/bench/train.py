@@ -2,15 +2,17 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jowa_jax import hardware
+from jowa_jax import games, hardware
 from jowa_jax.bench import models
-from jowa_jax.methods.base import Method
+from jowa_jax.checkpoint import shapes
+from jowa_jax.methods.base import BatchSpec, Method
+from jowa_jax.methods.factory import make_method
 from jowa_jax.methods.imagination import Imagination
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
@@ -18,8 +20,9 @@ from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.train import sharding, state, step
 from jowa_jax.train.optimizer import OptimizerConfig
+from jowa_jax.train.settings import parse_stages
 from jowa_jax.train.state import Stage
-from jowa_jax.types import Segment
+from jowa_jax.types import FRAME_SHAPE, Segment
 
 # The stages of JOWA (Table 13).
 STAGES = {
@@ -64,34 +67,52 @@ def jowa(
 
 
 def batch(
-  model: WorldActionConfig, batch_size: int, tokens: bool, seed: int = 0
+  method: Method, batch_size: int, tokens: bool = False, seed: int = 0
 ) -> Segment:
-  """Returns segments of noise.
+  """Segments of noise, of a method's `BatchSpec`.
 
   Args:
-    model: sizes.
+    method: which has a tokenizer if its tokens are wanted.
     batch_size: segments.
     tokens: whether the frames are encoded already.
     seed: of the noise.
   """
   rng = np.random.default_rng(seed)
-  cfg = model.backbone
-  shape = (batch_size, cfg.max_blocks)
-  frames = encoded = None
+  spec = method.spec
+  shape = (batch_size, spec.history + spec.length + spec.lookahead)
+  frames = encoded = train = None
   if tokens:
-    size = (*shape, cfg.tokens_per_frame)
-    encoded = rng.integers(0, cfg.vocab_size, size).astype(np.uint16)
+    variables = shapes.variable_shapes(method)
+    frame = jax.ShapeDtypeStruct(FRAME_SHAPE, np.uint8)
+    one = jax.eval_shape(method.tokenizer.encode, variables, frame)
+    size = (*shape, *one.shape)
+    encoded = rng.integers(0, method.tokenizer.vocab_size, size, np.uint16)
   else:
-    frames = rng.integers(0, 256, (*shape, 84, 84), np.uint8)
+    frames = rng.integers(0, 256, (*shape, *FRAME_SHAPE), np.uint8)
+  if spec.history or spec.lookahead:
+    train = np.zeros(shape, bool)
+    train[:, spec.history : spec.history + spec.length] = True
   return Segment(
     observations=frames,
     tokens=encoded,
-    actions=rng.integers(0, cfg.num_actions, shape).astype(np.int32),
+    actions=rng.integers(0, games.NUM_ACTIONS, shape).astype(np.int32),
     rewards=rng.integers(-1, 2, shape).astype(np.float32),
     ends=np.zeros(shape, bool),
     mask=np.ones(shape, bool),
+    train=train,
     task=np.zeros(batch_size, np.int32),
+    return_to_go=(
+      rng.integers(0, 9, shape).astype(np.float32)
+      if 'return_to_go' in spec.fields
+      else None
+    ),
+    episode_id=_counted(spec, 'episode_id', batch_size),
+    t=_counted(spec, 't', batch_size),
   )
+
+
+def _counted(spec: BatchSpec, field: str, count: int) -> np.ndarray | None:
+  return np.arange(count, dtype=np.int32) if field in spec.fields else None
 
 
 def run(
@@ -138,31 +159,56 @@ def run(
     raise ValueError(f'seconds={seconds} must be above 0')
   records = []
   for size, dtype, count in itertools.product(sizes, dtypes, batch_sizes):
-    arguments = (size, count, stage, dtype, tokens, seconds)
-    plain = _measure(*arguments, '', changes)
+    names = {'size': size, 'dtype': dtype, **changes}
+
+    def measure(imagination, size=size, dtype=dtype, count=count, names=names):
+      method, _ = jowa(size, dtype, imagination, **changes)
+      rows = batch(method, count, tokens)
+      return _measure(method, STAGES[stage], rows, seconds) | names
+
+    plain = measure('')
     records.append(plain)
     if imagination:
-      imagined = _measure(*arguments, imagination, changes)
+      imagined = measure(imagination) | {'imagination': imagination}
       ratio = imagined['step_seconds'] / plain['step_seconds'] - 1
       records.append({**imagined, 'dream_ratio': ratio})
   return records
 
 
+def run_config(
+  config: Mapping[str, Any], seconds: float = 5.0
+) -> list[dict[str, Any]]:
+  """A record for every stage of any method's config, on frames.
+
+  Args:
+    config: a resolved training config.
+    seconds: how long each is measured, at least.
+
+  Raises:
+    ConfigError: the config is not one.
+  """
+  method = make_method(config)
+  rows = batch(method, config['run']['batch_size'])
+  return [
+    _measure(method, stage, rows, seconds) | {'size': config['method']}
+    for stage in parse_stages(config['stages'])
+  ]
+
+
 def _measure(
-  size, batch_size, stage_name, dtype, tokens, seconds, imagination, changes
-):
-  method, model = jowa(size, dtype, imagination, **changes)
+  method: Method, stage: Stage, rows: Segment, seconds: float
+) -> dict[str, Any]:
+  """How long a step of a stage takes, and what it computes and holds."""
   mesh = sharding.make_mesh({'data': -1})
   variables = models.random_variables_of(method)
   place = jax.tree.map(lambda _: sharding.replicated(mesh), variables)
   variables = jax.device_put(variables, place)
-  stage = STAGES[stage_name]
   train_state, places = state.begin_stage(
     method, stage, 0, variables, place, mesh
   )
-  rows = jax.device_put(
-    batch(model, batch_size, tokens), sharding.batch_sharding(mesh)
-  )
+  frames = 'tokens' if rows.observations is None else 'pixels'
+  batch_size = len(rows.task)
+  rows = jax.device_put(rows, sharding.batch_sharding(mesh))
   begun = time.perf_counter()
   compiled = (
     step.compile_step(method, stage, 0, 0, mesh, places)
@@ -185,30 +231,27 @@ def _measure(
   peak = hardware.peak()
   counted = hardware.cost(compiled)
   devices = len(jax.devices())
-  segment_tokens = model.backbone.max_tokens
   mfu = None
-  if peak and dtype == 'bfloat16':
+  if peak and method.dtype == 'bfloat16':
     mfu = needed / step_seconds / (peak.flops * devices)
   return {
-    'size': size,
-    'stage': stage_name,
+    'stage': stage.name,
     'batch_size': batch_size,
-    'dtype': dtype,
-    'frames': 'tokens' if tokens else 'pixels',
+    'dtype': method.dtype,
+    'frames': frames,
     'device': jax.devices()[0].device_kind,
     'devices': devices,
     'step_seconds': step_seconds,
-    'tokens_per_second': batch_size * segment_tokens / step_seconds,
+    'tokens_per_second': batch_size * method.tokens / step_seconds,
     'mfu': mfu,
     'model_flops': needed,
     'compiled_flops': counted['flops'] * devices,
     'flops_per_second': needed / step_seconds,
     'peak_bytes': models.peak_bytes(compiled),
     'compile_seconds': compile_seconds,
-    'imagination': imagination or None,
+    'imagination': None,
     'dream_passes': float(metrics.get('imagination/passes', 0)) or None,
     'dream_ratio': None,
-    **changes,
   }
 
 

@@ -48,12 +48,15 @@ class _Finetune:
       and by section some of its fields.
     train_tokenizer: whether the tokenizer is trained with a checkpoint too.
     tokenizer: how it is optimized; empty for a method without a tokenizer.
+    tokenizer_steps: of a stage of its own, before the others, that it is
+      trained in where it is trained; 0 for beside the rest, in all stages.
     model: where the model's sections are from, 'config' or 'checkpoint'.
   """
 
   scratch: dict
   train_tokenizer: bool = False
   tokenizer: dict = dataclasses.field(default_factory=dict)
+  tokenizer_steps: int = 0
   model: str = 'config'
 
   def __post_init__(self):
@@ -61,6 +64,8 @@ class _Finetune:
       raise ValueError(
         'train_tokenizer=True needs tokenizer, which says how it is optimized'
       )
+    if self.tokenizer_steps < 0:
+      raise ValueError(f'tokenizer_steps={self.tokenizer_steps} is negative')
     if self.model not in ('config', 'checkpoint'):
       raise ValueError(f'model={self.model!r} is neither config nor checkpoint')
 
@@ -128,13 +133,23 @@ def resolve(
     for section, fields in sections.items():
       config[section] |= fields
   if options.train_tokenizer or (checkpoint is None and options.tokenizer):
-    for stage in stages:
-      stage['parts'] = [TOKENIZER, *stage['parts']]
-      stage[TOKENIZER] = options.tokenizer
+    _train_tokenizer(config['stages'], options)
   run = config['run']
   if run['play_every'] and not run['best_metric']:
     run['best_metric'] = f'play/{game}'
   return config
+
+
+def _train_tokenizer(stages: dict[str, Any], options: _Finetune) -> None:
+  """Adds the tokenizer's training, in a stage of its own or in all stages."""
+  names = stages['order']
+  if options.tokenizer_steps:
+    stages[TOKENIZER] = {'steps': options.tokenizer_steps, 'parts': []}
+    stages['order'], names = [TOKENIZER, *names], [TOKENIZER]
+  for name in names:
+    stage = stages[name]
+    stage['parts'] = [TOKENIZER, *stage['parts']]
+    stage[TOKENIZER] = options.tokenizer
 
 
 def _scratch(

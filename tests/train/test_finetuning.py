@@ -99,6 +99,19 @@ def test_resolved_config(resolve, finished, play_dir):
   assert parts == ['tokenizer', 'world_action']
 
 
+def test_the_tokenizer_in_a_stage_of_its_own(resolve):
+  config = resolve(finetune__train_tokenizer=True, finetune__tokenizer_steps=5)
+  stages = config['stages']
+  assert stages['order'] == ['tokenizer', 'finetune']
+  assert stages['tokenizer']['parts'] == ['tokenizer']
+  assert stages['tokenizer']['steps'] == 5
+  assert stages['finetune']['parts'] == ['world_action']
+  # Where it is frozen there is none.
+  assert resolve(finetune__tokenizer_steps=5)['stages']['order'] == ['finetune']
+  with pytest.raises(ConfigError, match='tokenizer_steps=-1 is negative'):
+    resolve(finetune__tokenizer_steps=-1)
+
+
 def test_from_scratch_everything_is_trained(resolve):
   config = resolve(
     checkpoint=None,
