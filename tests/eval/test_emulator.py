@@ -161,6 +161,7 @@ def test_after_the_end_nothing_follows(count_ends):
   root = Branches((Place(1, np.full((84, 84), 1, np.uint8)),), None)
   first = world.dream(root, jnp.array([1, 2, 2]))
   np.testing.assert_array_equal(first.reward, [-1, 1, 1])
+  np.testing.assert_array_equal(first.end, [0, 1, 1])
   # The end shows the frame before it.
   end = 0 if count_ends else 1
   np.testing.assert_array_equal(first.q[:, 0], [2, end, end])
