@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax.agent import Agent
-from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode, by_game
+from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.eval.detection import detection_metrics
 from jowa_jax.methods import factory
 from jowa_jax.methods import tokenizer as tokenizer_lib

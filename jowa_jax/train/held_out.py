@@ -3,7 +3,7 @@
 import jax
 from jax.sharding import Mesh
 
-from jowa_jax.data.training import TrainingData
+from jowa_jax.data.feed.training import TrainingData
 from jowa_jax.methods.base import Method, Ratio, Variables
 from jowa_jax.train import sharding
 from jowa_jax.types import Segment

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jowa_jax import hardware
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.configuration import ConfigError
-from jowa_jax.data.training import TrainingData
+from jowa_jax.data.feed.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.train import sharding
 from jowa_jax.train.encoding import frozen_encoder
