@@ -11,8 +11,8 @@ share the work; running the same command again continues.
 from absl import flags
 
 import jowa_jax
-from jowa_jax.data import stored
-from jowa_jax.data.tokens import encode_episodes
+from jowa_jax.data.feed.tokens import encode_episodes
+from jowa_jax.data.store import stored
 from jowa_jax.train.encoding import frozen_encoder
 from launch import common
 

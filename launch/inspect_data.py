@@ -9,7 +9,8 @@ import json
 from absl import flags
 
 from jowa_jax import files
-from jowa_jax.data import inspection, stored
+from jowa_jax.data.prepare import inspection
+from jowa_jax.data.store import stored
 from jowa_jax.eval.records import (
   best_checkpoints,
   data_rollouts,

@@ -13,8 +13,8 @@ from absl import flags
 
 import jowa_jax
 from jowa_jax.configuration import build
-from jowa_jax.data import statistics
-from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.data.feed import statistics
+from jowa_jax.data.feed.training import DataConfig, TrainingData
 from jowa_jax.eval.judge import judge
 from launch import common
 

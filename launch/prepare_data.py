@@ -13,7 +13,7 @@ import logging as python_logging
 from absl import flags
 
 from jowa_jax import games as games_lib
-from jowa_jax.data import prepare
+from jowa_jax.data.prepare import prepare
 from launch import common
 
 _SOURCE = flags.DEFINE_enum(

@@ -10,7 +10,8 @@ import jowa_jax
 from configs import jowa
 from jowa_jax import games
 from jowa_jax.checkpoint.manager import CheckpointError
-from jowa_jax.data import statistics, stored
+from jowa_jax.data.feed import statistics
+from jowa_jax.data.store import stored
 from jowa_jax.eval import quality
 from jowa_jax.train.run import Run
 from tests import compilations

@@ -20,10 +20,12 @@ import cv2
 import numpy as np
 
 from jowa_jax.bench import raw_logs
-from jowa_jax.data import formats, pipeline, prepare, stored, tokens, writer
-from jowa_jax.data.dataset import SegmentDataset
-from jowa_jax.data.sampler import Sampler
-from jowa_jax.data.sources import Part
+from jowa_jax.data.feed import pipeline, tokens
+from jowa_jax.data.feed.dataset import SegmentDataset
+from jowa_jax.data.feed.sampler import Sampler
+from jowa_jax.data.prepare import prepare
+from jowa_jax.data.source import Part
+from jowa_jax.data.store import formats, stored, writer
 
 GAMES = ('Assault', 'Carnival')
 LENGTH, STRIDE = 8, 4
@@ -223,7 +225,7 @@ def _naive_reader(setup: Setup) -> dict[str, float]:
 
 _FIRST_BATCH = """
 import sys
-from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.data.feed.training import DataConfig, TrainingData
 from jowa_jax.methods.base import BatchSpec
 config = DataConfig(sys.argv[1], tuple(sys.argv[3:]))
 data = TrainingData(config, BatchSpec(8), int(sys.argv[2]), 0)

@@ -48,7 +48,7 @@ class RunDirectory:
 
   @property
   def feed(self) -> pathlib.Path:
-    """What the run's data needs to go on, see `data.feed.Feed.save`."""
+    """What the run's data needs to go on, see `data.feed.feed.Feed.save`."""
     return self.root / 'feed'
 
   def write_config(self, config: dict[str, Any]) -> None:

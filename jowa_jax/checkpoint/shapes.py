@@ -3,7 +3,7 @@
 import jax
 from flax import linen as nn
 
-from jowa_jax.data import statistics
+from jowa_jax.data.feed import statistics
 from jowa_jax.methods.base import Method, Variables
 
 

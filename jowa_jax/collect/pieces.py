@@ -11,8 +11,8 @@ import ale_py
 
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
-from jowa_jax.data import formats, writer
-from jowa_jax.data.sources import Part
+from jowa_jax.data.source import Part
+from jowa_jax.data.store import formats, writer
 
 # Where finished checkpoints wait until their run is complete.
 _WORK = '.jowa_atari_pieces'

@@ -15,8 +15,8 @@ import jax
 import numpy as np
 
 from jowa_jax.agent import Agent
-from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode, by_game
+from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.eval.detection import detection_metrics
 from jowa_jax.methods.base import Variables
 from jowa_jax.types import Segment

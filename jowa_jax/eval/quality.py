@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax.agent import Agent
-from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode, by_game
+from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.eval.open_loop import (
   Metrics,
   dreamer,

@@ -154,7 +154,7 @@ class BatchSpec(NamedTuple):
     history: steps before them, such as a stack's earlier frames.
     lookahead: steps after them, such as the n of n-step returns.
     fields: those of `types.OPTIONAL_FIELDS` that it reads.
-    statistics: names in `data.statistics.STATISTICS` that `Method.init` reads.
+    statistics: of `data.feed.statistics.STATISTICS`, those `Method.init` reads.
   """
 
   length: int

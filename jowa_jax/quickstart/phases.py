@@ -14,7 +14,8 @@ from typing import Any
 from jowa_jax import files
 from jowa_jax.agent import Agent, load
 from jowa_jax.configuration import ConfigError, differences
-from jowa_jax.data import statistics, stored
+from jowa_jax.data.feed import statistics
+from jowa_jax.data.store import stored
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.judge import QUALITY, Cloner, judge
 from jowa_jax.eval.players import load_player

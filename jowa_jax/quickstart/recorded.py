@@ -12,9 +12,10 @@ from jowa_jax.collect import recordings
 from jowa_jax.collect.recordings import Recorded
 from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import ConfigError, build
-from jowa_jax.data import draw, stored
 from jowa_jax.data.episodes import DataError, Episode, split_episodes
-from jowa_jax.data.training import DataConfig
+from jowa_jax.data.feed.training import DataConfig
+from jowa_jax.data.prepare import draw
+from jowa_jax.data.store import stored
 from jowa_jax.envs import ale
 from jowa_jax.eval.records import Rollout
 

@@ -3,7 +3,7 @@
 import jax
 from jax.sharding import Mesh
 
-from jowa_jax.data.feed import Feed
+from jowa_jax.data.feed.feed import Feed
 from jowa_jax.methods.base import Method, Ratio, Variables
 from jowa_jax.train import sharding
 from jowa_jax.types import Segment

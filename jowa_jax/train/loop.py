@@ -14,7 +14,7 @@ from jowa_jax import hardware
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.configuration import ConfigError
-from jowa_jax.data.feed import Feed
+from jowa_jax.data.feed.feed import Feed
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.train import sharding
 from jowa_jax.train.encoding import frozen_encoder

@@ -23,8 +23,8 @@ from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.checkpoint.task_rows import origins, task_tables
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, differences
-from jowa_jax.data.feed import Feed
-from jowa_jax.data.training import TrainingData
+from jowa_jax.data.feed.feed import Feed
+from jowa_jax.data.feed.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import adaptation_config, make_method
 from jowa_jax.train import sharding

@@ -12,7 +12,7 @@ from jowa_jax.configuration import (
   check_names,
   with_defaults,
 )
-from jowa_jax.data.training import DataConfig
+from jowa_jax.data.feed.training import DataConfig
 from jowa_jax.methods import factory
 from jowa_jax.train.optimizer import OptimizerConfig
 from jowa_jax.train.state import Stage

@@ -15,7 +15,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.collect import play, policies
 from jowa_jax.collect.collect import collect
-from jowa_jax.data import formats
+from jowa_jax.data.store import formats
 from jowa_jax.data.tf_libraries import tfds
 from jowa_jax.envs import ale
 

@@ -15,7 +15,7 @@ import pytest
 from jowa_jax.collect import pieces, play, policies, recordings
 from jowa_jax.collect.collect import collect
 from jowa_jax.collect.replay import _specs, _to_file, replay
-from jowa_jax.data import formats
+from jowa_jax.data.store import formats
 from jowa_jax.data.tf_libraries import tfds
 from tests.collect.recorded import STEPS
 

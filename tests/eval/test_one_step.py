@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.eval import one_step
 from tests.eval.small_agent import CONFIG, make_agent
 from tests.eval.test_open_loop import episode

@@ -21,7 +21,7 @@ import orbax.checkpoint  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
 import jowa_jax.collect.collect
-import jowa_jax.data.prepare
+import jowa_jax.data.prepare.prepare
 import jowa_jax.eval.evaluation
 import jowa_jax.quickstart.plan
 import jowa_jax.report.html

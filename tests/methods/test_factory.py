@@ -6,7 +6,7 @@ import pytest
 
 from configs import jowa, mtbc
 from jowa_jax.configuration import ConfigError
-from jowa_jax.data import statistics
+from jowa_jax.data.feed import statistics
 from jowa_jax.methods.factory import make_method
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.data.feed.training import DataConfig, TrainingData
 from jowa_jax.methods.base import BatchSpec
 from tests.train import helpers
 

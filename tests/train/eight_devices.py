@@ -17,7 +17,7 @@ import numpy as np
 
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.configuration import build
-from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.data.feed.training import DataConfig, TrainingData
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.models import vqvae
 from jowa_jax.train import encoding, sharding, step

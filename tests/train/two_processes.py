@@ -14,7 +14,7 @@ import time
 
 import jax
 
-from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.train import loop
 from jowa_jax.train.run import Run
 from tests.train import helpers

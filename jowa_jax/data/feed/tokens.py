@@ -18,8 +18,9 @@ import numpy as np
 import tqdm
 
 from jowa_jax import files
-from jowa_jax.data import mapped, pipeline
 from jowa_jax.data.episodes import DataError, Episode
+from jowa_jax.data.feed import pipeline
+from jowa_jax.data.store import mapped
 from jowa_jax.types import FRAME_SHAPE
 
 RECORD = 'tokens.json'

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import dataset, formats, inspection, stored, writer
 from jowa_jax.data.episodes import DataError, RawEpisode, digest, encode_png
-from jowa_jax.data.rlds_atari import RldsSource
-from jowa_jax.data.sources import Part
+from jowa_jax.data.feed import dataset
+from jowa_jax.data.prepare import inspection
+from jowa_jax.data.source import Part
+from jowa_jax.data.sources.rlds_atari import RldsSource
+from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.eval.records import read_rollouts
 
 PART = Part('Pong', 2, 7)

@@ -9,7 +9,7 @@ import numpy as np
 
 from jowa_jax import types
 from jowa_jax.data import episodes as episodes_lib
-from jowa_jax.data import segments
+from jowa_jax.data.feed import segments
 
 
 class SegmentDataset:

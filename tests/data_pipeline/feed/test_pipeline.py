@@ -7,8 +7,8 @@ import threading
 import numpy as np
 import pytest
 
-from jowa_jax.data import dataset, pipeline, sampler
 from jowa_jax.data.episodes import DataError
+from jowa_jax.data.feed import dataset, pipeline, sampler
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_prefetch_must_be_positive(data):
 
 def test_needs_no_tensorflow():
   code = (
-    'import sys, jowa_jax.data.pipeline, jowa_jax.data.episodes, '
+    'import sys, jowa_jax.data.feed.pipeline, jowa_jax.data.episodes, '
     'jowa_jax.collect.collect; sys.exit("tensorflow" in sys.modules)'
   )
   assert subprocess.run([sys.executable, '-c', code]).returncode == 0

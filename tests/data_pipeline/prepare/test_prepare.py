@@ -12,10 +12,12 @@ import time
 import numpy as np
 import pytest
 
-from jowa_jax.data import dataset, formats, prepare, stored, writer
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.sources import Part
-from tests.data_pipeline import raw_logs
+from jowa_jax.data.feed import dataset
+from jowa_jax.data.prepare import prepare
+from jowa_jax.data.source import Part
+from jowa_jax.data.store import formats, stored, writer
+from tests.data_pipeline.sources import raw_logs
 
 GAME = 'Carnival'
 # In this process: starting others takes seconds.

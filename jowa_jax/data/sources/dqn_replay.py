@@ -30,7 +30,7 @@ import numpy as np
 from jowa_jax import games
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.sources import Part
+from jowa_jax.data.source import Part
 from jowa_jax.types import FRAME_SHAPE
 
 NUM_PADDING = 3  # rows of zeros before an episode

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jowa_jax.data import beam_pipeline, draw, formats, writer
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.sources import Part, Source
+from jowa_jax.data.prepare import beam_pipeline, draw
+from jowa_jax.data.source import Part, Source
+from jowa_jax.data.store import formats, writer
 
 SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
 # In the output until the manifest is there.
@@ -88,15 +89,15 @@ def open_source(name: str, root: str) -> Source:
     ValueError: there is no such source.
   """
   if name in ('rlu', 'ale'):
-    from jowa_jax.data.rlds_atari import RldsSource
+    from jowa_jax.data.sources.rlds_atari import RldsSource
 
     return RldsSource(root)
   if name == 'dqn_replay':
-    from jowa_jax.data.dqn_replay import DqnReplaySource
+    from jowa_jax.data.sources.dqn_replay import DqnReplaySource
 
     return DqnReplaySource(root)
   if name == 'jowa_hdf5':
-    from jowa_jax.data.jowa_hdf5 import JowaHdf5Source
+    from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source
 
     return JowaHdf5Source(root)
   raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from jowa_jax import games as game_tables
-from jowa_jax.data import formats, mapped
 from jowa_jax.data.episodes import DataError, Episode
+from jowa_jax.data.store import formats, mapped
 
 _RUN = re.compile(r'(?P<game>[A-Za-z]+)_run_(?P<run>\d+)')
 _REMEDY = 'prepare or collect the data again'

@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 
-from jowa_jax.data import stored, tokens
-from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import DataError
+from jowa_jax.data.feed import tokens
+from jowa_jax.data.feed.dataset import SegmentDataset
+from jowa_jax.data.store import stored
 
 TOKENIZER = 'abc'
 
@@ -242,10 +243,11 @@ def test_a_record_that_says_nothing(episodes, tmp_path):
 _READ = """
 import dataclasses, pathlib, re, sys
 import numpy as np
-from jowa_jax.data import mapped, pipeline
-from jowa_jax.data.dataset import SegmentDataset
+from jowa_jax.data.feed import pipeline
+from jowa_jax.data.store import mapped
+from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode
-from jowa_jax.data.sampler import Sampler
+from jowa_jax.data.feed.sampler import Sampler
 
 def resident():
   status = pathlib.Path('/proc/self/status').read_text()

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from jowa_jax.data import formats, writer
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.rlds_atari import RldsSource
-from jowa_jax.data.sources import Part
+from jowa_jax.data.source import Part
+from jowa_jax.data.sources.rlds_atari import RldsSource
+from jowa_jax.data.store import formats, writer
 from jowa_jax.data.tf_libraries import tfds
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from jowa_jax.data.episodes import DataError, digest
-from jowa_jax.data.jowa_hdf5 import JowaHdf5Source, read_segments
-from jowa_jax.data.sources import Part
-from tests.data_pipeline import raw_logs
+from jowa_jax.data.source import Part
+from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source, read_segments
+from tests.data_pipeline.sources import raw_logs
 
 GAME = 'Carnival'
 PART = Part(GAME, 1, 0)

@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import pytest
 
-from jowa_jax.data.dqn_replay import DqnReplaySource
 from jowa_jax.data.episodes import DataError, digest
-from jowa_jax.data.sources import Part
-from tests.data_pipeline import raw_logs
+from jowa_jax.data.source import Part
+from jowa_jax.data.sources.dqn_replay import DqnReplaySource
+from tests.data_pipeline.sources import raw_logs
 
 GAME = 'Carnival'
 
@@ -367,7 +367,7 @@ def test_damage_after_the_last_chosen_episode_is_not_read(copy, short):
 
 _MEASURE = """
 import sys
-from jowa_jax.data.dqn_replay import DqnReplaySource
+from jowa_jax.data.sources.dqn_replay import DqnReplaySource
 
 def peak():  # bytes
   with open('/proc/self/status') as file:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import dataset, formats, prepare, stored, writer
-from jowa_jax.data.sources import Part
+from jowa_jax.data.feed import dataset
+from jowa_jax.data.prepare import prepare
+from jowa_jax.data.source import Part
+from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.envs import ale
-from tests.data_pipeline import raw_logs
+from tests.data_pipeline.sources import raw_logs
 
 GAME = 'Carnival'
 LIMIT = 1600  # frames; some of these games are shorter

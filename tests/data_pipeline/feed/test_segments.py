@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import dataset, formats, segments, stored
 from jowa_jax.data.episodes import DataError
+from jowa_jax.data.feed import dataset, segments
+from jowa_jax.data.store import formats, stored
 from jowa_jax.models.frame_stack import stack_frames
 from jowa_jax.types import OPTIONAL_FIELDS
 

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from jowa_jax.data.sampler import (
+from jowa_jax.data.feed.sampler import (
   Marked,
   MarkedShareSampler,
   Sampler,

@@ -15,9 +15,9 @@ import numpy as np
 from etils import epath
 from google.protobuf import json_format
 
-from jowa_jax.data import formats
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.sources import Part
+from jowa_jax.data.source import Part
+from jowa_jax.data.store import formats
 from jowa_jax.data.tf_libraries import rlds, tf, tfds
 
 _FOLDER = re.compile(r'(?P<game>[A-Za-z]+)_run_(?P<run>\d+)')

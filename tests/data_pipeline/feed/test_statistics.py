@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import statistics
+from jowa_jax.data.feed import statistics
 
 
 def test_median_frames(make_episode):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jowa_jax.data import draw
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.sources import Part
+from jowa_jax.data.prepare import draw
+from jowa_jax.data.source import Part
 
 
 def _parts(runs, checkpoints):

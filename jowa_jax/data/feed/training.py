@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 from jowa_jax import games as games_lib
-from jowa_jax.data import draw, formats, pipeline, statistics, stored, tokens
 from jowa_jax.data import episodes as episodes_lib
-from jowa_jax.data.dataset import SegmentDataset
 from jowa_jax.data.episodes import Episode
-from jowa_jax.data.sampler import MarkedShareSampler, Sampler
+from jowa_jax.data.feed import pipeline, statistics, tokens
+from jowa_jax.data.feed.dataset import SegmentDataset
+from jowa_jax.data.feed.sampler import MarkedShareSampler, Sampler
+from jowa_jax.data.prepare import draw
+from jowa_jax.data.store import formats, stored
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.types import Segment
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import dataset, episodes
+from jowa_jax.data import episodes
+from jowa_jax.data.feed import dataset
 
 
 @pytest.fixture

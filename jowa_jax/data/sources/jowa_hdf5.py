@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from jowa_jax import games
-from jowa_jax.data.dqn_replay import NUM_PADDING, Rows, check_rows
 from jowa_jax.data.episodes import (
   DataError,
   RawEpisode,
   encode_png,
 )
-from jowa_jax.data.sources import Part
+from jowa_jax.data.source import Part
+from jowa_jax.data.sources.dqn_replay import NUM_PADDING, Rows, check_rows
 from jowa_jax.types import FRAME_SHAPE
 
 _FOLDERS = ('.', 'trajectory/data')

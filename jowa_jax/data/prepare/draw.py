@@ -12,7 +12,7 @@ import numpy as np
 
 from jowa_jax import games
 from jowa_jax.data.episodes import DataError, Episode, by_game
-from jowa_jax.data.sources import Part
+from jowa_jax.data.source import Part
 
 # Shares of an agent's training, as the paper fine-tunes on them (appendix E.2
 # and Table 21).

@@ -20,7 +20,8 @@ from etils import epath
 
 from jowa_jax import games
 from jowa_jax.data.episodes import DataError, RawEpisode, digest
-from jowa_jax.data.formats import (
+from jowa_jax.data.source import Part
+from jowa_jax.data.store.formats import (
   CHUNK,
   EPISODE_DTYPE,
   EPISODES,
@@ -34,7 +35,6 @@ from jowa_jax.data.formats import (
   rlds_episode,
   serializers,
 )
-from jowa_jax.data.sources import Part
 
 _COLUMNS = ('actions', 'rewards', 'episodes')
 # Of an unfinished run: what says that a checkpoint is complete, and columns.

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-from jowa_jax.data import dataset as dataset_lib
-from jowa_jax.data import mapped
-from jowa_jax.data import sampler as sampler_lib
+from jowa_jax.data.feed import dataset as dataset_lib
+from jowa_jax.data.feed import sampler as sampler_lib
+from jowa_jax.data.store import mapped
 
 
 def batches(

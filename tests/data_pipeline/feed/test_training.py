@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.data import statistics, stored
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.training import DataConfig, TrainingData
+from jowa_jax.data.feed import statistics
+from jowa_jax.data.feed.training import DataConfig, TrainingData
+from jowa_jax.data.store import stored
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.types import OPTIONAL_FIELDS
 

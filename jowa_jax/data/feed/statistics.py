@@ -117,7 +117,7 @@ def shapes(names: Iterable[str]) -> dict[str, jax.ShapeDtypeStruct]:
   if unknown := sorted(set(names) - STATISTICS.keys()):
     raise ValueError(
       f'BatchSpec.statistics has {unknown}, which are not in '
-      f'{sorted(STATISTICS)}: add them to data.statistics.STATISTICS'
+      f'{sorted(STATISTICS)}: add them to data.feed.statistics.STATISTICS'
     )
   return {
     name: jax.ShapeDtypeStruct(
