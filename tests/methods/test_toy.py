@@ -157,7 +157,7 @@ def test_it_is_evaluated_and_told_of(trained, tmp_path):
     f'--runs={trained}',
     f'--output={tmp_path}/index.html',
   ).strip()
-  assert 'toy/cloning' in pathlib.Path(page).read_text()
+  assert '<h4>Toy' in pathlib.Path(page).read_text()
 
 
 def test_a_new_game_starts_from_a_related_ones_row(

@@ -23,7 +23,7 @@ DIRECTORY = pathlib.Path(
 )
 # Of methods with Q-values; another folder, as its file names are its own.
 Q_LEARNING = pathlib.Path(
-  os.environ.get('Q_PARITY_DIR')
+  os.environ.get('JOWA_PARITY_QL_DIR')
   or pathlib.Path(__file__).parent.parent / 'data' / 'parity_ql'
 )
 
