@@ -179,7 +179,11 @@ def _full() -> ConfigDict:
   players = config.evaluate.agents
   players.random = _player('random', 'Random play', 'over the legal actions')
   players.shipped = _player(
-    'shipped', 'JOWA, greedy', 'the best Q-value, no planning'
+    'shipped',
+    'JOWA, greedy',
+    'the best Q-value, no planning',
+    # As many frames as planning leaves room for.
+    context_length=2,
   )
   players.shipped_beam = _planner('shipped')
   _new_game(config, 'shipped', 500, False)
