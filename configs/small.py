@@ -1,4 +1,4 @@
-"""Agents of a million parameters, trained on two cores.
+"""Agents of two million parameters, trained on two cores.
 
 `small.py:jowa` and `:mtbc`, and both with `_smoke` for tests. The sizes and the
 choices that differ from the paper's are those that make so small a model learn
