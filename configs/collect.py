@@ -13,7 +13,7 @@ DEPTHS = dict(
 
 
 def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
-  """Returns the configuration of a variant.
+  """The configuration of a variant.
 
   Raises:
     ValueError: the variant is unknown.

@@ -55,7 +55,7 @@ _NAMES = ('paper', 'sticky', *(f'released_{size}' for size in _RELEASED_SIZES))
 
 
 def get_config(name: str = 'paper') -> ConfigDict:
-  """Returns the config of a protocol.
+  """The config of a protocol.
 
   Raises:
     ValueError: there is no such protocol.

@@ -96,7 +96,7 @@ def _stage(config: ConfigDict, size: str) -> None:
 
 
 def get_config(name: str = '150m') -> ConfigDict:
-  """Returns the config of fine-tuning one size of a method.
+  """The config of fine-tuning one size of a method.
 
   Raises:
     ValueError: there is no such size or method.

@@ -6,7 +6,7 @@ from configs import common
 
 
 def get_config(size: str = '150m') -> ConfigDict:
-  """Returns the training config of one size."""
+  """The training config of one size."""
   config = common.base(size, 'jowa')
   config.returns = ConfigDict(
     dict(num_atoms=51, v_min=-10.0, v_max=30.0, gamma=0.99)

@@ -6,7 +6,7 @@ from configs import common
 
 
 def get_config(size: str = '150m') -> ConfigDict:
-  """Returns the training config on the backbone of one size of JOWA."""
+  """The training config on the backbone of one size of JOWA."""
   config = common.base(size, 'mtbc')
   # Of a batch, whose past actions are random; not the paper's.
   config.losses = ConfigDict(dict(hide_actions=0.0))

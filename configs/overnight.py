@@ -14,7 +14,7 @@ GAMES = ('Asterix', 'MsPacman', 'Qbert', 'UpNDown')
 
 
 def get_config(method: str = 'jowa') -> ConfigDict:
-  """Returns the training config of one method, `jowa` or `mtbc`.
+  """The training config of one method, `jowa` or `mtbc`.
 
   Raises:
     ValueError: there is no such method here.

@@ -254,7 +254,7 @@ def _scratch(smoke: bool) -> ConfigDict:
 
 
 def get_config(name: str = 'full') -> ConfigDict:
-  """Returns the config of a quickstart.
+  """The config of a quickstart.
 
   Raises:
     ValueError: there is no such quickstart.

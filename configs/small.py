@@ -109,7 +109,7 @@ def _mtbc(smoke: bool) -> ConfigDict:
 
 
 def get_config(name: str = 'jowa') -> ConfigDict:
-  """Returns the training config of a small agent.
+  """The training config of a small agent.
 
   Raises:
     ValueError: there is no such agent.

@@ -75,7 +75,7 @@ class Agent:
     return self.method.simulator
 
   def policy(self, **options: Any) -> Policy:
-    """Returns the agent's policy.
+    """The agent's policy.
 
     Args:
       **options: of the method, see `methods.jowa_policy.JowaActing` and
@@ -104,7 +104,7 @@ class Agent:
   def act(
     self, frames: Any, first: Any = None, rewards: Any = None
   ) -> np.ndarray:
-    """Returns one action per environment, [E] int32 of ALE's 18.
+    """One action per environment, [E] int32 of ALE's 18.
 
     Args:
       frames: [E, 84, 84] uint8, in the order of `begin`.

@@ -20,7 +20,7 @@ class ConfigError(ValueError):
 
 
 def build(cls: type[T], section: Mapping[str, Any], where: str = '') -> T:
-  """Returns `cls` filled from a section of a config.
+  """`cls` filled from a section of a config.
 
   Args:
     cls: a dataclass of numbers, strings, bools, tuples and such dataclasses.
@@ -77,7 +77,7 @@ def check_names(
 
 
 def with_defaults(cls: type, section: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a section and, as JSON holds them, the defaults it leaves out.
+  """A section and, as JSON holds them, the defaults it leaves out.
 
   Args:
     cls: a dataclass, whose fields without a default are not added.
@@ -102,7 +102,7 @@ def fill(section: dict[str, Any], name: str, value: Any, where: str, of: str):
   Args:
     section: of a config.
     name: of the field, which is empty.
-    value: of it.
+    value: of the field.
     where: the section's name, for messages.
     of: who fills it, and from what.
 
@@ -156,7 +156,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
 
 
 def differences(old: Any, new: Any, where: str = '') -> list[str]:
-  """Returns one line per field in which two nested mappings differ."""
+  """One line per field in which two nested mappings differ."""
   if isinstance(old, Mapping) and isinstance(new, Mapping):
     lines = []
     for key in sorted(old.keys() | new.keys()):

@@ -192,7 +192,7 @@ RELATED_GAMES: dict[str, str] = {
 
 
 def check_game(name: str) -> str:
-  """Returns `name` if it is a known game; raises ValueError otherwise."""
+  """`name` if it is a known game; raises ValueError otherwise."""
   if name not in LEGAL_ACTIONS:
     close = [game for game in GAMES if game.lower() == name.lower()]
     hint = f'did you mean {close[0]!r}?' if close else f'one of {GAMES}'
@@ -251,17 +251,17 @@ def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def task_id(game: str) -> int:
-  """Returns the game's row in the task embedding tables."""
+  """The game's row in the task embedding tables."""
   return GAMES.index(check_game(game))
 
 
 def rom_id(game: str) -> str:
-  """Returns ale-py's name for the game: 'SpaceInvaders' -> 'space_invaders'."""
+  """Ale-py's name for the game: 'SpaceInvaders' -> 'space_invaders'."""
   return re.sub(r'(?<!^)(?=[A-Z])', '_', check_game(game)).lower()
 
 
 def legal_mask() -> np.ndarray:
-  """Returns the legal actions of every game, [60, 18] bool."""
+  """The legal actions of every game, [60, 18] bool."""
   mask = np.zeros((NUM_TASKS, NUM_ACTIONS), bool)
   for row, actions in enumerate(LEGAL_ACTIONS.values()):
     mask[row, list(actions)] = True
@@ -269,7 +269,7 @@ def legal_mask() -> np.ndarray:
 
 
 def has_reference(game: str, reference: str = 'human') -> bool:
-  """Returns whether scores can be normalised: Pooyan's human plays badly."""
+  """Whether scores can be normalised: Pooyan's human plays badly."""
   scores = REFERENCE_SCORES.get(check_game(game))
   if scores is None:
     return False
@@ -279,7 +279,7 @@ def has_reference(game: str, reference: str = 'human') -> bool:
 def normalized_score(
   game: str, score: float, reference: str = 'human'
 ) -> float:
-  """Returns (score - random) / (human - random), or the DQN analogue.
+  """(score - random) / (human - random), or the DQN analogue.
 
   The DQN-normalised score divides by max - min of (random, dqn) and starts
   at the smaller, so that it is defined where DQN is below random.

@@ -25,19 +25,19 @@ PEAKS = {
 
 
 def peak(device: jax.Device | None = None) -> Peak | None:
-  """Returns a device's peak, the first one's by default; None if unknown."""
+  """A device's peak, the first one's by default; None if unknown."""
   kind = (device or jax.devices()[0]).device_kind
   return next((p for name, p in PEAKS.items() if kind.startswith(name)), None)
 
 
 def memory_in_use(device: jax.Device | None = None) -> int | None:
-  """Returns the most bytes of memory that were in use; None if unknown."""
+  """The most bytes of memory that were in use; None if unknown."""
   stats = (device or jax.local_devices()[0]).memory_stats()
   return stats.get('peak_bytes_in_use') if stats else None
 
 
 def cost(compiled: jax.stages.Compiled) -> dict[str, Any]:
-  """Returns what the compiler counts of a program, on one device.
+  """What the compiler counts of a program, on one device.
 
   `flops` are operations, `bytes` those read and written. Loops are counted
   once, however often they run.

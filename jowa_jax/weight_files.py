@@ -32,7 +32,7 @@ class WeightFileError(ValueError):
 
 
 def bare_name(name: str) -> str:
-  """Returns a tensor's name without the prefixes of torch's wrappers."""
+  """A tensor's name without the prefixes of torch's wrappers."""
   while wrapper := next((w for w in _WRAPPERS if name.startswith(w)), None):
     name = name.removeprefix(wrapper)
   return name
@@ -77,7 +77,7 @@ def read_state(path: str | Path, widen: bool = True) -> dict[str, np.ndarray]:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-  """Returns the texts that a .safetensors file holds beside its tensors.
+  """The texts that a .safetensors file holds beside its tensors.
 
   Raises:
     WeightFileError: the file is damaged or of another kind.
@@ -126,7 +126,7 @@ def write_state(
 
 
 def import_torch(path: str | Path) -> Any:
-  """Returns torch, for a file that needs it.
+  """Torch, for a file that needs it.
 
   Raises:
     WeightFileError: it is not installed.

@@ -111,7 +111,7 @@ def _leave_if_lost(error: Exception) -> None:
 
 
 def _others_wait() -> bool:
-  """Returns whether other processes of the run wait for this one."""
+  """Whether other processes of the run wait for this one."""
   jax = sys.modules.get('jax')
   return bool(
     jax and jax.distributed.is_initialized() and jax.process_count() > 1

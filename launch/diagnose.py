@@ -31,7 +31,9 @@ _GAMES = flags.DEFINE_string(
   'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'
 )
 _OUTPUT = flags.DEFINE_string('output', None, 'JSON file of the rows.')
-_PLAYERS = flags.DEFINE_list('players', list(PLAYERS), 'Which of these play.')
+_PLAYERS = flags.DEFINE_list(
+  'players', list(PLAYERS), 'Players, of those named here.'
+)
 _RECORDS = flags.DEFINE_string(
   'records', None, 'Folder; complete episodes are written for launch.report.'
 )

@@ -17,15 +17,19 @@ _DISTRIBUTED = flags.DEFINE_enum(
 _COORDINATOR = flags.DEFINE_string(
   'coordinator_address', None, 'host:port of process 0, if it must be told.'
 )
-_COUNT = flags.DEFINE_integer('num_processes', None, 'Likewise.')
-_INDEX = flags.DEFINE_integer('process_id', None, 'Likewise, from 0.')
+_COUNT = flags.DEFINE_integer(
+  'num_processes', None, 'Of the run, on all hosts together.'
+)
+_INDEX = flags.DEFINE_integer(
+  'process_id', None, 'Place of this process, from 0.'
+)
 
 # Seconds without a sign of life after which a process is given up.
 _HEARTBEAT = 30
 
 
 def is_one_of_several(environment: Mapping[str, str]) -> bool:
-  """Returns whether a cluster that JAX knows started several processes.
+  """Whether a cluster that JAX knows started several processes.
 
   Not seen: a Cloud TPU VM, which tells by its metadata server alone; there,
   say --distributed=always.

@@ -44,7 +44,7 @@ _FLAGS = _define_all()
 
 
 def planner_options(checkpoint: str | None) -> dict[str, Any]:
-  """Returns the options of `Agent.policy` that were given.
+  """The options of `Agent.policy` that were given.
 
   Args:
     checkpoint: of the agent; None for random play.

@@ -45,7 +45,7 @@ _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
 def parse_settings(text: str, contexts: list[str]) -> list[dict[str, Any]]:
-  """Returns one dict of options per setting and context length."""
+  """One dict of options per setting and context length."""
   settings = []
   for setting, context in itertools.product(text.split(';'), contexts or ['']):
     pairs = [item.partition('=') for item in setting.split(',') if item.strip()]

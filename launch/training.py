@@ -37,7 +37,7 @@ def session() -> Iterator[None]:
 
 
 def make_run(config: Mapping[str, Any]) -> Run:
-  """Returns the run of a config in --workdir; touches nothing on disk.
+  """The run of a config in --workdir; touches nothing on disk.
 
   Raises:
     ConfigError: see `Run`.

@@ -28,7 +28,9 @@ _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAME = flags.DEFINE_string('game', None, 'Such as Assault.')
 _OUTPUT = flags.DEFINE_string('output', None, 'An .mp4 file.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the game and exploration.')
-_ROLLOUT = flags.DEFINE_integer('rollout', 0, 'Which, of an evaluation.')
+_ROLLOUT = flags.DEFINE_integer(
+  'rollout', 0, 'Number of the rollout in its evaluation.'
+)
 _MAX_DECISIONS = flags.DEFINE_integer(
   'max_decisions', 900, 'Films no more, 15 to a second of video.'
 )

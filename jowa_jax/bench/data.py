@@ -57,7 +57,7 @@ def run(
   batch_size: int = 128,
   seconds: float = 5.0,
 ) -> dict[str, dict[str, float]]:
-  """Returns all measurements: name -> what was measured, with its unit.
+  """All measurements: name -> what was measured, with its unit.
 
   Args:
     steps: transitions played of each of two games.
@@ -115,13 +115,13 @@ def _child(measure: Callable[[Setup], Any], setup: Setup, results: Any) -> None:
 
 
 def _memory(field: str) -> float:
-  """Returns a field of /proc/self/status in MB."""
+  """A field of /proc/self/status in MB."""
   status = pathlib.Path('/proc/self/status').read_text()
   return int(re.search(rf'{field}:\s+(\d+) kB', status)[1]) / 1024
 
 
 def _rate(steps: Iterator[int], seconds: float) -> float:
-  """Returns the sum of what is yielded per second, the first time aside."""
+  """The sum of what is yielded per second, the first time aside."""
   next(steps)
   total, start = 0, time.perf_counter()
   for count in steps:
@@ -270,7 +270,7 @@ def _conversion(setup: Setup) -> dict[str, float]:
 
 
 def describe(results: dict[str, dict[str, float]]) -> str:
-  """Returns the measurements as text."""
+  """The measurements as text."""
   return '\n'.join(
     f'{name}: '
     + ', '.join(

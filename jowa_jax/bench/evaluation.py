@@ -73,7 +73,7 @@ def run(
 def _players(
   size: str, checkpoint: str | None, passes: int
 ) -> tuple[str, dict[str, tuple[Policy, Any]]]:
-  """Returns where weights come from, and who plays."""
+  """Where weights come from, and who plays."""
   if checkpoint:
     agent = agent_lib.load(checkpoint)
     method, variables = agent.method, agent.variables
@@ -100,7 +100,7 @@ def _rate(
   environments: int,
   decisions: int,
 ) -> float:
-  """Returns decisions a second, batch after batch, once compiled."""
+  """Decisions a second, batch after batch, once compiled."""
 
   def play(games: Sequence[str], count: int) -> tuple[int, float]:
     played = rollout.evaluate(
@@ -146,5 +146,5 @@ _HEADS = (
 
 
 def describe(records: Sequence[Mapping[str, Any]]) -> str:
-  """Returns a table; rates are of all environments together."""
+  """A table; rates are of all environments together."""
   return models.table(_HEADS, _COLUMNS, records)

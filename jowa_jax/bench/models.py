@@ -22,7 +22,7 @@ from jowa_jax.sizes import SIZES
 def configs(
   size: str, dtype: str, **changes: Any
 ) -> tuple[VQVAEConfig, WorldActionConfig]:
-  """Returns the published sizes.
+  """The published sizes.
 
   Args:
     size: a name in `SIZES`.
@@ -58,7 +58,7 @@ def random_variables_of(method: Method) -> Variables:
 
 
 def random_like(boxed: Any) -> Any:
-  """Returns normal weights: compiling the real initialisation takes long."""
+  """Normal weights: compiling the real initialisation takes long."""
   shapes = nn.meta.unbox(boxed)
   rng = np.random.default_rng(0)
 
@@ -74,7 +74,7 @@ def random_like(boxed: Any) -> Any:
 
 
 def seconds_per_call(fn: Callable[[], Any], seconds: float) -> float:
-  """Returns the mean time of a call, the first two aside."""
+  """The mean time of a call, the first two aside."""
   for _ in range(2):
     jax.block_until_ready(fn())
   calls, start = 0, time.perf_counter()
@@ -85,7 +85,7 @@ def seconds_per_call(fn: Callable[[], Any], seconds: float) -> float:
 
 
 def peak_bytes(compiled: jax.stages.Compiled) -> int:
-  """Returns the device memory of a call: arguments, results and the rest."""
+  """The device memory of a call: arguments, results and the rest."""
   memory = compiled.memory_analysis()
   return int(
     memory.argument_size_in_bytes
@@ -100,7 +100,7 @@ def table(
   columns: Sequence[tuple[str, str, int]],
   records: Sequence[Mapping[str, Any]],
 ) -> str:
-  """Returns records as lines of text under a head.
+  """Records as lines of text under a head.
 
   Args:
     heads: what the columns are called.

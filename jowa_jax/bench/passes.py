@@ -131,7 +131,7 @@ def _keys(keys, decision):
 
 
 def _compare(plans, tokens, first) -> dict[str, np.ndarray]:
-  """Returns what one decision shows."""
+  """What one decision shows."""
   parallel, sequential = plans['parallel'], plans['sequential']
   frame, before = tokens[:, -1], tokens[:, -2]
   dreamed = parallel.tokens[:, 0, 0] != frame
@@ -171,7 +171,7 @@ def _summary(seen: list[dict[str, np.ndarray]]) -> dict[str, float]:
 
 
 def _schedules(runs: np.ndarray) -> dict[str, list[float]]:
-  """Returns the schedules of `decode.parallel`, by their number of passes.
+  """The schedules of `decode.parallel`, by their number of passes.
 
   Args:
     runs: [N, P] tokens that every pass over a batch of frames had to run.
@@ -184,7 +184,7 @@ def _schedules(runs: np.ndarray) -> dict[str, list[float]]:
 
 
 def describe(records: Sequence[dict[str, Any]]) -> str:
-  """Returns the measurements as text."""
+  """The measurements as text."""
   lines = []
   for record in records:
     numbers = ', '.join(

@@ -56,7 +56,7 @@ def run(
   schedule: Sequence[float] = (1.0, 1.0, 1.0),
   seconds: float = 3.0,
 ) -> list[dict[str, Any]]:
-  """Returns a record for every number of environments, setting and decoder.
+  """A record for every number of environments, setting and decoder.
 
   Args:
     size: a name in `SIZES`.
@@ -195,7 +195,7 @@ class _Stages:
     )
 
   def _level_rows(self) -> list[int]:
-    """Returns how many frames every level dreams."""
+    """How many frames every level dreams."""
     case, rows = self._case, []
     beams = case.environments
     for _ in range(case.horizon):
@@ -285,7 +285,7 @@ class _Stages:
     return seconds_per_call(fn, case.seconds), peak_bytes(compiled)
 
   def shares(self, decoder: str, seconds: float) -> dict[str, float]:
-    """Returns the shares of the device's peaks, if they are known.
+    """The shares of the device's peaks, if they are known.
 
     Operations are those of products with the weights of the backbone, two for
     every weight and token; bytes are these weights, once for every pass.
@@ -332,5 +332,5 @@ _HEADS = (
 
 
 def describe(records: Sequence[dict[str, Any]]) -> str:
-  """Returns a table; times are in milliseconds, scoring within the search's."""
+  """A table; times are in milliseconds, scoring within the search's."""
   return table(_HEADS, _COLUMNS, records)

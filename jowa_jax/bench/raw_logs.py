@@ -32,7 +32,7 @@ ZERO = Row(np.zeros((84, 84), np.uint8), 0, 0.0, 0)
 
 
 def decode(png: bytes) -> np.ndarray:
-  """Returns the frame of a PNG file, [84, 84] uint8."""
+  """The frame of a PNG file, [84, 84] uint8."""
   return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_GRAYSCALE)
 
 
@@ -46,14 +46,14 @@ def transitions(episode: RawEpisode) -> Iterator[Row]:
 
 
 def log_folder(root, game: str, run: int) -> pathlib.Path:
-  """Returns where the files of a run are."""
+  """Where the files of a run are."""
   return pathlib.Path(root, game, str(run), 'replay_logs')
 
 
 def store_path(
   root, game: str, run: int, number: int, store: str
 ) -> pathlib.Path:
-  """Returns the path of one of the four stores."""
+  """The path of one of the four stores."""
   name = f'$store$_{store}_ckpt.{number}.gz'
   return log_folder(root, game, run) / name
 
@@ -290,7 +290,7 @@ def write_segments(
 
 
 def random_play(game: str, steps: int) -> list[RawEpisode]:
-  """Returns the episodes of random play, always the same."""
+  """The episodes of random play, always the same."""
   settings = play.Checkpoint(
     game, 1, 0, 1.0, steps, 0, sticky=0.0, search=policies.Search()
   )

@@ -60,7 +60,7 @@ def run(
   tokens: bool = True,
   **changes: Any,
 ) -> dict[str, Any]:
-  """Returns what a device of the mesh holds, computes and sends in a step.
+  """What a device of the mesh holds, computes and sends in a step.
 
   Args:
     size: a name in `SIZES`.
@@ -146,7 +146,7 @@ def _bytes_here(tree: Any, places: Any) -> int:
 
 
 def collective_bytes(program: str) -> dict[str, int]:
-  """Returns the bytes that each kind of collective moves on a device.
+  """The bytes that each kind of collective moves on a device.
 
   Of an all-reduce twice the array, as it is a reduce-scatter and an all-gather;
   of a reduce-scatter what goes in, of the others what comes out.
@@ -198,7 +198,7 @@ _HEADS = (
 
 
 def describe(records: Sequence[Mapping[str, Any]]) -> str:
-  """Returns a table: bytes, operations and seconds of one device."""
+  """A table: bytes, operations and seconds of one device."""
   lines = [models.table(_HEADS, _COLUMNS, records)]
   for record in records:
     sent = ', '.join(

@@ -45,7 +45,7 @@ STAGES = {
 def jowa(
   size: str, dtype: str, imagination: str = '', **changes: Any
 ) -> tuple[Method, WorldActionConfig]:
-  """Returns JOWA of a published size.
+  """JOWA of a published size.
 
   Args:
     size: a name in `SIZES`.
@@ -125,7 +125,7 @@ def run(
   imagination: str = '',
   **changes: Any,
 ) -> list[dict[str, Any]]:
-  """Returns a record for every size, batch size and dtype.
+  """A record for every size, batch size and dtype.
 
   With imagination there are two: without it, and with it, which says in
   `dream_ratio` how long dreaming takes beside the step without.
@@ -279,5 +279,5 @@ _HEADS = (
 
 
 def describe(records: Sequence[dict[str, Any]]) -> str:
-  """Returns a table; flops are by formula, and as the compiler counts."""
+  """A table; flops are by formula, and as the compiler counts."""
   return models.table(_HEADS, _COLUMNS, records)

@@ -35,7 +35,7 @@ class Keep:
   """Which checkpoints stay when another is saved.
 
   Attributes:
-    latest: how many.
+    latest: number of the newest checkpoints that stay.
     every: those of steps that this divides; 0 for none.
     best_metric: the one that is best by this metric; empty for none.
     best_mode: 'min' or 'max'.
@@ -56,7 +56,7 @@ class Keep:
       raise ValueError(f'best_mode={self.best_mode!r} is not min or max')
 
   def options(self) -> dict[str, Any]:
-    """Returns Orbax's names for it."""
+    """Orbax's names for it."""
     policies = [preservation_policy.LatestN(self.latest)]
     if self.every:
       policies.append(preservation_policy.EveryNSteps(self.every))
@@ -138,7 +138,7 @@ class Checkpoints:
     return self._manager.latest_step()
 
   def steps(self) -> list[int]:
-    """Returns the steps of all checkpoints, the latest first."""
+    """The steps of all checkpoints, the latest first."""
     return sorted(self._manager.all_steps(), reverse=True)
 
   def set_aside(self, step: int) -> pathlib.Path:
@@ -183,7 +183,7 @@ class Checkpoints:
     self._manager.save(step, metrics=metrics, args=ocp.args.Composite(**items))
 
   def meta(self, step: int | None = None) -> dict[str, Any]:
-    """Returns the `meta` of a checkpoint, the latest by default.
+    """The `meta` of a checkpoint, the latest by default.
 
     Raises:
       CheckpointError: there is none.
@@ -312,7 +312,7 @@ class Checkpoints:
       )
 
   def wait(self):
-    """Returns when everything saved is on disk."""
+    """When everything saved is on disk."""
     self._manager.wait_until_finished()
 
   def close(self):
@@ -324,7 +324,7 @@ _EMPTY = {'params': {}, 'targets': {}, 'extras': {}}
 
 
 def as_dict(variables: Variables) -> dict[str, Any]:
-  """Returns the parts of `variables` that hold something."""
+  """The parts of `variables` that hold something."""
   fields = {name: getattr(variables, name) for name in _EMPTY}
   return {name: value for name, value in fields.items() if value}
 

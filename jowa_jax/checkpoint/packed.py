@@ -33,14 +33,14 @@ _PLACES = ('directory', 'token_cache')
 
 
 def shipped() -> pathlib.Path:
-  """Returns where the agent lies that the package ships, or would."""
+  """Where the agent lies that the package ships, or would."""
   return pathlib.Path(
     str(resources.files('jowa_jax') / PRETRAINED / f'agent{SUFFIX}')
   )
 
 
 def is_packed(path: str | pathlib.Path) -> bool:
-  """Returns whether a name is that of a packed agent, not of a run."""
+  """Whether a name is that of a packed agent, not of a run."""
   return str(path) == PRETRAINED or pathlib.Path(path).suffix == SUFFIX
 
 
@@ -91,7 +91,7 @@ def write_packed(
 
 
 def _halved(name: str, value: np.ndarray) -> np.ndarray:
-  """Returns floats as float16, others as they are."""
+  """Floats as float16, others as they are."""
   if not np.issubdtype(value.dtype, np.floating):
     return value
   if not np.isfinite(value).all():
@@ -155,7 +155,7 @@ class PackedAgent:
       )
 
   def meta(self, step: int | None = None) -> dict[str, Any]:
-    """Returns step, config and data; see `Checkpoints.meta`."""
+    """Step, config and data; see `Checkpoints.meta`."""
     self._find(step)
     return self._meta
 

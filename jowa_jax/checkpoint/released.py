@@ -150,7 +150,7 @@ def export_released(
 
 
 def _by_file(variables: Variables) -> dict[str, dict[str, Params]]:
-  """Returns the parameters that each of the released files holds."""
+  """The parameters that each of the released files holds."""
   model = {**variables.params, _TARGETS: variables.targets['q_heads']}
   tokenizer = model.pop('tokenizer')
   return {'tokenizer': {'tokenizer': tokenizer}, 'model': model}
@@ -227,7 +227,7 @@ def _check_fit(config: Mapping[str, Any], states: Mapping[str, _State]) -> None:
 def _variables(
   config: Mapping[str, Any], states: Mapping[str, _State]
 ) -> Variables:
-  """Returns the variables of a config, filled."""
+  """The variables of a config, filled."""
   templates, filled = _templates(config), {}
   for kind, state in states.items():
     filled |= torch_names.from_released(state.tensors, templates[kind])

@@ -48,7 +48,7 @@ _POSITIONS = ((r'pos_emb\.weight', 0),)
 def with_sizes(
   config: Mapping[str, Any], tokenizer: Tensors, model: Tensors
 ) -> dict[str, Any]:
-  """Returns a config with the sizes that tensors have.
+  """A config with the sizes that tensors have.
 
   Where tensors contradict each other most of them are right, and where there
   are none the config is: which tensors do not fit is for others to find
@@ -100,7 +100,7 @@ def with_sizes(
 def with_heads(
   config: Mapping[str, Any], num_heads: int | None = None
 ) -> dict[str, Any]:
-  """Returns a config with the heads of attention, which no shape tells.
+  """A config with the heads of attention, which no shape tells.
 
   Args:
     config: with all other sizes.
@@ -145,7 +145,7 @@ def describe(config: Mapping[str, Any]) -> str:
 
 
 def size_name(config: Mapping[str, Any]) -> str | None:
-  """Returns which of `SIZES` a config's sizes are; None for others."""
+  """Which of `SIZES` a config's sizes are; None for others."""
   backbone, heads = config['backbone'], config['heads']
   found = dict(
     layers=backbone['num_layers'],
@@ -171,7 +171,7 @@ def _tokens_per_frame(tokenizer: Mapping[str, Any]) -> int:
 
 
 def _factors(tensors: Tensors, usual: tuple[int, ...]) -> tuple[int, ...]:
-  """Returns how much smaller each convolution between levels makes a frame."""
+  """How much smaller each convolution between levels makes a frame."""
   levels = _count(tensors, r'encoder\.down\.(\d+)\.block\.') or len(usual) + 1
   factors = []
   for level in range(levels - 1):
@@ -190,7 +190,7 @@ def _voted(tensors: Tensors, fields: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _vote(tensors: Tensors, where: tuple[tuple[str, int], ...]) -> int | None:
-  """Returns the size that most of the tensors named have along their axis."""
+  """The size that most of the tensors named have along their axis."""
   sizes = collections.Counter(
     value.shape[axis]
     for pattern, axis in where
@@ -201,7 +201,7 @@ def _vote(tensors: Tensors, where: tuple[tuple[str, int], ...]) -> int | None:
 
 
 def _count(tensors: Tensors, pattern: str) -> int:
-  """Returns how many numbers stand at the group of a pattern in the names."""
+  """How many numbers stand at the group of a pattern in the names."""
   return len(
     {match[1] for name in tensors if (match := re.match(pattern, name))}
   )

@@ -46,7 +46,7 @@ _TOKENIZER_RULES = (
 
 
 def released_name(path: tuple[str, ...]) -> str:
-  """Returns the released name of one of our parameters.
+  """The released name of one of our parameters.
 
   Args:
     path: of the parameter, such as ('backbone', 'ln_f', 'scale'); tokenizer
@@ -81,7 +81,7 @@ def _tokenizer_name(path) -> str:
 
 
 def _to_released(path: tuple[str, ...], value: Any) -> Any:
-  """Returns one of our arrays (numpy's or JAX's) in the released layout."""
+  """One of our arrays (numpy's or JAX's) in the released layout."""
   leaf = path[-1]
   if path[0] in ('q_heads', 'target_q_heads'):
     return value.swapaxes(1, 2) if leaf.endswith('_kernel') else value
@@ -110,7 +110,7 @@ def _flat(tree: Params) -> tuple[dict[tuple[str, ...], Any], Any]:
 
 
 def to_released(params: Params) -> dict[str, np.ndarray]:
-  """Returns arrays under their released names and in the released layout.
+  """Arrays under their released names and in the released layout.
 
   Args:
     params: a tree whose top-level names are those of `released_name`.
@@ -122,7 +122,7 @@ def to_released(params: Params) -> dict[str, np.ndarray]:
 
 
 def released_shapes(template: Params) -> dict[str, tuple[int, ...]]:
-  """Returns the shapes of `to_released`, of (abstract) arrays."""
+  """The shapes of `to_released`, of (abstract) arrays."""
   return {
     released_name(path): jax.eval_shape(
       functools.partial(_to_released, path), leaf
@@ -134,7 +134,7 @@ def released_shapes(template: Params) -> dict[str, tuple[int, ...]]:
 def mismatches(
   tensors: Mapping[str, np.ndarray], template: Params
 ) -> list[str]:
-  """Returns a line for each tensor that is missing, unexpected or misshapen.
+  """A line for each tensor that is missing, unexpected or misshapen.
 
   Args:
     tensors: arrays by released name, without prefixes.
@@ -154,7 +154,7 @@ def mismatches(
 def from_released(
   tensors: Mapping[str, np.ndarray], template: Params
 ) -> Params:
-  """Returns a tree like `template` filled from released tensors.
+  """A tree like `template` filled from released tensors.
 
   Args:
     tensors: arrays by released name, without prefixes: those that `template`

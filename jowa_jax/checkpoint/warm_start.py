@@ -47,7 +47,7 @@ def warm_start(
   starts: Mapping[str, str | None] | None = None,
   adaptation: Mapping[str, Any] | None = None,
 ) -> Variables:
-  """Returns variables with top-level parameters taken from a checkpoint.
+  """Variables with top-level parameters taken from a checkpoint.
 
   Args:
     variables: fresh ones.
@@ -119,7 +119,7 @@ def _with_rows(
   tables: Collection[Path],
   shapes: Mapping[str, tuple[int, ...]],
 ) -> Variables:
-  """Returns variables whose tables have as many rows as a checkpoint's."""
+  """Variables whose tables have as many rows as a checkpoint's."""
   params = traverse_util.flatten_dict(variables.params)
   for path in tables:
     found = shapes.get('/'.join(('params', *path)))
@@ -130,7 +130,7 @@ def _with_rows(
 
 
 def _take_rows(table, their_games, fresh, our_games, starts, place):
-  """Returns a fresh table filled, where its rows are not all the same games."""
+  """A fresh table filled, where its rows are not all the same games."""
   theirs = row_games(len(table), their_games)
   ours = row_games(len(fresh), our_games)
   if theirs == ours and starts.keys().isdisjoint(ours):
@@ -150,7 +150,7 @@ def _restore(
   step: int | None,
   adaptation: Mapping[str, Any] | None,
 ) -> dict[str, Params]:
-  """Returns the parameters of a checkpoint, see `warm_start`."""
+  """The parameters of a checkpoint, see `warm_start`."""
   theirs = source.meta(step).get('config', {}).get('adaptation', {})
   if params and BACKBONE not in params and LORA in params:
     raise CheckpointError(

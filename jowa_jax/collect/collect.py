@@ -210,7 +210,7 @@ def _check_arguments(epsilons, steps, sticky, num_processes) -> None:
 def _recorded_piece(
   record: pathlib.Path, spec: play.Checkpoint
 ) -> pathlib.Path:
-  """Returns where a checkpoint waits until all of a recording are there."""
+  """Where a checkpoint waits until all of a recording are there."""
   name = f'{spec.game}_run_{spec.run}-{pieces.file_name(spec)}'
   return _recorded_pieces(record) / name
 
@@ -222,7 +222,7 @@ def _recorded_pieces(record: pathlib.Path) -> pathlib.Path:
 def _read_recording(
   record: pathlib.Path, specs: Sequence[play.Checkpoint]
 ) -> recordings.Recording | None:
-  """Returns a finished recording, None if there is none."""
+  """A finished recording, None if there is none."""
   if not record.exists():
     return None
   recording = recordings.load(record)

@@ -43,7 +43,7 @@ class SplitStats:
 
 
 def file_name(spec: Spec) -> str:
-  """Returns a name that other settings do not share, nor other emulators."""
+  """A name that other settings do not share, nor other emulators."""
   # What another version of ale-py played before an interruption is no part.
   settings = json.dumps([spec.settings(), ale_py.__version__], sort_keys=True)
   digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
@@ -51,7 +51,7 @@ def file_name(spec: Spec) -> str:
 
 
 def path_of(output: pathlib.Path, spec: Spec) -> pathlib.Path:
-  """Returns where a checkpoint's play waits."""
+  """Where a checkpoint's play waits."""
   return _run_folder(output, spec) / file_name(spec)
 
 
@@ -62,7 +62,7 @@ def _run_folder(output: pathlib.Path, spec: Spec) -> pathlib.Path:
 def read_finished(
   output: pathlib.Path, specs: Sequence[Spec]
 ) -> list[SplitStats] | None:
-  """Returns the statistics of a run's data sets, None if there are none.
+  """The statistics of a run's data sets, None if there are none.
 
   Raises:
     ValueError: they were made with other settings.
@@ -149,7 +149,7 @@ def _remove_if_empty(folder: pathlib.Path) -> None:
 
 
 def stats_of(spec: Spec, played: play.Played) -> SplitStats:
-  """Returns how the play of a checkpoint went."""
+  """How the play of a checkpoint went."""
   returns = [
     float(episode.rewards.sum())
     for episode in played.episodes
@@ -168,7 +168,7 @@ def stats_of(spec: Spec, played: play.Played) -> SplitStats:
 
 
 def stats_of_recorded(some: recordings.Recorded) -> SplitStats:
-  """Returns how the play of a recorded checkpoint went."""
+  """How the play of a recorded checkpoint went."""
   return SplitStats(
     some.game,
     some.checkpoint,

@@ -40,7 +40,7 @@ class Checkpoint:
     )
 
   def settings(self) -> dict[str, Any]:
-    """Returns all of it, as JSON gives it back."""
+    """All of it, as JSON gives it back."""
     return json.loads(json.dumps(dataclasses.asdict(self)))
 
   def play(self, report: Callable[[int], None]) -> 'Played':
@@ -55,7 +55,7 @@ class Played(NamedTuple):
 
 
 def emulator_seed(spec: Checkpoint) -> int:
-  """Returns what seeds the emulator that plays a checkpoint's episodes."""
+  """What seeds the emulator that plays a checkpoint's episodes."""
   seeds = np.random.SeedSequence(_seeds(spec))
   return int(seeds.generate_state(1)[0] % 2**31)
 

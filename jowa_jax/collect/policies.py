@@ -68,7 +68,7 @@ class _Teacher:
     self._last, self._held = action, 0
 
   def decide(self, env: ale.AleEnv) -> int:
-    """Returns an index into the game's minimal actions."""
+    """An index into the game's minimal actions."""
     if self._held % self._search.every == 0:
       best = self.search(env)
       if not best[self._last]:
@@ -78,13 +78,13 @@ class _Teacher:
     return self._last
 
   def search(self, env: ale.AleEnv) -> np.ndarray:
-    """Returns which actions are best, [A] bool."""
+    """Which actions are best, [A] bool."""
     state, lives = env.clone_state(), env.lives
     values = [self._value(state, lives, action) for action in self._legal]
     return np.array(values) >= np.max(values) - _MARGIN
 
   def _value(self, state, lives: int, action: int) -> float:
-    """Returns the discounted reward of holding an action on.
+    """The discounted reward of holding an action on.
 
     Losing a life ends it.
     """
@@ -133,7 +133,7 @@ def make_policy(
   search: Search | None = None,
   sticky: float = 0.0,
 ) -> Policy:
-  """Returns a policy that mixes the look-ahead teacher with random play.
+  """A policy that mixes the look-ahead teacher with random play.
 
   Args:
     game: a name in `games.GAMES`.
@@ -158,7 +158,7 @@ def make_policy(
 
 
 def relative_cost(game: str, epsilon: float, search: Search) -> float:
-  """Returns a decision's expected emulator steps, to foretell durations."""
+  """A decision's expected emulator steps, to foretell durations."""
   steps = len(games.LEGAL_ACTIONS[game]) * search.depth
   # A random decision is followed by a search, however few went before it.
   searches = (1 - epsilon) * max(epsilon, 1 / search.every)

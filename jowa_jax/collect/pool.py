@@ -35,7 +35,7 @@ class Spec(Protocol):
     """Expected emulator steps."""
 
   def settings(self) -> dict[str, Any]:
-    """Returns what decides the outcome, as JSON gives it back."""
+    """What decides the outcome, as JSON gives it back."""
 
   def play(self, report: Callable[[int], None]) -> Played:
     """Plays it; `report` is told after every decision how many are done."""

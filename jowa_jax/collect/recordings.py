@@ -124,7 +124,7 @@ class Recording:
 
 
 def frame_checksum(episode: RawEpisode) -> int:
-  """Returns the CRC-32 of the pixels of the last frame of an episode.
+  """The CRC-32 of the pixels of the last frame of an episode.
 
   Of one that ended in game over it is the frame after the last action; of one
   that was cut off, the frame on which the last action was decided.
@@ -134,12 +134,12 @@ def frame_checksum(episode: RawEpisode) -> int:
 
 
 def score(episode: RawEpisode) -> int:
-  """Returns the unclipped score of an episode."""
+  """The unclipped score of an episode."""
   return int(episode.rewards.sum(dtype=np.float64))
 
 
 def of_played(spec: play.Checkpoint, played: play.Played) -> Recorded:
-  """Returns the recording of a checkpoint that `play.play(spec)` played."""
+  """The recording of a checkpoint that `play.play(spec)` played."""
   episodes = played.episodes
   legal = np.array(games.LEGAL_ACTIONS[spec.game], np.uint8)
   return Recorded(
@@ -157,7 +157,7 @@ def of_played(spec: play.Checkpoint, played: play.Played) -> Recorded:
 
 
 def of_now(checkpoints: Sequence[Recorded]) -> Recording:
-  """Returns what was played just now, with the ale-py that is installed."""
+  """What was played just now, with the ale-py that is installed."""
   return Recording(ale_py.__version__, tuple(checkpoints))
 
 
@@ -349,7 +349,7 @@ def check_version(recording: Recording, where: str) -> None:
 
 
 def packaged() -> dict[str, Traversable]:
-  """Returns the recordings that the package ships, by name."""
+  """The recordings that the package ships, by name."""
   folder = resources.files('jowa_jax') / 'recordings'
   if not folder.is_dir():
     return {}
@@ -361,7 +361,7 @@ def packaged() -> dict[str, Traversable]:
 
 
 def find(names: str) -> dict[str, pathlib.Path | Traversable]:
-  """Returns recordings by name: of files, and of games that are shipped.
+  """Recordings by name: of files, and of games that are shipped.
 
   Args:
     names: names separated by commas.

@@ -54,7 +54,7 @@ class Replay:
     return self.steps
 
   def settings(self) -> dict[str, Any]:
-    """Returns how it was played, and how much of that is played again."""
+    """How it was played, and how much of that is played again."""
     return {
       **self.recorded.settings,
       'recording': self.recorded.digest,
@@ -177,7 +177,7 @@ def replay(
 
 
 def _specs(names: str, cap: int, any_version: bool) -> list[Replay]:
-  """Returns all that the recordings hold."""
+  """All that the recordings hold."""
   specs, seen = [], {}
   for name, path in recordings.find(names).items():
     recording = recordings.load(path)

@@ -36,7 +36,7 @@ class RawEpisode(NamedTuple):
 
 
 def encode_png(frame: np.ndarray) -> bytes:
-  """Returns a frame, [84, 84] uint8, as a PNG file."""
+  """A frame, [84, 84] uint8, as a PNG file."""
   written, data = cv2.imencode('.png', frame, _PNG_OPTIONS)
   if not written:
     raise RuntimeError(f'A frame of shape {frame.shape} was not encoded')
@@ -44,7 +44,7 @@ def encode_png(frame: np.ndarray) -> bytes:
 
 
 def digest(raw: RawEpisode) -> bytes:
-  """Returns 16 bytes that identify the transitions of an episode.
+  """16 bytes that identify the transitions of an episode.
 
   They cover the frames' PNG bytes, the actions, the clipped rewards and
   whether it terminated.
@@ -157,7 +157,7 @@ def split_episodes(
 
 
 def _choose(group: Sequence[Episode], count: int, seed: int) -> list[int]:
-  """Returns the ids of `count` of a game's episodes, spread over strata."""
+  """The ids of `count` of a game's episodes, spread over strata."""
   rng = np.random.default_rng((seed, group[0].task))
   strata: dict[tuple[int, int], list[Episode]] = {}
   for episode in group:

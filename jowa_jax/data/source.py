@@ -35,14 +35,14 @@ class Source(Protocol):
   """A data set in some format; can be pickled and sent to other machines."""
 
   def parts(self, game: str) -> list[Part]:
-    """Returns what there is of a game, sorted.
+    """What there is of a game, sorted.
 
     Raises:
       DataError: there is nothing, with the place looked at and the remedy.
     """
 
   def lengths(self, part: Part) -> list[int]:
-    """Returns the transitions of each episode, reading as little as it can.
+    """The transitions of each episode, reading as little as it can.
 
     0 stands for an episode in which nothing happens; it is never chosen.
 
@@ -63,4 +63,4 @@ class Source(Protocol):
     """
 
   def files(self, part: Part) -> dict[str, int]:
-    """Returns the files that a part is read from and their sizes in bytes."""
+    """The files that a part is read from and their sizes in bytes."""

@@ -20,7 +20,7 @@ tf.config.set_visible_devices([], 'GPU')
 
 
 def _placeholder_reverb() -> types.ModuleType:
-  """Returns a module with the names that rlds's annotations look up."""
+  """A module with the names that rlds's annotations look up."""
   reverb = types.ModuleType('reverb')
   writer = types.ModuleType('reverb.structured_writer')
   for name in ('Config', 'ReferenceStep', 'Pattern', 'Condition'):

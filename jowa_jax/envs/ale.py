@@ -144,7 +144,7 @@ class AleEnv:
     )
 
   def clone_state(self) -> ale_py.ALEState:
-    """Returns the emulator's state, without its random number generator."""
+    """The emulator's state, without its random number generator."""
     return self._ale.cloneState()
 
   def restore_state(self, state: ale_py.ALEState) -> None:

@@ -13,7 +13,7 @@ from jowa_jax.types import TimeStep
 
 
 def rollout_seed(seed: int, game: str, rollout: int) -> int:
-  """Returns the emulator seed of one rollout, in [0, 2^31).
+  """The emulator seed of one rollout, in [0, 2^31).
 
   A game's variants have the seeds of the game.
   """
@@ -89,11 +89,11 @@ class AtariEnvs:
     self.episode_frames = np.zeros(self.num_envs, np.int32)
 
   def game_of(self, env: int) -> str:
-    """Returns the game that environment `env` plays."""
+    """The game that environment `env` plays."""
     return self.games[env // self.envs_per_game]
 
   def seed_of(self, env: int) -> int:
-    """Returns the emulator seed of the rollout `env` is playing."""
+    """The emulator seed of the rollout `env` is playing."""
     return rollout_seed(self._seed, self.game_of(env), int(self.rollouts[env]))
 
   def reset(self, seed: int, rollouts: np.ndarray | None = None) -> TimeStep:

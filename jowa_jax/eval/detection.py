@@ -11,7 +11,7 @@ import numpy as np
 def detection_metrics(
   scores: np.ndarray, right: np.ndarray, fired: np.ndarray, real: np.ndarray
 ) -> dict[str, float]:
-  """Returns figures of events, those that have a meaning.
+  """Figures of events, those that have a meaning.
 
   - `share` of steps with an event, which is also the average precision of
     guessing.
@@ -36,7 +36,7 @@ def detection_metrics(
 
 
 def over_thresholds(scores: np.ndarray, real: np.ndarray) -> dict[str, float]:
-  """Returns what `detection_metrics` says of all thresholds, given events."""
+  """What `detection_metrics` says of all thresholds, given events."""
   order = np.argsort(-scores, kind='stable')
   ordered, hits = scores[order], np.cumsum(real[order])
   # Steps of one score come together: a threshold cannot part them.

@@ -265,7 +265,7 @@ class _Games:
 
 
 def _decide(agent, searches, config, games, state, able: set[str], first: bool):
-  """Returns what the able players choose, and what that was found from.
+  """What the able players choose, and what that was found from.
 
   That is the actions of each, the new state, Q at it, the emulator's search's
   `Branches` and, if all are able, the paths that both searches kept.
@@ -326,7 +326,7 @@ def _compare(searches: _Searches, state, branches, chosen, paths) -> Compared:
 
 
 def summarize(played: Played, gamma: float) -> Metrics:
-  """Returns scores and metrics; see `planning_errors` for the latter."""
+  """Scores and metrics; see `planning_errors` for the latter."""
   episodes = played.episodes
   scores = [float(episode.rewards.sum()) for episode in episodes]
   signs = [np.sign(episode.rewards) for episode in episodes]

@@ -132,7 +132,7 @@ def _read(
 def rollouts(
   rows: Sequence[Row], name: str, config: DiagnosisConfig, agent: Agent
 ) -> dict[str, list[Rollout]]:
-  """Returns complete episodes as `launch.evaluate` records them, by agent.
+  """Complete episodes as `launch.evaluate` records them, by agent.
 
   The emulator's beam is called `<name>_emulator`, and so on. Games with an
   episode that was left before its end are left out.
@@ -205,7 +205,7 @@ def write_records(
 
 
 def table(rows: Sequence[Row]) -> str:
-  """Returns the rows of one game as text, players beside each other."""
+  """The rows of one game as text, players beside each other."""
   names = dict.fromkeys(
     name for row in rows for name, value in row.items() if _is_cell(value)
   )

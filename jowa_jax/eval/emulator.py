@@ -26,10 +26,10 @@ class Emulator(Protocol):
     """Starts an episode; returns its first frame, [84, 84] uint8."""
 
   def step(self, action: int) -> Any:
-    """Returns an outcome: frame, reward, terminated, truncated."""
+    """An outcome: frame, reward, terminated, truncated."""
 
   def clone_state(self) -> Any:
-    """Returns all that the next steps depend on."""
+    """All that the next steps depend on."""
 
   def restore_state(self, state: Any) -> None:
     """Goes back to a state, of this or another emulator of the game."""
@@ -69,7 +69,7 @@ class Eyes(NamedTuple):
 def emulator_world(
   emulator: Emulator, eyes: Eyes, count_ends: bool = True
 ) -> WorldModel:
-  """Returns the emulator as a world model; its functions cannot be compiled.
+  """The emulator as a world model; its functions cannot be compiled.
 
   Rewards are signs, as the model's. All frames of a level are looked at in one
   batch. Where an episode has stopped, its last place stays, without reward.
@@ -147,7 +147,7 @@ class Viewer(NamedTuple):
 
 
 def make_viewer(agent: Agent, tasks: Sequence[int]) -> Viewer:
-  """Returns the functions of an agent.
+  """The functions of an agent.
 
   Args:
     agent: one with a tokenizer and a simulator.

@@ -48,7 +48,7 @@ class Shard(NamedTuple):
     return shard
 
   def file(self, path: str | os.PathLike) -> pathlib.Path:
-    """Returns where the shard is written: beside the others'."""
+    """Where the shard is written: beside the others'."""
     path = pathlib.Path(path)
     if self.count == 1:
       return path
@@ -57,7 +57,7 @@ class Shard(NamedTuple):
     )
 
   def numbers(self, rollouts: int) -> list[int]:
-    """Returns the rollouts of the shard.
+    """The rollouts of the shard.
 
     Raises:
       ValueError: it has none.
@@ -204,7 +204,7 @@ def run(
 def _setup(
   player: Player, protocol: Protocol, seed: int, batch: Batch, slots: int
 ) -> dict[str, Any]:
-  """Returns what a rollout's outcome depends on, but for game and number.
+  """What a rollout's outcome depends on, but for game and number.
 
   And how many rollouts there will be, for who reads an unfinished file.
   """

@@ -82,7 +82,7 @@ def one_step(
 
 
 def foresight(agent: Agent) -> Callable[[Variables, Segment], Foreseen]:
-  """Returns the jitted function of segments with frames."""
+  """The jitted function of segments with frames."""
   tokenizer, simulator = agent.tokenizer, agent.simulator
 
   @jax.jit
@@ -103,7 +103,7 @@ def foresight(agent: Agent) -> Callable[[Variables, Segment], Foreseen]:
 
 
 def same_patches(frames: chex.Array, grid: int) -> chex.Array:
-  """Returns where no pixel changes from frame to frame.
+  """Where no pixel changes from frame to frame.
 
   Args:
     frames: [B, T, R, R] uint8.
@@ -139,7 +139,7 @@ def _batches(
 
 
 def _count_tokens(seen: Foreseen, counted: np.ndarray) -> np.ndarray:
-  """Returns sums of the kinds of places that `_metrics` divides."""
+  """Sums of the kinds of places that `_metrics` divides."""
   patches, tokens = seen.same_patches[counted], seen.same_tokens[counted]
   right = seen.right_tokens[counted]
   kinds = (right, patches, tokens, patches & ~tokens, right & ~tokens)

@@ -51,7 +51,7 @@ Dreamer = Callable[[Variables, chex.Array, chex.Array, int], Dreamed]
 
 
 def dreamer(agent: Agent, context: int, horizon: int) -> Dreamer:
-  """Returns a jitted function that dreams greedily under given actions.
+  """A jitted function that dreams greedily under given actions.
 
   Args:
     agent: one with a tokenizer and a simulator.
@@ -107,7 +107,7 @@ def open_loop(
   num_sequences: int = 256,
   batch_size: int = 64,
 ) -> dict[str, Curves]:
-  """Returns how good dreams are at each step, by game.
+  """How good dreams are at each step, by game.
 
   Element h - 1 of each list is about the h-th dreamed frame, and the reward
   and end of the action that leads to it. Beside what `token_metrics` and
@@ -234,7 +234,7 @@ def _end_metrics(going_on: np.ndarray, ended: np.ndarray) -> Metrics:
 
 
 def long_enough(game: str, episodes: Sequence[Episode], length: int) -> bool:
-  """Returns whether an episode has `length` steps; warns if none has."""
+  """Whether an episode has `length` steps; warns if none has."""
   if max(map(len, episodes)) >= length:
     return True
   logging.warning(
@@ -246,19 +246,19 @@ def long_enough(game: str, episodes: Sequence[Episode], length: int) -> bool:
 
 
 def evenly(total: int, count: int) -> np.ndarray:
-  """Returns up to `count` evenly spaced indices below `total`."""
+  """Up to `count` evenly spaced indices below `total`."""
   return np.linspace(0, total - 1, min(count, total)).astype(int)
 
 
 def frames_between(episode: Episode, start: int, stop: int) -> np.ndarray:
-  """Returns decoded frames, [stop - start, 84, 84] uint8."""
+  """Decoded frames, [stop - start, 84, 84] uint8."""
   out = np.empty((stop - start, *FRAME_SHAPE), np.uint8)
   episode.decode(start, stop, out)
   return out
 
 
 def sequences(episodes: Sequence[Episode], length: int, count: int) -> Played:
-  """Returns evenly spaced pieces of `length` steps; no episode ends in one."""
+  """Evenly spaced pieces of `length` steps; no episode ends in one."""
   starts = [
     (i, t)
     for i, episode in enumerate(episodes)
@@ -270,7 +270,7 @@ def sequences(episodes: Sequence[Episode], length: int, count: int) -> Played:
 
 
 def _piece(episode: Episode, start: int, length: int):
-  """Returns frames, actions and rewards; past the end the last are repeated."""
+  """Frames, actions and rewards; past the end the last are repeated."""
   stop = min(start + length, len(episode))
   parts = (
     frames_between(episode, start, stop),
@@ -284,7 +284,7 @@ def _piece(episode: Episode, start: int, length: int):
 def _endings(
   episodes: Sequence[Episode], context: int, horizon: int
 ) -> tuple[Played, np.ndarray]:
-  """Returns pieces that run into a game over, and at which step from 0."""
+  """Pieces that run into a game over, and at which step from 0."""
   length = context + horizon
   shape = (0, length)
   parts = [[np.zeros((*shape, *FRAME_SHAPE), np.uint8)]]
@@ -351,6 +351,6 @@ def reward_metrics(predicted: np.ndarray, real: np.ndarray) -> Metrics:
 def pixel_error(
   a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None
 ) -> float:
-  """Returns the mean absolute difference of uint8 frames, in [0, 1]."""
+  """The mean absolute difference of uint8 frames, in [0, 1]."""
   error = np.abs(a.astype(np.float32) - b.astype(np.float32)) / 255
   return float(np.average(error, weights=weights))

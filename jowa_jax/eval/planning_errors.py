@@ -58,14 +58,14 @@ def follow(
 
 
 def first_times(paths: np.ndarray) -> np.ndarray:
-  """Returns which steps no path before goes through, [N, P, H] bool."""
+  """Which steps no path before goes through, [N, P, H] bool."""
   same = np.cumprod(paths[:, :, None] == paths[:, None], axis=-1, dtype=bool)
   before = np.tri(paths.shape[1], k=-1, dtype=bool)
   return ~(same & before[:, :, None]).any(axis=2)
 
 
 def planning_metrics(compared: Compared, gamma: float) -> Metrics:
-  """Returns what sets both searches apart.
+  """What sets both searches apart.
 
   - `decisions`; `model_differs` and `emulator_differs`, shares of them where
     that search does not choose as greedy does; `searches_agree`, where they
@@ -155,7 +155,7 @@ def _losses(compared: Compared, gamma: float) -> Metrics:
 
 
 def discounted_returns(rewards: np.ndarray, gamma: float) -> np.ndarray:
-  """Returns what follows from every step on, [T], of rewards [T]."""
+  """What follows from every step on, [T], of rewards [T]."""
   returns = np.zeros(len(rewards) + 1)
   for t in reversed(range(len(rewards))):
     returns[t] = rewards[t] + gamma * returns[t + 1]
@@ -197,7 +197,7 @@ def return_metrics(
 
 
 def correlation(x: np.ndarray, y: np.ndarray) -> float | None:
-  """Returns Pearson's; None if one of them does not vary."""
+  """Pearson's; None if one of them does not vary."""
   if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
     return None
   return float(np.corrcoef(x, y)[0, 1])

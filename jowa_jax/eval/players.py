@@ -18,7 +18,7 @@ from jowa_jax.train.identity import run_digest, weights_digest
 def load_player(
   name: str, checkpoint: str | None, step: int | None = None
 ) -> Player:
-  """Returns a trained agent, or random play.
+  """A trained agent, or random play.
 
   Args:
     name: in the records.
@@ -61,7 +61,7 @@ def load_player(
 
 
 def random_player(name: str) -> Player:
-  """Returns uniform play over a game's legal actions."""
+  """Uniform play over a game's legal actions."""
 
   def policy(epsilon: float) -> Policy:
     del epsilon  # All of it is random.
@@ -76,7 +76,7 @@ def game_options(
   by_game: Mapping[str, Mapping[str, Any]],
   acting: type[Acting],
 ) -> dict[str, dict[str, Any]]:
-  """Returns each game's options: those given, else the game's own.
+  """Each game's options: those given, else the game's own.
 
   Args:
     games: names.

@@ -63,7 +63,7 @@ def reconstruct(
   medians: np.ndarray,
   num_frames: int = 128,
 ) -> dict[str, tuple[Metrics, Reconstructions]]:
-  """Returns the tokenizer's quality on each game of held-out episodes.
+  """The tokenizer's quality on each game of held-out episodes.
 
   Errors are mean absolute differences of pixels in [0, 1].
 

@@ -100,7 +100,7 @@ def _decode(decode: Callable, variables: Variables, tokens: chex.Array):
 
 
 def decode_tokens(agent: Agent, tokens: np.ndarray) -> np.ndarray:
-  """Returns the frames of tokens, decoded in batches of one fixed size.
+  """The frames of tokens, decoded in batches of one fixed size.
 
   Args:
     agent: one with a tokenizer.
@@ -188,7 +188,7 @@ def record(
 
 
 def _play(agent, policy, envs, seed, rollout, limit):
-  """Returns what was kept of each decision, and if the episode ended."""
+  """What was kept of each decision, and if the episode ended."""
   time_step = envs.reset(seed, np.array([rollout]))
   state = sharding.put_beside(agent.variables, policy.init(envs.tasks))
   steps, ended = [], False
@@ -208,7 +208,7 @@ def _play(agent, policy, envs, seed, rollout, limit):
 
 
 def _read(info: dict[str, Any], task: int) -> dict[str, Any]:
-  """Returns the values of a decision and the best leaf of its plan, if any."""
+  """The values of a decision and the best leaf of its plan, if any."""
   names = [name for name in _VALUES if name in info]
   if not names:
     raise ValueError(
@@ -245,6 +245,6 @@ def _dreams(agent: Agent, dreams: list) -> Dreams | None:
 
 
 def _words(agent: Agent, options: dict[str, Any]) -> str:
-  """Returns what plays, such as 'JOWA, beam search, width 2, horizon 2'."""
+  """What plays, such as 'JOWA, beam search, width 2, horizon 2'."""
   acting = acting_options(agent.config).of(options)
   return ', '.join([agent.config['method'].upper(), *acting.words])

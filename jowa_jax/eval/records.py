@@ -56,7 +56,7 @@ def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
 
 
 def best_checkpoints(episodes: Iterable[Episode]) -> list[Episode]:
-  """Returns what each game's best checkpoint played, of a data set.
+  """What each game's best checkpoint played, of a data set.
 
   That is the checkpoint, of whichever run, whose complete episodes have the
   highest mean score; games without a complete episode have none.
@@ -79,7 +79,7 @@ def best_checkpoints(episodes: Iterable[Episode]) -> list[Episode]:
 def data_rollouts(
   episodes: Iterable[Episode], agent: str = 'data'
 ) -> list[Rollout]:
-  """Returns the complete episodes of a data set as rollouts of an agent."""
+  """The complete episodes of a data set as rollouts of an agent."""
   counts: dict[str, int] = {}
   rollouts = []
   for episode in episodes:
@@ -114,7 +114,7 @@ _SHARED = ('method', 'weights', 'protocol', 'seed')
 
 
 def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
-  """Returns each rollout once, of whatever files they come from.
+  """Each rollout once, of whatever files they come from.
 
   Raises:
     RecordError: an agent's rollouts of a game were played by different rules,
@@ -144,7 +144,7 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
 
 
 def by_run(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:
-  """Returns rollouts by the training run of who played, in their order.
+  """Rollouts by the training run of who played, in their order.
 
   Records of before a run's name had a second half (`train.identity`) go to the
   one run that begins as they say, or stay by themselves if there are several.

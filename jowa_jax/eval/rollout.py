@@ -21,7 +21,7 @@ from jowa_jax.types import TimeStep
 
 
 def random_policy() -> Policy:
-  """Returns uniform play over each game's legal actions; no variables."""
+  """Uniform play over each game's legal actions; no variables."""
   legal = games_lib.legal_mask()
 
   def init(tasks):
@@ -44,7 +44,7 @@ def decision_keys(
   rollouts: chex.Array,
   decisions: chex.Array,
 ) -> chex.PRNGKey:
-  """Returns what environments draw from at a decision, [E] keys.
+  """What environments draw from at a decision, [E] keys.
 
   They depend on nothing else, so that a rollout can be repeated alone.
 
@@ -290,7 +290,7 @@ class _Progress:
 def expected_decisions(
   finished: Sequence[int], running: Sequence[int], episodes: int
 ) -> int:
-  """Returns a guess at the decisions of all episodes.
+  """A guess at the decisions of all episodes.
 
   An unfinished episode is taken to be as long as the finished ones on average,
   or twice as long when it is longer already, and so on; before one has
@@ -315,7 +315,7 @@ def expected_decisions(
 def make_player(
   config: Mapping[str, Any],
 ) -> Callable[[Any, Callable[[], None]], dict[str, float]]:
-  """Returns what plays during training: variables -> mean scores.
+  """What plays during training: variables -> mean scores.
 
   Its second argument is called before each decision. Scores are named 'play/'
   and the game; 'play/human_normalized' is the mean of the normalised scores, of

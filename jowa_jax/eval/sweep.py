@@ -18,7 +18,7 @@ SELECTED = 'selected.json'
 
 
 def label(options: Mapping[str, Any]) -> str:
-  """Returns a file's name for settings: 'planner=beam,width=2'."""
+  """A file's name for settings: 'planner=beam,width=2'."""
   return ','.join(f'{k}={v}' for k, v in sorted(options.items())) or 'default'
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 
 def masked_mean(values: chex.Array, mask: chex.Array) -> chex.Array:
-  """Returns the mean of `values` where `mask` is set; 0 if nowhere.
+  """The mean of `values` where `mask` is set; 0 if nowhere.
 
   Args:
     values: any shape, finite also where masked out.

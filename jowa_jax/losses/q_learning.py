@@ -89,7 +89,7 @@ def bootstrap_targets(
   q_tp1: chex.Array,
   allowed: chex.Array,
 ) -> tuple[chex.Array, chex.Array]:
-  """Returns the distribution and the value of the greedy allowed action.
+  """The distribution and the value of the greedy allowed action.
 
   Args:
     probs_tp1: [A, M] target heads' distributions ([A, 1] scalars for MSE).
@@ -157,7 +157,7 @@ def mse_loss(
 def cql_terms(
   q_t: chex.Array, a_t: chex.Array
 ) -> tuple[chex.Array, chex.Array]:
-  """Returns (logsumexp over all actions, value of the data's action), [T].
+  """(logsumexp over all actions, value of the data's action), [T].
 
   CQL's penalty is the mean of the first less the mean of the second (Kumar
   et al. 2020, eq. 4); COMBO takes the second over real segments alone.

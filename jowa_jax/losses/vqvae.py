@@ -10,7 +10,7 @@ from jax import lax
 
 
 def straight_through(z: chex.Array, quantized: chex.Array) -> chex.Array:
-  """Returns `quantized` with the gradient of `z`."""
+  """`quantized` with the gradient of `z`."""
   chex.assert_equal_shape([z, quantized])
   return z + lax.stop_gradient(quantized - z)
 
@@ -45,7 +45,7 @@ def motion_weights(
   weight: float,
   threshold: float,
 ) -> chex.Array:
-  """Returns 1 + weight where a frame departs from its game's median frame.
+  """1 + weight where a frame departs from its game's median frame.
 
   Args:
     frames: [N, H, W] uint8.
@@ -60,13 +60,13 @@ def motion_weights(
 def moving_pixels(
   frames: chex.Array, median: chex.Array, threshold: float
 ) -> chex.Array:
-  """Returns where frames depart from the median frame, as float32 0 or 1."""
+  """Where frames depart from the median frame, as float32 0 or 1."""
   departure = jnp.abs(frames.astype(jnp.float32) - median.astype(jnp.float32))
   return (departure > 255 * threshold).astype(jnp.float32)
 
 
 def perplexity(counts: chex.Array) -> chex.Array:
-  """Returns exp(entropy) of code usage: how many codes are in effective use.
+  """Exp(entropy) of code usage: how many codes are in effective use.
 
   Args:
     counts: [V], how often each code was chosen.

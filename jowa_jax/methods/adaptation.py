@@ -63,7 +63,7 @@ class AdaptationConfig:
 def adapt(
   method: Method, config: AdaptationConfig, backbone: BackboneConfig
 ) -> Method:
-  """Returns a method that trains what `config` says.
+  """A method that trains what `config` says.
 
   Args:
     method: one with parameters `backbone`.
@@ -116,14 +116,14 @@ def adapt(
 
 
 def _on_merged(config: AdaptationConfig, fn: Callable) -> Callable:
-  """Returns a function of variables that reads them merged."""
+  """A function of variables that reads them merged."""
   return lambda variables, *args: fn(merge(config, variables), *args)
 
 
 def _adapted(
   objective: Objective, config: AdaptationConfig, backbone: BackboneConfig
 ) -> Objective:
-  """Returns it with the backbone frozen, and adapted if need be."""
+  """It with the backbone frozen, and adapted if need be."""
   if BACKBONE not in objective.params:
     return objective
   rest = tuple(name for name in objective.params if name != BACKBONE)
@@ -147,10 +147,10 @@ def _adapted(
 def init_adapters(
   config: AdaptationConfig, backbone: Params, key: chex.PRNGKey
 ) -> Params:
-  """Returns fresh adapters of a backbone, boxed with logical axis names.
+  """Fresh adapters of a backbone, boxed with logical axis names.
 
   Args:
-    config: which.
+    config: names the layers that are adapted, and their rank.
     backbone: parameters, boxed.
     key: of A; B is zero.
 
@@ -178,7 +178,7 @@ def init_adapters(
 
 
 def merge(config: AdaptationConfig, variables: Variables) -> Variables:
-  """Returns variables of the plain method: adapters added to what they adapt.
+  """Variables of the plain method: adapters added to what they adapt.
 
   Args:
     config: what they were made with.

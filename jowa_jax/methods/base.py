@@ -228,7 +228,7 @@ class Method(NamedTuple):
 
 
 def check_actions(actions: chex.Array, tasks: chex.Array) -> np.ndarray:
-  """Returns what a policy answered, on the host.
+  """What a policy answered, on the host.
 
   Args:
     actions: [E] int32.

@@ -49,7 +49,7 @@ def _entry(config: Mapping[str, Any]) -> Entry:
 
 
 def sections(config: Mapping[str, Any]) -> tuple[str, ...]:
-  """Returns the sections that a config's method reads.
+  """The sections that a config's method reads.
 
   Raises:
     ConfigError: an unknown method.
@@ -77,7 +77,7 @@ def acting_options(config: Mapping[str, Any]) -> type[Acting]:
 
 
 def method_config(config: Mapping[str, Any]) -> Any:
-  """Returns a config's sections of its method, as the entry's dataclass.
+  """A config's sections of its method, as the entry's dataclass.
 
   Args:
     config: a resolved training config, or the JSON saved beside a run.
@@ -90,7 +90,7 @@ def method_config(config: Mapping[str, Any]) -> Any:
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a config with the defaults of fields its method's sections lack.
+  """A config with the defaults of fields its method's sections lack.
 
   Args:
     config: such as one that was saved before there were some of the fields.
@@ -101,7 +101,7 @@ def complete(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
-  """Returns the method a config describes.
+  """The method a config describes.
 
   Args:
     config: see `method_config`.
@@ -120,14 +120,14 @@ def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
 
 
 def adaptation_config(config: Mapping[str, Any]) -> AdaptationConfig:
-  """Returns which parameters are trained; all, where nothing is said."""
+  """Which parameters are trained; all, where nothing is said."""
   return build(AdaptationConfig, config.get('adaptation', {}), 'adaptation')
 
 
 def without_adapters(
   config: Mapping[str, Any], variables: Variables
 ) -> tuple[Method, Variables]:
-  """Returns what a config describes with its adapters, if any, merged.
+  """What a config describes with its adapters, if any, merged.
 
   Args:
     config: see `method_config`.

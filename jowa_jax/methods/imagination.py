@@ -73,7 +73,7 @@ def dream_segments(
   batch: Segment,
   key: chex.PRNGKey,
 ) -> tuple[Segment, Metrics]:
-  """Returns segments that go on from the last real steps of others.
+  """Segments that go on from the last real steps of others.
 
   With H the horizon, the last T - H steps of a segment come first. From the
   last of them on actions are chosen, and frames and rewards dreamed; the last
@@ -83,7 +83,7 @@ def dream_segments(
 
   Args:
     model: sizes.
-    imagination: how.
+    imagination: policy, horizon and width of the dreams.
     params: with the top-level names of `world_action.init`.
     tokens: [B, T, K] int32, the segments' frames.
     batch: [B, T], the segments.
@@ -145,7 +145,7 @@ def dream_segments(
 
 
 def _plan(model, imagination, params, context, key):
-  """Returns actions [B, H], rewards [B, H], frames [B, H, K], most passes."""
+  """Actions [B, H], rewards [B, H], frames [B, H, K], most passes."""
   del key
   params = world_action.in_compute_dtype(model, params)
   memory, q = dream.remember(model, params, context)
@@ -167,7 +167,7 @@ def _plan(model, imagination, params, context, key):
 
 
 def _explore(model, imagination, params, context, key):
-  """Returns what `_plan` does, of an epsilon-greedy policy."""
+  """What `_plan` does, of an epsilon-greedy policy."""
   legal = jnp.asarray(games.legal_mask())[context.tasks]
 
   def policy(step, q, key):
@@ -196,7 +196,7 @@ def imagine_half(
 
   Args:
     model: sizes.
-    imagination: how.
+    imagination: policy, horizon and width of the dreams.
     params: with the top-level names of `world_action.init`.
     tokens: [B, T, K] int32, the frames.
     batch: [B, T], with B even: the second of every two neighbours is imagined.

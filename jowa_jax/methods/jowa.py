@@ -69,7 +69,7 @@ class JowaConfig:
 
 
 def make_jowa(config: JowaConfig) -> Method:
-  """Returns JOWA as a `Method`.
+  """JOWA as a `Method`.
 
   Raises:
     ValueError: tokenizer and backbone disagree on tokens, or a segment has no

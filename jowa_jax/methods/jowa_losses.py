@@ -74,7 +74,7 @@ class JowaLosses:
 def world_terms(
   logits: WorldLogits, tokens: chex.Array, batch: Segment, real: chex.Array
 ) -> dict[str, chex.Array]:
-  """Returns the world part's three loss terms, over real segments [B]."""
+  """The world part's three loss terms, over real segments [B]."""
   mask = batch.mask & real[:, None]
   nll, keep = jax.vmap(world_losses.observation_nll)(
     logits.observations, tokens, mask
@@ -138,7 +138,7 @@ def q_terms(
   weights: chex.Array | None,
   trained: chex.Array | None = None,
 ) -> tuple[dict[str, chex.Array], Metrics]:
-  """Returns the action part's loss terms, unweighted, and its metrics.
+  """The action part's loss terms, unweighted, and its metrics.
 
   Args:
     config: of the model.
@@ -192,7 +192,7 @@ def world_action_losses(
   batch: Segment,
   key: chex.PRNGKey | None = None,
 ) -> tuple[dict[str, chex.Array], Metrics]:
-  """Returns weighted loss terms and metrics of the world-action model.
+  """Weighted loss terms and metrics of the world-action model.
 
   The metrics hold every term unweighted, under the same name, so that curves
   of stages and of held-out data can be compared.
@@ -260,7 +260,7 @@ def world_action_losses(
 
 
 def next_tokens(logits: chex.Array) -> chex.Array:
-  """Returns the likeliest tokens of the frames that follow, [B, T - 1, K].
+  """The likeliest tokens of the frames that follow, [B, T - 1, K].
 
   Token 0 of a frame is read at the action before it, the rest at the tokens
   before them.

@@ -31,7 +31,7 @@ SHARES = (0.5, 0.25)
 
 
 def default_shares(decoder: str, environments: int) -> tuple[float, ...]:
-  """Returns the shares of `decode.parallel` to decode with.
+  """The shares of `decode.parallel` to decode with.
 
   The beams of one environment are packed. Several environments are not: what
   is decided in one would depend, by rounding, on how much changes in the

@@ -89,7 +89,7 @@ class MtbcActing(Acting):
 
 
 def make_mtbc(config: MtbcConfig) -> Method:
-  """Returns MTBC as a `Method` with the objectives `tokenizer` and `policy`.
+  """MTBC as a `Method` with the objectives `tokenizer` and `policy`.
 
   Raises:
     ValueError: tokenizer and backbone disagree on tokens.
@@ -112,7 +112,7 @@ def make_mtbc(config: MtbcConfig) -> Method:
     )
 
   def logits(variables: Variables, batch: Segment, key=None):
-    """Returns [heads, B, T, A]."""
+    """[heads, B, T, A]."""
     keys = [None] * 2 if key is None else jax.random.split(key)
     actions = batch.actions
     if config.losses.hide_actions and key is not None:

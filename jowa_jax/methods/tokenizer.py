@@ -99,7 +99,7 @@ MEDIAN_FRAMES = 'median_frames'
 
 
 def init(config: VQVAEConfig, key: chex.PRNGKey) -> Params:
-  """Returns fresh tokenizer parameters."""
+  """Fresh tokenizer parameters."""
   frame = jnp.zeros((1, config.resolution, config.resolution), jnp.uint8)
   return VQVAE(config).init(key, frame)['params']
 
@@ -107,7 +107,7 @@ def init(config: VQVAEConfig, key: chex.PRNGKey) -> Params:
 def init_extras(
   config: VQVAEConfig, training: TokenizerTraining, statistics
 ) -> dict[str, chex.Array]:
-  """Returns what `part` and `replace_codes` keep in `Variables.extras`."""
+  """What `part` and `replace_codes` keep in `Variables.extras`."""
   extras = {}
   if training.replaces_codes:
     extras['code_usage'] = jnp.zeros((config.vocab_size,), jnp.int32)
@@ -119,14 +119,14 @@ def init_extras(
 def encode(
   config: VQVAEConfig, params: Params, frames: chex.Array
 ) -> chex.Array:
-  """Returns tokens [..., K] int32 of frames [..., H, W] uint8."""
+  """Tokens [..., K] int32 of frames [..., H, W] uint8."""
   return VQVAE(config).apply({'params': params}, frames, method='encode')
 
 
 def segment_tokens(
   config: VQVAEConfig, params: Params, batch: Segment
 ) -> chex.Array:
-  """Returns a batch's tokens [B, T, K] int32, encoded now if need be."""
+  """A batch's tokens [B, T, K] int32, encoded now if need be."""
   if batch.tokens is not None:
     return batch.tokens.astype(jnp.int32)
   return lax.stop_gradient(encode(config, params, batch.observations))
@@ -135,7 +135,7 @@ def segment_tokens(
 def decode(
   config: VQVAEConfig, params: Params, tokens: chex.Array
 ) -> chex.Array:
-  """Returns frames [..., H, W] uint8 of tokens [..., K]."""
+  """Frames [..., H, W] uint8 of tokens [..., K]."""
   return VQVAE(config).apply({'params': params}, tokens, method='decode')
 
 
@@ -160,7 +160,7 @@ def tokenizer_losses(
   frames: chex.Array,
   weights: chex.Array | None = None,
 ) -> tuple[dict[str, chex.Array], dict[str, chex.Array]]:
-  """Returns the loss terms and what was computed on the way.
+  """The loss terms and what was computed on the way.
 
   Args:
     config: of the tokenizer.
@@ -187,7 +187,7 @@ def tokenizer_losses(
 
 
 def objective(config: VQVAEConfig, training: TokenizerTraining) -> Objective:
-  """Returns the objective that trains the tokenizer on frames of a batch.
+  """The objective that trains the tokenizer on frames of a batch.
 
   Valid frames come first; padding is drawn only where they do not suffice.
 
@@ -271,7 +271,7 @@ def replace_codes(
   option is on.
 
   Args:
-    training: says when.
+    training: names the steps at which codes are replaced.
     variables: after the update.
     carry: of `part`'s loss; its latents are the pool that codes are drawn
       from.
@@ -348,7 +348,7 @@ def embed_codes(
 
 
 def evaluate(config: VQVAEConfig, params: Params, batch: Segment) -> Metrics:
-  """Returns reconstruction error and perplexity on a batch's valid frames.
+  """Reconstruction error and perplexity on a batch's valid frames.
 
   Nothing where the batch holds tokens in place of frames.
   """

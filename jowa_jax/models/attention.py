@@ -28,7 +28,7 @@ def _blocks(tokens: int, size: int) -> list[slice]:
 
 
 def _scores(q, k, valid, rows):
-  """Returns float32 logits [B, heads, M, S] of a block's queries, masked.
+  """Float32 logits [B, heads, M, S] of a block's queries, masked.
 
   Args:
     q: queries, scaled, [B, heads, N, head_dim].
@@ -50,7 +50,7 @@ def _keep(words, rate, shape, rows):
 
 
 def _forward(q, k, v, valid, words, rate, size):
-  """Returns the answers, and of every query's weights the log of the sum."""
+  """The answers, and of every query's weights the log of the sum."""
   answers, sums = [], []
   for rows in _blocks(q.shape[2], size):
     logits = _scores(q, k, valid, rows)
@@ -81,7 +81,7 @@ def causal(
   rate: float,
   size: int,
 ) -> chex.Array:
-  """Returns causal attention [B, heads, N, head_dim], block by block.
+  """Causal attention [B, heads, N, head_dim], block by block.
 
   Args:
     q: queries, scaled, [B, heads, N, head_dim].
@@ -154,7 +154,7 @@ def _split(x, batch):
 
 
 def _read(q, keys, mask):
-  """Returns attention logits [B, heads, N, S] on a part of R rows.
+  """Attention logits [B, heads, N, S] on a part of R rows.
 
   Args:
     q: [B, heads, N, head_dim].
@@ -169,7 +169,7 @@ def _read(q, keys, mask):
 
 
 def _mix(weights, values):
-  """Returns what weights [B, heads, N, S] make of a part's values."""
+  """What weights [B, heads, N, S] make of a part's values."""
   grouped = _grouped(weights, values.shape[0])
   y = jnp.einsum('rhms,rhsd->rhmd', grouped, values)
   return _split(y, weights.shape[0])
@@ -180,7 +180,7 @@ def over_parts(
   parts: Sequence[tuple[chex.Array, chex.Array, chex.Array]],
   drop: Callable[[chex.Array], chex.Array],
 ) -> chex.Array:
-  """Returns attention [B, heads, N, head_dim] over all parts together.
+  """Attention [B, heads, N, head_dim] over all parts together.
 
   Args:
     q: [B, heads, N, head_dim], scaled.

@@ -24,14 +24,14 @@ def _mix(x: chex.Array) -> chex.Array:
 
 
 def words(key: chex.PRNGKey) -> chex.Array:
-  """Returns what a mask is a hash of besides the place, [2] uint32."""
+  """What a mask is a hash of besides the place, [2] uint32."""
   return jax.random.bits(key, (2,), jnp.uint32)
 
 
 def keep_rows(
   words: chex.Array, rate: float, shape: tuple[int, ...], rows: slice, end: int
 ) -> chex.Array:
-  """Returns a part of a mask of `shape`, which it never makes.
+  """A part of a mask of `shape`, which it never makes.
 
   Args:
     words: what the mask is a hash of, from `words`.
@@ -51,7 +51,7 @@ def keep_rows(
 
 
 def keep_mask(key: chex.PRNGKey, rate: float, shape: tuple[int, ...]):
-  """Returns a bool array [..., N, S] that is false with probability `rate`."""
+  """A bool array [..., N, S] that is false with probability `rate`."""
   matrix = (1,) * (2 - len(shape)) + tuple(shape)
   rows = slice(0, matrix[-2])
   return keep_rows(words(key), rate, matrix, rows, matrix[-1]).reshape(shape)
@@ -72,7 +72,7 @@ class Dropout(nn.Module):
     return jnp.where(keep, x / (1 - self.rate), jnp.zeros_like(x))
 
   def words(self, deterministic: bool) -> chex.Array | None:
-    """Returns those of the mask that a call would draw; None without one."""
+    """Those of the mask that a call would draw; None without one."""
     if deterministic or not self.rate:
       return None
     return words(self.make_rng('dropout'))

@@ -11,7 +11,7 @@ from jowa_jax.models.heads import NUM_REWARD_CLASSES, HeadSizes
 
 
 def backbone(cfg: BackboneConfig) -> float:
-  """Returns those of a segment's forward pass."""
+  """Those of a segment's forward pass."""
   tokens = cfg.max_tokens
   # Products of queries with keys and of weights with values, all of them once:
   # blocks leave most of what is masked out, and make scores again to go back.
@@ -20,7 +20,7 @@ def backbone(cfg: BackboneConfig) -> float:
 
 
 def world_heads(cfg: BackboneConfig) -> float:
-  """Returns those of a segment's forward pass."""
+  """Those of a segment's forward pass."""
 
   def head(outputs: int) -> float:
     return 2 * cfg.width * (cfg.width + outputs)
@@ -30,6 +30,6 @@ def world_heads(cfg: BackboneConfig) -> float:
 
 
 def ensemble(cfg: BackboneConfig, sizes: HeadSizes, outputs: int) -> float:
-  """Returns those of a segment's forward pass through Q or policy heads."""
+  """Those of a segment's forward pass through Q or policy heads."""
   weights = sizes.width * (cfg.width + sizes.width + outputs)
   return cfg.max_blocks * 2 * sizes.num_heads * weights

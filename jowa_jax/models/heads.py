@@ -107,7 +107,7 @@ class EnsembleHeads(nn.Module):
   def __call__(
     self, hidden: chex.Array, deterministic: bool = True
   ) -> chex.Array:
-    """Returns logits [num_heads, ..., num_outputs] float32.
+    """Logits [num_heads, ..., num_outputs] float32.
 
     Args:
       hidden: [..., D] at the last observation token of a frame.

@@ -44,18 +44,18 @@ class Revision:
 
 
 def pick(x: chex.Array, places: chex.Array) -> chex.Array:
-  """Returns the tokens [M, ...] of x [B, N, ...] at places of a `Revision`."""
+  """The tokens [M, ...] of x [B, N, ...] at places of a `Revision`."""
   return jnp.take(x.reshape(-1, *x.shape[2:]), places, axis=0, mode='clip')
 
 
 def put(x: chex.Array, places: chex.Array, new: chex.Array) -> chex.Array:
-  """Returns x [B, N, ...] with the tokens new [M, ...] at their places."""
+  """X [B, N, ...] with the tokens new [M, ...] at their places."""
   flat = x.reshape(-1, *x.shape[2:])
   return flat.at[places].set(new.astype(x.dtype), mode='drop').reshape(x.shape)
 
 
 def append(cache: KVCache, part: Part) -> KVCache:
-  """Returns the cache with a further part, all of whose slots hold tokens.
+  """The cache with a further part, all of whose slots hold tokens.
 
   Args:
     cache: of N sequences.
@@ -67,7 +67,7 @@ def append(cache: KVCache, part: Part) -> KVCache:
 
 
 def take_rows(cache: KVCache, rows: chex.Array) -> KVCache:
-  """Returns the cache whose sequence i is sequence rows[i] of `cache`.
+  """The cache whose sequence i is sequence rows[i] of `cache`.
 
   Args:
     cache: of N sequences.
@@ -92,7 +92,7 @@ def take_rows(cache: KVCache, rows: chex.Array) -> KVCache:
 
 
 def empty_part(like: Part, tokens: int, rows: int) -> Part:
-  """Returns a part of `tokens` slots that hold nothing, shaped like another."""
+  """A part of `tokens` slots that hold nothing, shaped like another."""
 
   def empty(x):
     return jnp.zeros((rows, x.shape[1], tokens, x.shape[3]), x.dtype)

@@ -174,7 +174,7 @@ def load_params(path: str | Path) -> Params:
 
 
 def from_state(state: Mapping[str, np.ndarray], source: str) -> Params:
-  """Returns LPIPS weights of a state dict.
+  """LPIPS weights of a state dict.
 
   Two layouts are read, with any of the prefixes `module.`, `_orig_mod.` and
   `lpips.`: the released one (`net.slice1.0.weight`, `lin0.model.1.weight`)

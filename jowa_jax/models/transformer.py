@@ -113,7 +113,7 @@ def layer_norm(name: str, dtype: str) -> nn.LayerNorm:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def contract(x, kernel, count):
-  """Returns `jnp.tensordot(x, kernel, count)`.
+  """`jnp.tensordot(x, kernel, count)`.
 
   Its own rule gives the kernel's gradient as a product of both operands as
   they lie in memory. JAX's rule gives the transpose of it, for which XLA
@@ -142,7 +142,7 @@ contract.defvjp(_contract_fwd, _contract_bwd)
 
 @jax.custom_vjp
 def gelu(x):
-  """Returns `jax.nn.gelu(x, approximate=False)`, x times Phi(x).
+  """`jax.nn.gelu(x, approximate=False)`, x times Phi(x).
 
   By erf, as the authors' program, and keeping x alone for the backward pass:
   JAX's is by erfc, which takes two ways to compute it and a choice, and keeps
@@ -204,7 +204,7 @@ class Attention(nn.Module):
 
   @nn.compact
   def __call__(self, x, valid, mask, past, again, deterministic):
-    """Returns the output [B, N, D] and the tokens' (keys, values).
+    """The output [B, N, D] and the tokens' (keys, values).
 
     Args:
       x: [B, N, D]; [1, M, D] where some are run again.
@@ -267,7 +267,7 @@ class Layer(nn.Module):
 
   @nn.compact
   def __call__(self, x, valid, mask, past, again, deterministic):
-    """Returns the output and the tokens' (keys, values), see `Attention`."""
+    """The output and the tokens' (keys, values), see `Attention`."""
     cfg = self.config
     drop = Dropout(cfg.dropout)
     before = cfg.norm == 'pre'

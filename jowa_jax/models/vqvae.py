@@ -305,7 +305,7 @@ class VQVAE(nn.Module):
     )
 
   def latents(self, frames: chex.Array) -> chex.Array:
-    """Returns pre-quantisation latents, [N, G*G, embedding_dim] float32.
+    """Pre-quantisation latents, [N, G*G, embedding_dim] float32.
 
     Args:
       frames: [N, R, R] uint8.
@@ -320,7 +320,7 @@ class VQVAE(nn.Module):
     return z.reshape(z.shape[0], -1, z.shape[-1]).astype(jnp.float32)
 
   def quantize(self, latents: chex.Array) -> chex.Array:
-    """Returns the nearest codebook row of each latent, [N, G*G] int32."""
+    """The nearest codebook row of each latent, [N, G*G] int32."""
     # |z - e|^2 without the term that is the same for every code.
     distances = jnp.sum(self.codebook**2, axis=-1) - 2 * jnp.einsum(
       'nkd,vd->nkv', latents, self.codebook, precision='highest'
@@ -328,11 +328,11 @@ class VQVAE(nn.Module):
     return jnp.argmin(distances, axis=-1).astype(jnp.int32)
 
   def embed(self, tokens: chex.Array) -> chex.Array:
-    """Returns the codebook rows of tokens."""
+    """The codebook rows of tokens."""
     return jnp.take(self.codebook, tokens, axis=0)
 
   def reconstruct(self, quantized: chex.Array) -> chex.Array:
-    """Returns pixels in [-1, 1] (not clipped), [N, R, R] float32.
+    """Pixels in [-1, 1] (not clipped), [N, R, R] float32.
 
     Args:
       quantized: codebook rows, [N, G*G, embedding_dim].
@@ -343,11 +343,11 @@ class VQVAE(nn.Module):
     return x[..., 0].astype(jnp.float32)
 
   def encode(self, frames: chex.Array) -> chex.Array:
-    """Returns tokens [..., G*G] int32 of frames [..., R, R] uint8."""
+    """Tokens [..., G*G] int32 of frames [..., R, R] uint8."""
     return _fold(lambda x: self.quantize(self.latents(x)), frames, 2)
 
   def decode(self, tokens: chex.Array) -> chex.Array:
-    """Returns frames [..., R, R] uint8 of tokens [..., G*G]."""
+    """Frames [..., R, R] uint8 of tokens [..., G*G]."""
     return _fold(lambda x: pixels(self.reconstruct(self.embed(x))), tokens, 1)
 
   def __call__(self, frames: chex.Array) -> chex.Array:

@@ -68,14 +68,14 @@ class WorldActionConfig:
 
 
 def init_backbone(config: BackboneConfig, key: chex.PRNGKey) -> Params:
-  """Returns fresh backbone parameters, boxed with logical axis names."""
+  """Fresh backbone parameters, boxed with logical axis names."""
   block = jnp.zeros((1, config.block_size), jnp.int32)
   tasks = jnp.zeros((1,), jnp.int32)
   return Backbone(config).init(key, block, tasks)['params']
 
 
 def init(config: WorldActionConfig, key: chex.PRNGKey) -> dict[str, Params]:
-  """Returns fresh parameters, boxed with their logical axis names."""
+  """Fresh parameters, boxed with their logical axis names."""
   keys = jax.random.split(key, 3)
   hidden = jnp.zeros((1, config.backbone.block_size, config.backbone.width))
   return {
@@ -172,7 +172,7 @@ def mixed_returns(
 
 
 def expected_returns(returns: ReturnConfig, mixed: chex.Array) -> chex.Array:
-  """Returns Q [..., A] of mixed returns [..., A, atoms]."""
+  """Q [..., A] of mixed returns [..., A, atoms]."""
   if returns.num_atoms == 1:
     return mixed[..., 0]
   return mixed @ returns.atoms
@@ -181,13 +181,13 @@ def expected_returns(returns: ReturnConfig, mixed: chex.Array) -> chex.Array:
 def q_values(
   config: WorldActionConfig, params: Params, hidden: chex.Array
 ) -> chex.Array:
-  """Returns Q [..., A] at hidden states [..., D], heads mixed equally."""
+  """Q [..., A] at hidden states [..., D], heads mixed equally."""
   logits = ensemble_logits(config.q_heads, params, hidden)
   return expected_returns(config.returns, mixed_returns(config.returns, logits))
 
 
 def in_compute_dtype(config: WorldActionConfig, params: Params) -> Params:
-  """Returns the parameters with the weights in the type they compute in.
+  """The parameters with the weights in the type they compute in.
 
   They are cast at every use anyhow; what uses them many times casts them once,
   and reads half the bytes. Tables and norms compute in float32.

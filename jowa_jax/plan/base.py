@@ -88,7 +88,7 @@ class Plan:
 
 
 def faulty(q: chex.Array, legal: chex.Array) -> chex.Array:
-  """Returns where no action can be chosen, [...] bool.
+  """Where no action can be chosen, [...] bool.
 
   Planners answer with action -1 there: nothing can be raised in a compiled
   function.

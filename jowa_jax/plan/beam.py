@@ -33,7 +33,7 @@ def _mask(q: chex.Array, legal: chex.Array) -> chex.Array:
 
 
 def _expand(beams: _Beams, count: int):
-  """Returns the best actions of every beam, and which of them exist.
+  """The best actions of every beam, and which of them exist.
 
   Both are [E, W * count], children of a beam beside each other.
   """

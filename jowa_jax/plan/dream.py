@@ -92,7 +92,7 @@ def world_model(
   shares: Sequence[float] = (),
   schedule: Sequence[float] = (),
 ) -> WorldModel:
-  """Returns the trained model as a simulator.
+  """The trained model as a simulator.
 
   Args:
     config: sizes of the model.

@@ -153,7 +153,7 @@ def check_options(
 
 
 def _legal_qtransform(mctx):
-  """Returns MuZero's, with which no node expands an illegal action."""
+  """MuZero's, with which no node expands an illegal action."""
 
   def transform(tree, node: chex.Array) -> chex.Array:
     scores = mctx.qtransform_by_parent_and_siblings(tree, node)

@@ -159,7 +159,7 @@ def _evaluate(plan: Plan, clock: Clock, progress: bool) -> None:
 
 
 def _data_rollouts(plan: Plan) -> list:
-  """Returns the recorded episodes of what the agents were trained on."""
+  """The recorded episodes of what the agents were trained on."""
   found, played = [], set()
   for name, spec in plan.data.items():
     for game in plan.games[name]:

@@ -58,7 +58,7 @@ class Plan(NamedTuple):
     return self.config['seed']
 
   def games_of(self, player: str) -> tuple[str, ...]:
-    """Returns the games that a player plays."""
+    """The games that a player plays."""
     agent = self.players[player].agent
     if agent in self.agents:
       return self.known_games
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
     return tuple(dict.fromkeys(game for some in others for game in some))
 
   def checkpoint(self, player: str) -> str | None:
-    """Returns where a player's agent is to be loaded from."""
+    """Where a player's agent is to be loaded from."""
     agent = self.players[player].agent
     if agent == RANDOM:
       return None
@@ -77,7 +77,7 @@ class Plan(NamedTuple):
 
 
 def make_plan(config: Mapping[str, Any], workdir: pathlib.Path) -> Plan:
-  """Returns what a config asks for.
+  """What a config asks for.
 
   Raises:
     ConfigError: a field does not fit, or one that is filled in was set.
@@ -126,7 +126,7 @@ def _games(
   agents: Mapping[str, Agent],
   recorded: Mapping[str, Any],
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-  """Returns the games that are known, and those of each data set."""
+  """The games that are known, and those of each data set."""
   trained = dict.fromkeys(g for a in agents.values() for g in a.games)
   known = tuple(trained)
   if settings.games:
@@ -144,7 +144,7 @@ def _runs(
   games: Mapping[str, tuple[str, ...]],
   agents: Mapping[str, Agent],
 ) -> dict[str, Run]:
-  """Returns the runs in their order; fills their sections of the config."""
+  """The runs in their order; fills their sections of the config."""
   runs = {}
   for name in config['runs']['order']:
     resolved = _resolve(config, workdir, games, agents, name)
@@ -157,7 +157,7 @@ def _runs(
 
 
 def _new_game(wanted: str, seen: set[str], recorded: Mapping[str, Any]) -> str:
-  """Returns the game that is learned from few transitions."""
+  """The game that is learned from few transitions."""
   if wanted:
     if games_lib.check_game(wanted) in seen:
       raise ConfigError(
@@ -180,7 +180,7 @@ def _resolve(
   agents: Mapping[str, Agent],
   name: str,
 ) -> dict[str, Any]:
-  """Returns the training config of a run, what is shared filled in."""
+  """The training config of a run, what is shared filled in."""
   where = f'runs.{name}'
   spec = build(Training, config['runs'][name], where)
   order = config['runs']['order']
@@ -235,7 +235,7 @@ def _resolve(
 
 
 def _tokenizer_of(config: Mapping[str, Any], name: str) -> str:
-  """Returns the run or pretrained agent whose tokenizer a run ends with."""
+  """The run or pretrained agent whose tokenizer a run ends with."""
   spec = config['runs'].get(name)
   if spec is None:
     return name
@@ -264,7 +264,7 @@ def _chapters(evaluate: Evaluate) -> dict[str, Chapter]:
 def _players(
   evaluate: Evaluate, chapters: Mapping[str, Chapter]
 ) -> dict[str, Player]:
-  """Returns the players in the order in which the chapters name them."""
+  """The players in the order in which the chapters name them."""
   named = [name for chapter in chapters.values() for name in chapter.agents]
   for name in named:
     if name not in evaluate.agents and name != recorded_lib.DATA:
@@ -332,7 +332,7 @@ def _check_judge(plan: Plan) -> None:
 
 
 def summary(plan: Plan) -> dict[str, Any]:
-  """Returns what the page says of chapters and players, as JSON holds it."""
+  """What the page says of chapters and players, as JSON holds it."""
   names = {
     name: {'title': player.title, 'note': player.note}
     for name, player in plan.players.items()

@@ -34,7 +34,7 @@ class Part(NamedTuple):
 
 
 def read(names: str) -> dict[str, list[Recorded]]:
-  """Returns checkpoints by game, from poor to good.
+  """Checkpoints by game, from poor to good.
 
   Args:
     names: of recordings, as `recordings.find` takes them; those of the package
@@ -99,7 +99,7 @@ def play_again(
 def rollouts(
   some: Iterable[Recorded], steps: int, first: int = 0
 ) -> list[Rollout]:
-  """Returns complete episodes as rollouts of 'data'.
+  """Complete episodes as rollouts of 'data'.
 
   Args:
     some: checkpoints of one game.
@@ -131,7 +131,7 @@ def rollouts(
 
 
 def _seen(agent: Agent, some: Sequence[Recorded]) -> list[Recorded]:
-  """Returns the checkpoints of a game that an agent's data is of."""
+  """The checkpoints of a game that an agent's data is of."""
   data = agent.config['data']
   return [
     one
@@ -144,14 +144,14 @@ def _seen(agent: Agent, some: Sequence[Recorded]) -> list[Recorded]:
 
 
 def rollouts_of(agent: Agent, recorded: ByGame, game: str) -> list[Rollout]:
-  """Returns the episodes of a game that an agent's data has, if recorded."""
+  """The episodes of a game that an agent's data has, if recorded."""
   return rollouts(_seen(agent, recorded.get(game, ())), 0)
 
 
 def held_out(
   agent: Agent, recorded: ByGame, games: Iterable[str], decisions: int
 ) -> dict[str, Part]:
-  """Returns which recorded episodes an agent's training held out.
+  """Which recorded episodes an agent's training held out.
 
   Nothing is played: lengths are recorded, and the split depends on them alone.
 
@@ -186,7 +186,7 @@ def held_out(
 
 
 def _outlines(seen: Iterable[Recorded]) -> list[Episode]:
-  """Returns episodes without frames, numbered in their order."""
+  """Episodes without frames, numbered in their order."""
   episodes = []
   for one in seen:
     for length in one.lengths.tolist():
@@ -209,7 +209,7 @@ def _outlines(seen: Iterable[Recorded]) -> list[Episode]:
 
 
 def _counts(episodes: Iterable[Episode]) -> dict[str, tuple[int, int]]:
-  """Returns episodes and decisions by checkpoint, named as in identities."""
+  """Episodes and decisions by checkpoint, named as in identities."""
   counts: dict[str, tuple[int, int]] = {}
   for episode in episodes:
     name = f'run_{episode.run}/checkpoint_{episode.checkpoint:02d}'
@@ -219,7 +219,7 @@ def _counts(episodes: Iterable[Episode]) -> dict[str, tuple[int, int]]:
 
 
 def _counts_of(identity: Mapping | None) -> dict[str, tuple[int, int]]:
-  """Returns the same from a game's entry in `TrainingData.identity`."""
+  """The same from a game's entry in `TrainingData.identity`."""
   return {
     name: (part['episodes'], part['steps'])
     for name, part in (identity or {}).items()
@@ -227,7 +227,7 @@ def _counts_of(identity: Mapping | None) -> dict[str, tuple[int, int]]:
 
 
 def _part(seen: Sequence[Recorded], held: set[int], decisions: int) -> Part:
-  """Returns the beginning of the best checkpoint that has held-out episodes."""
+  """The beginning of the best checkpoint that has held-out episodes."""
   first, best = 0, None
   for one in seen:
     places, total = [], 0

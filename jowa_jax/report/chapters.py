@@ -15,7 +15,7 @@ def chapters(
   names: Mapping[str, labels.Label],
   colors: Mapping[str, int],
 ) -> list[dict[str, Any]]:
-  """Returns a table of mean scores and its conclusions for every chapter.
+  """A table of mean scores and its conclusions for every chapter.
 
   Args:
     summary: what a quickstart says of itself: chapters with title, text,
@@ -52,7 +52,7 @@ def chapters(
 def _row(
   game: str, scores: Mapping[str, Score], agents: list[str]
 ) -> dict[str, Any]:
-  """Returns the cells of a game, the best agent's marked."""
+  """The cells of a game, the best agent's marked."""
   best = max(
     (
       scores[agent].mean

@@ -93,7 +93,7 @@ def write_report(
 def render(
   inputs: Inputs, table: scores_lib.ScoreTable, summary: Summary
 ) -> str:
-  """Returns the page as HTML text."""
+  """The page as HTML text."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('jowa_jax.report', '.'),
     autoescape=True,
@@ -159,7 +159,7 @@ def render(
 
 
 def _names(inputs: Inputs) -> dict[str, labels.Label]:
-  """Returns the words for the agents: a quickstart's own, or those known."""
+  """The words for the agents: a quickstart's own, or those known."""
   said = inputs.summary.get('names', {})
   return {
     agent: labels.Label(**said[agent])
@@ -331,7 +331,7 @@ def _snapshots(curves: Curves, run: Mapping[str, Any]) -> str:
 
 
 def data_uri(frame: np.ndarray) -> str:
-  """Returns an [H, W] uint8 image as a PNG to be put into a page."""
+  """An [H, W] uint8 image as a PNG to be put into a page."""
   buffer = io.BytesIO()
   Image.fromarray(frame).save(buffer, format='PNG', optimize=True)
   return _data_uri('image/png', buffer.getvalue())

@@ -131,7 +131,7 @@ def read_inputs(
 
 
 def ordered(names: Iterable[str], first: tuple[str, ...]) -> list[str]:
-  """Returns the distinct names, those in `first` first and in its order."""
+  """The distinct names, those in `first` first and in its order."""
   rank = {name: i for i, name in enumerate(first)}
   return sorted(set(names), key=lambda name: (rank.get(name, len(rank)), name))
 
@@ -144,7 +144,7 @@ class _Reader:
     self.missing: list[str] = []
 
   def _find(self, name: str | pathlib.Path) -> pathlib.Path | None:
-    """Returns the path of a file of the work directory, or a whole path."""
+    """The path of a file of the work directory, or a whole path."""
     if self._root is None:
       path = pathlib.Path(name)
       return path if path.is_absolute() and path.is_file() else None
@@ -201,7 +201,7 @@ class _Reader:
     return _join_stages(records)
 
   def expected(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the runs and the players of the work directory, in order."""
+    """The runs and the players of the work directory, in order."""
     there = (self._root / 'config.json').is_file()
     config = self.json('config.json') if there else {}
     try:

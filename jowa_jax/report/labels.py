@@ -32,7 +32,7 @@ _OPTIONS = {'jowa': ('none', None), 'jowa_beam': ('beam',)}
 
 
 def agent_label(name: str, records: Sequence[Rollout]) -> Label:
-  """Returns the words for an agent, if they are true of what it played."""
+  """The words for an agent, if they are true of what it played."""
   planners = {
     r.setup['options'].get('planner') for r in records if 'options' in r.setup
   }
@@ -245,7 +245,7 @@ _HORIZON = '_at_horizon'
 
 
 def label(table: dict[str, Label], name: str) -> Label:
-  """Returns the name's label, or one made of its last part.
+  """The name's label, or one made of its last part.
 
   A name that ends in `_at_horizon` is that of the last dreamed frame.
   """

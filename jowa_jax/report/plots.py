@@ -119,7 +119,7 @@ def lines(
   Args:
     series: what to draw.
     x_label: of the axis, with its unit.
-    y_label: likewise.
+    y_label: text beside the vertical axis.
     log_x: whether the x axis is logarithmic.
     from_zero: whether the y axis begins at 0.
 
@@ -183,7 +183,7 @@ def _thin(steps: np.ndarray, values: np.ndarray) -> Points:
 
 
 def axis_ticks(low: float, high: float) -> list[float]:
-  """Returns round ticks whose first and last enclose the range."""
+  """Round ticks whose first and last enclose the range."""
   if low == high:
     low, high = low - 1, high + 1
   return (

@@ -24,7 +24,7 @@ _FIGURES = {
 
 
 def agent_colors(agents: Iterable[str]) -> dict[str, int]:
-  """Returns a colour of the palette by agent: known ones have their own."""
+  """A colour of the palette by agent: known ones have their own."""
   agents = list(agents)
   known = {a: AGENTS.index(a) for a in agents if a in AGENTS}
   # Others take what is left, those of missing agents last.
@@ -95,7 +95,7 @@ def score_section(
 def over_games(
   summary: Summary, colors: Mapping[str, int], names: Names
 ) -> dict[str, Any]:
-  """Returns the section on all games together."""
+  """The section on all games together."""
   return {
     'figures': list(_FIGURES.values()),
     'references': [
@@ -208,7 +208,7 @@ def _plots(summary: Summary, colors: Mapping[str, int]):
 def matrix(
   table: ScoreTable, colors: Mapping[str, int], names: Names
 ) -> dict[str, Any]:
-  """Returns all mean scores on one table, games by agents."""
+  """All mean scores on one table, games by agents."""
   agents = [a for a in colors if any(a in played for played in table.values())]
   return {
     'agents': [names[agent] for agent in agents],
@@ -233,7 +233,7 @@ def matrix(
 def players(
   rollouts: Mapping[str, Sequence[Rollout]], names: Names
 ) -> list[dict[str, Any]]:
-  """Returns who played by which rules, one row for each way of playing."""
+  """Who played by which rules, one row for each way of playing."""
   rows = {}
   for agent, records in rollouts.items():
     for setup in (r.setup for r in records if 'protocol' in r.setup):

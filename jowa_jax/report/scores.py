@@ -48,7 +48,7 @@ def score_table(rollouts: Mapping[str, Sequence[Rollout]]) -> ScoreTable:
 
 
 def by_step(episodes: Sequence[Rollout]) -> dict[int, list[Rollout]]:
-  """Returns the episodes by the training steps of who played, in order."""
+  """The episodes by the training steps of who played, in order."""
   steps: dict[int, list[Rollout]] = {}
   for episode in episodes:
     steps.setdefault(episode.setup.get('checkpoint_step') or 0, []).append(

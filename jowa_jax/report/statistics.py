@@ -58,7 +58,7 @@ class Aggregates:
   noise: Noise
 
   def estimates(self) -> dict[str, Estimate]:
-    """Returns the figures by name."""
+    """The figures by name."""
     values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
     return {k: v for k, v in values.items() if isinstance(v, Estimate)}
 
@@ -158,7 +158,7 @@ def performance_profiles(
   reps: int = 2000,
   seed: int = 0,
 ) -> dict[str, Profile]:
-  """Returns each agent's fraction of runs with a normalised score above tau.
+  """Each agent's fraction of runs with a normalised score above tau.
 
   Every agent's profile is over its own games: hand over
   `on_common_games(agents)` to compare them. The intervals hold for each tau
@@ -216,7 +216,7 @@ def probability_of_improvement(
   reps: int = 2000,
   seed: int = 0,
 ) -> Improvement:
-  """Returns how likely a run of x beats a run of y in a game of both.
+  """How likely a run of x beats a run of y in a game of both.
 
   Scores are compared within a game, so they are not normalised and the games
   need no reference scores. scipy also computes a p-value that is of no use
@@ -224,7 +224,7 @@ def probability_of_improvement(
 
   Args:
     x: game -> raw scores, equally many for each game that y played too.
-    y: likewise.
+    y: of the other agent, in the same form.
     noise: what a run is, see the module's docstring.
     reps: bootstrap resamples.
     seed: the same seed gives the same interval.
@@ -259,7 +259,7 @@ def probability_of_improvement(
 def on_common_games(
   agents: Mapping[str, GameScores],
 ) -> dict[str, dict[str, Sequence[float]]]:
-  """Returns the agents' scores of the games that all of them played.
+  """The agents' scores of the games that all of them played.
 
   Raises:
     ValueError: there is no such game.
@@ -277,7 +277,7 @@ def on_common_games(
 def normalized_matrix(
   scores: GameScores, reference: Reference = 'human', agent: str = 'the agent'
 ) -> np.ndarray:
-  """Returns normalised scores, [runs, games], games in alphabetical order.
+  """Normalised scores, [runs, games], games in alphabetical order.
 
   Args:
     scores: game -> raw scores.
@@ -308,7 +308,7 @@ def normalized_matrix(
 
 
 def _statistics(scores: np.ndarray) -> np.ndarray:
-  """Returns the figures of `Aggregates`, in order, of [runs, games]."""
+  """The figures of `Aggregates`, in order, of [runs, games]."""
   means = scores.mean(axis=0)
   return np.array(
     [
@@ -324,7 +324,7 @@ def _statistics(scores: np.ndarray) -> np.ndarray:
 def _estimate(
   with_interval: Callable, without: Callable, matrix: np.ndarray, seed: int
 ) -> tuple[np.ndarray, np.ndarray | None]:
-  """Returns the estimates [n] and their intervals [2, n] if there are any."""
+  """The estimates [n] and their intervals [2, n] if there are any."""
   if len(matrix) == 1:
     # Resampling one run gives it back each time: a zero width that is false.
     return without(matrix), None
@@ -348,7 +348,7 @@ def _numpy_seed(seed: int) -> Iterator[None]:
 
 
 def _matrix(scores: GameScores, agent: str) -> np.ndarray:
-  """Returns raw scores, [runs, games], games in alphabetical order."""
+  """Raw scores, [runs, games], games in alphabetical order."""
   if not scores:
     raise ValueError(f'No scores of {agent}')
   counts = {game: len(scores[game]) for game in sorted(scores)}

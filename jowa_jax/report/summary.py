@@ -115,7 +115,7 @@ def _aggregates(
 
 
 def _noise(table: ScoreTable, agent: str) -> Noise:
-  """Returns what the agent's runs are: seeds, if all games have them."""
+  """What the agent's runs are: seeds, if all games have them."""
   noises = {played[agent].noise for played in table.values()}
   return 'seeds' if noises == {'seeds'} else 'rollouts'
 
@@ -125,13 +125,13 @@ def _runs_of(score: Score, noise: Noise) -> tuple[float, ...]:
 
 
 def _is_matrix(table: ScoreTable, agent: str, noise: Noise) -> bool:
-  """Returns whether all games have equally many runs."""
+  """Whether all games have equally many runs."""
   played = [agents[agent] for agents in table.values()]
   return len({len(_runs_of(score, noise)) for score in played}) == 1
 
 
 def _runs(table: ScoreTable, agent: str, noise: Noise) -> GameScores:
-  """Returns an agent's runs of all games.
+  """An agent's runs of all games.
 
   Where games have different numbers of them, as episodes of a data set do,
   there is no interval: each game has its mean.
@@ -145,7 +145,7 @@ def _runs(table: ScoreTable, agent: str, noise: Noise) -> GameScores:
 
 
 def _taus(table: ScoreTable, noise: Noise) -> np.ndarray:
-  """Returns normalised scores from below the worst run to the best, [101]."""
+  """Normalised scores from below the worst run to the best, [101]."""
   values = [
     games_lib.normalized_score(game, run)
     for game, played in table.items()
@@ -224,7 +224,7 @@ def _scaling(
 
 
 def to_json(table: ScoreTable, summary: Summary) -> dict[str, Any]:
-  """Returns game -> agent -> figures, and 'aggregates' -> agent -> figures."""
+  """Game -> agent -> figures, and 'aggregates' -> agent -> figures."""
   result: dict[str, Any] = {
     game: {
       agent: {

@@ -12,7 +12,7 @@ from jowa_jax.report.summary import Summary
 
 
 def scores_frame(table: ScoreTable) -> pd.DataFrame:
-  """Returns one row per game and agent."""
+  """One row per game and agent."""
   rows = []
   for game, agents in table.items():
     for agent, score in agents.items():
@@ -41,7 +41,7 @@ def scores_frame(table: ScoreTable) -> pd.DataFrame:
 
 
 def aggregates_frame(summary: Summary) -> pd.DataFrame:
-  """Returns one row per agent and reference, with the intervals' ends."""
+  """One row per agent and reference, with the intervals' ends."""
   rows = []
   for figures in (summary.human, summary.dqn):
     for agent, one in figures.items():

@@ -178,14 +178,14 @@ class Painter:
     self._background = self._draw_background()
 
   def bar_box(self, action: int) -> tuple[int, int, int, int]:
-    """Returns where the bar of an action may be: left, top, right, bottom."""
+    """Where the bar of an action may be: left, top, right, bottom."""
     row = int(np.flatnonzero(self.legal == action)[0])
     middle = round(_CHART_TOP + (row + 0.5) * self._row_height)
     half = round(self._row_height * 0.3)
     return _BARS_LEFT, middle - half, _BARS_RIGHT, middle + half
 
   def draw(self, t: int) -> np.ndarray:
-    """Returns the picture of decision t, [height, WIDTH, 3] uint8."""
+    """The picture of decision t, [height, WIDTH, 3] uint8."""
     recording = self._recording
     image = self._background.copy()
     draw = ImageDraw.Draw(image)
@@ -205,7 +205,7 @@ class Painter:
     return pixels
 
   def dream_places(self, step: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Returns left and top of a dreamed frame and of the real one beside it."""
+    """Left and top of a dreamed frame and of the real one beside it."""
     row, column = divmod(step, self._pairs)
     side = _SIDE * self._dream_scale
     left = _MARGIN + column * 2 * _COLUMN // self._pairs
@@ -217,7 +217,7 @@ class Painter:
     return _SIDE * self._dream_scale + _CAPTION
 
   def _place(self, value: float) -> int:
-    """Returns the horizontal place of a value in the chart."""
+    """The horizontal place of a value in the chart."""
     low, high = self._ticks[0], self._ticks[-1]
     share = (np.clip(value, low, high) - low) / (high - low)
     return round(_BARS_LEFT + share * (_BARS_RIGHT - _BARS_LEFT))
@@ -337,7 +337,7 @@ def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
 
 
 def _fitting(text: str) -> ImageFont.FreeTypeFont:
-  """Returns the largest font in which a text is no wider than a column."""
+  """The largest font in which a text is no wider than a column."""
   sizes = [
     size
     for size in range(13, 8, -1)
@@ -347,7 +347,7 @@ def _fitting(text: str) -> ImageFont.FreeTypeFont:
 
 
 def _short(action: int) -> str:
-  """Returns an action in a few letters: 'RIGHTFIRE' -> '→ fire'."""
+  """An action in a few letters: 'RIGHTFIRE' -> '→ fire'."""
   name = games_lib.ACTION_NAMES[action]
   if name == 'NOOP':
     return 'no-op'

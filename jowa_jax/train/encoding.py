@@ -17,7 +17,7 @@ _FRAMES_PER_DEVICE = 128
 def frozen_encoder(
   method: Method, variables: Variables
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str, int]:
-  """Returns what pre-encodes a data set's frames.
+  """What pre-encodes a data set's frames.
 
   The devices of this process share the frames; other processes encode others.
 

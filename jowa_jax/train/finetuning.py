@@ -87,7 +87,7 @@ def resolve(
   quality: str | None = None,
   model: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Returns the config of a run that fine-tunes; reads nothing from disk.
+  """The config of a run that fine-tunes; reads nothing from disk.
 
   Args:
     config: of `configs/finetune.py`.
@@ -171,7 +171,7 @@ def _scratch(
 
 
 def wants_model(config: Mapping[str, Any]) -> bool:
-  """Returns whether a config leaves the model's sections to the checkpoint."""
+  """Whether a config leaves the model's sections to the checkpoint."""
   options = build(_Finetune, config.get('finetune', {}), 'finetune')
   return options.model == 'checkpoint'
 
@@ -179,7 +179,7 @@ def wants_model(config: Mapping[str, Any]) -> bool:
 def checkpoint_config(
   checkpoint: str, step: int | None = None
 ) -> dict[str, Any]:
-  """Returns what a checkpoint was trained with, see `open_run`.
+  """What a checkpoint was trained with, see `open_run`.
 
   Raises:
     CheckpointError: there is none.
@@ -191,7 +191,7 @@ def checkpoint_config(
 def model_differences(
   theirs: Mapping[str, Any], ours: Mapping[str, Any]
 ) -> list[str]:
-  """Returns a line for every field in which the models of two configs differ.
+  """A line for every field in which the models of two configs differ.
 
   Those that change neither shapes nor what outputs mean are left out.
   """
@@ -241,7 +241,7 @@ def check_source(
 def snapshots(
   workdir: str | pathlib.Path, metric: str, mode: str
 ) -> tuple[Snapshot, Snapshot] | None:
-  """Returns the best and the last of a run's checkpoints, by its metrics.
+  """The best and the last of a run's checkpoints, by its metrics.
 
   Both can be loaded. The last was not measured where the run was asked to stop
   just then. None if none of them was. Any process may ask alone.

@@ -32,7 +32,7 @@ class HeldOut:
     return jax.device_put(batch, place)
 
   def evaluate(self, variables: Variables) -> dict[str, float]:
-    """Returns mean metrics of the batches, as 'held_out/' and their name.
+    """Mean metrics of the batches, as 'held_out/' and their name.
 
     A ratio is that of all batches together; 0 where there is nothing in any.
     """

@@ -37,7 +37,7 @@ _LATER = {
 
 
 def weights_digest(params: Any) -> str:
-  """Returns a hash of arrays, in the order of their tree."""
+  """A hash of arrays, in the order of their tree."""
   digest = hashlib.blake2b(digest_size=8)
   for leaf in jax.tree.leaves(params):
     digest.update(np.asarray(leaf).tobytes())
@@ -45,7 +45,7 @@ def weights_digest(params: Any) -> str:
 
 
 def run_digest(config: Mapping[str, Any]) -> str:
-  """Returns a hash of what stays the same at all of a training run's steps.
+  """A hash of what stays the same at all of a training run's steps.
 
   That is all of its config but what `_NO_MATTER` names; stages may have been
   made longer since, and files moved. (Another learning rate that is accepted
@@ -72,7 +72,7 @@ def _hash(kept: Mapping[str, Any]) -> str:
 
 
 def _second(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns the fields that tell runs apart and are not at their defaults."""
+  """The fields that tell runs apart and are not at their defaults."""
   stages = {
     name: {key: value for key, value in stage.items() if key != 'steps'}
     if isinstance(stage, Mapping)
@@ -100,7 +100,7 @@ def _second(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _changed(section: Mapping[str, Any], defaults: Mapping[str, Any]):
-  """Returns a section without its fields that are at their defaults."""
+  """A section without its fields that are at their defaults."""
   kept = {}
   for name, value in section.items():
     if isinstance(value, Mapping):
@@ -112,7 +112,7 @@ def _changed(section: Mapping[str, Any], defaults: Mapping[str, Any]):
 
 
 def _first(config: dict[str, Any]) -> dict[str, Any]:
-  """Returns the fields that were taken to tell runs apart before."""
+  """The fields that were taken to tell runs apart before."""
   kept = {name: config[name] for name in _FIRST if name in config}
   for name, fields in _LATER.items():
     if name in kept:

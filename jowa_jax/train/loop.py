@@ -70,7 +70,7 @@ def run_stage(
     begin: steps taken before the stage.
     done: steps taken before now.
     variables: as they are now; donated.
-    shardings: theirs.
+    shardings: where each of the variables lives.
     opt_state: of the optimizers, if the stage has begun.
     before: objectives of the stages before it.
 
@@ -166,7 +166,7 @@ def _tokenizer_is_frozen(method: Method, stage: Stage) -> bool:
 
 
 def _encode(session: Session, done: int, variables: Variables) -> Feed:
-  """Returns the data with the frames encoded by the frozen tokenizer."""
+  """The data with the frames encoded by the frozen tokenizer."""
   encode, tokenizer, batch_size = frozen_encoder(session.method, variables)
   try:
     with session.preemption.watched() as before_batch:
@@ -239,7 +239,7 @@ def _evaluate(
   last: bool,
   held_out: HeldOut | None,
 ) -> dict[str, float]:
-  """Returns what is measured beside training after a step."""
+  """What is measured beside training after a step."""
 
   def due(every: int) -> bool:
     return bool(every) and (last or step % every == 0)

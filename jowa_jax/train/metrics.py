@@ -70,7 +70,7 @@ class Meter:
       yield batch
 
   def read(self, steps: int) -> dict[str, float]:
-    """Returns rates over `steps` steps, which have ended, and begins anew.
+    """Rates over `steps` steps, which have ended, and begins anew.
 
     `input_wait_share` is the share of the time in which the next batch was
     waited for. `mfu` is the share of the devices' peak in bfloat16 that the
@@ -166,7 +166,7 @@ class MetricWriter:
 
 
 def import_wandb() -> Any:
-  """Returns the module; raises ValueError where it is not installed."""
+  """The module; raises ValueError where it is not installed."""
   try:
     import wandb
   except ImportError as error:
@@ -180,7 +180,7 @@ def import_wandb() -> Any:
 def _open_wandb(
   directory: pathlib.Path, project: str, config: Mapping[str, Any]
 ) -> Any:
-  """Returns a run of Weights & Biases, the same one when training goes on."""
+  """A run of Weights & Biases, the same one when training goes on."""
   path = directory / 'wandb_id'
   if not path.exists():
     files.write_text(path, uuid.uuid4().hex[:12])

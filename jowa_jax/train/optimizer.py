@@ -110,7 +110,7 @@ def decayed(config: OptimizerConfig, decays: Decays, params: Params) -> Params:
 def learning_rate(
   config: OptimizerConfig, steps: int
 ) -> float | Callable[[chex.Array], chex.Array]:
-  """Returns the learning rate, or a function of the updates already made.
+  """The learning rate, or a function of the updates already made.
 
   The warm-up begins with `warmup_from` of the peak and reaches it with update
   `warmup_steps`, counted from 0. A decay begins there, and reaches
@@ -142,7 +142,7 @@ def learning_rate(
 
 
 def rate_after(config: OptimizerConfig, steps: int, count: chex.Array):
-  """Returns the rate, [] float32, of the update that follows `count` others."""
+  """The rate, [] float32, of the update that follows `count` others."""
   rate = learning_rate(config, steps)
   return jnp.asarray(rate(count) if callable(rate) else rate, jnp.float32)
 

@@ -60,7 +60,7 @@ class Preemption:
     self._asked = True
 
   def asked(self) -> bool:
-    """Returns whether to stop; all processes must ask at the same places."""
+    """Whether to stop; all processes must ask at the same places."""
     if jax.process_count() > 1:
       self._places += 1
       return multihost_utils.reached_preemption_sync_point(self._places)
@@ -89,7 +89,7 @@ class Preemption:
       pass
 
   def _meet(self, done: bool) -> bool:
-    """Returns whether all processes are done; raises AskedToStop."""
+    """Whether all processes are done; raises AskedToStop."""
     if self.asked():
       raise AskedToStop
     if jax.process_count() == 1:
@@ -109,7 +109,7 @@ _LOST = (
 
 
 def lost_another(error: Exception) -> bool:
-  """Returns whether an error is that another process of the run was lost."""
+  """Whether an error is that another process of the run was lost."""
   if isinstance(error, ValueError):
     # What CPUs talk by fails with an error of unknown kind, which becomes one.
     return 'Gloo' in str(error)

@@ -70,14 +70,14 @@ def restore_latest(
 
 
 def _any_process(fails: bool) -> bool:
-  """Returns whether any process fails: all go on from the same checkpoint."""
+  """Whether any process fails: all go on from the same checkpoint."""
   if jax.process_count() == 1:
     return fails
   return bool(multihost_utils.process_allgather(np.asarray(fails)).any())
 
 
 def _stage_within(stages: Sequence[Stage], step: int) -> Stage | None:
-  """Returns the stage that has begun and is not over after a step."""
+  """The stage that has begun and is not over after a step."""
   begin = 0
   for stage in stages:
     if begin < step < begin + stage.steps:

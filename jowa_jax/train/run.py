@@ -214,7 +214,7 @@ class Run:
     return variables
 
   def is_finished(self) -> bool:
-    """Returns whether the last checkpoint is that of the last step."""
+    """Whether the last checkpoint is that of the last step."""
     directory = self.directory.checkpoints
     if not directory.is_dir():
       return False
@@ -252,7 +252,7 @@ class Run:
     logging.warning('%s; going on with the changes:\n  %s', what, lines)
 
   def _begin(self, data: Feed, checkpoints: Checkpoints):
-    """Returns what a run starts from, or goes on from.
+    """What a run starts from, or goes on from.
 
     That is: steps taken, variables, their shardings, and the state of the
     optimizers if a stage goes on.

@@ -160,7 +160,7 @@ class TrainingConfig:
 
 
 def training_config(config: Mapping[str, Any]) -> TrainingConfig:
-  """Returns the trainer's sections of a config.
+  """The trainer's sections of a config.
 
   Raises:
     ConfigError: a section that does not fit, or one that neither the trainer
@@ -187,7 +187,7 @@ class _Order:
 
 
 def parse_stages(section: Mapping[str, Any]) -> tuple[Stage, ...]:
-  """Returns the stages of a config's `stages` section, in its `order`.
+  """The stages of a config's `stages` section, in its `order`.
 
   Raises:
     ConfigError: a stage or the optimizer of one of its parts is missing, or
@@ -217,7 +217,7 @@ def _parse_stage(name: str, section: Mapping[str, Any]) -> Stage:
 
 
 def complete(config: Mapping[str, Any]) -> dict[str, Any]:
-  """Returns a config with the defaults of fields that it lacks.
+  """A config with the defaults of fields that it lacks.
 
   One that was written before there was a field did what its default does.
   """

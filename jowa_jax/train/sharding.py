@@ -34,7 +34,7 @@ BATCH_AXES = ('data', 'fsdp')
 def make_mesh(
   axes: Mapping[str, int], devices: Sequence[jax.Device] | None = None
 ) -> Mesh:
-  """Returns a mesh over all devices, neighbours beside each other on a TPU.
+  """A mesh over all devices, neighbours beside each other on a TPU.
 
   Args:
     axes: size of each mesh axis by name, in order; one may be -1, for what
@@ -63,7 +63,7 @@ def make_mesh(
 
 
 def acting_mesh(environments: int) -> Mesh:
-  """Returns a mesh over as many devices as divide the environments."""
+  """A mesh over as many devices as divide the environments."""
   devices = jax.local_devices()
   count = max(n for n in range(1, len(devices) + 1) if environments % n == 0)
   if count < len(devices):
@@ -78,7 +78,7 @@ def acting_mesh(environments: int) -> Mesh:
 
 
 def put_beside(variables: Any, tree: Any) -> Any:
-  """Returns a tree placed where what is computed with `variables` is.
+  """A tree placed where what is computed with `variables` is.
 
   What one call hands to the next must begin there: arrays that JAX is free to
   move are, unlike results, arguments of another program.
@@ -96,18 +96,18 @@ def put_beside(variables: Any, tree: Any) -> Any:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Returns the sharding of a batch: its first axis over `BATCH_AXES`."""
+  """The sharding of a batch: its first axis over `BATCH_AXES`."""
   axes = tuple(axis for axis in BATCH_AXES if axis in mesh.shape)
   return NamedSharding(mesh, PartitionSpec(axes))
 
 
 def batch_parts(mesh: Mesh) -> int:
-  """Returns into how many parts a batch is split."""
+  """Into how many parts a batch is split."""
   return math.prod(mesh.shape.get(axis, 1) for axis in BATCH_AXES)
 
 
 def batch_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
-  """Returns which part of a batch this process reads: (index, how many).
+  """Which part of a batch this process reads: (index, how many).
 
   Processes whose devices hold the same rows read the same part.
 
@@ -134,7 +134,7 @@ def batch_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
 
 
 def put_batch(rows: Any, mesh: Mesh) -> Any:
-  """Returns a batch on the mesh, of which each process gives its rows.
+  """A batch on the mesh, of which each process gives its rows.
 
   Args:
     rows: arrays [B / parts, ...], of the part that `batch_share` names.
@@ -150,7 +150,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def partition(
   names: Sequence[str | None], shape: Sequence[int], mesh: Mesh, rules: Rules
 ) -> tuple[PartitionSpec, list[str]]:
-  """Returns how an array is split, and the mesh axes that found no place.
+  """How an array is split, and the mesh axes that found no place.
 
   The first choices of all its axes come first, then the second ones. A mesh
   axis splits one axis of an array, the first that it divides.
@@ -187,7 +187,7 @@ def check_rules(rules: Rules, mesh: Mesh) -> None:
 
 
 def tree_shardings(boxed: Params, mesh: Mesh, rules: Rules) -> Params:
-  """Returns the sharding of every array of a tree with named axes.
+  """The sharding of every array of a tree with named axes.
 
   Args:
     boxed: abstract arrays, in flax's `LogicallyPartitioned` where named.
@@ -231,7 +231,7 @@ def optimizer_shardings(
   param_shardings: Params,
   mesh: Mesh,
 ) -> Any:
-  """Returns shardings of an optimizer state: moments like parameters."""
+  """Shardings of an optimizer state: moments like parameters."""
   return optax.tree.map_params(
     tx,
     lambda _, sharding: sharding,

@@ -22,7 +22,7 @@ class Stage:
 
   Attributes:
     name: for logs and checkpoints.
-    steps: how many.
+    steps: optimizer updates in the stage.
     optimizers: of each of the method's objectives that is trained, in the
       order in which a step updates them.
   """
@@ -71,7 +71,7 @@ def abstract_variables(
   mesh: Mesh,
   rules: sharding.Rules,
 ) -> tuple[Variables, Variables]:
-  """Returns the shapes of a method's variables, and their shardings."""
+  """The shapes of a method's variables, and their shardings."""
   boxed = jax.eval_shape(
     method.init, jax.eval_shape(lambda: jax.random.key(0)), dict(statistics)
   )
@@ -84,7 +84,7 @@ def init_variables(
   statistics: Mapping[str, chex.Array],
   shardings: Variables,
 ) -> Variables:
-  """Returns fresh variables, placed."""
+  """Fresh variables, placed."""
 
   def init(key):
     return nn.meta.unbox(method.init(key, statistics))
@@ -99,13 +99,13 @@ def abstract_optimizers(
   shardings: Variables,
   mesh: Mesh,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """Returns the shapes of a stage's optimizer states, and their shardings.
+  """The shapes of a stage's optimizer states, and their shardings.
 
   Args:
     method: what is trained.
     stage: which objectives, and how.
     variables: (abstract) arrays.
-    shardings: theirs.
+    shardings: where each of the variables lives.
     mesh: the devices.
   """
   states, state_shardings = {}, {}
@@ -133,14 +133,14 @@ def begin_stage(
   opt_state: dict[str, Any] | None = None,
   before: Collection[str] = (),
 ) -> tuple[TrainState, TrainState]:
-  """Returns the state a stage starts from, and its shardings.
+  """The state a stage starts from, and its shardings.
 
   Args:
     method: what is trained.
     stage: which objectives, and how.
     step: steps taken.
     variables: as they are now.
-    shardings: theirs.
+    shardings: where each of the variables lives.
     mesh: the devices.
     opt_state: of a stage that goes on; None for one that begins.
     before: objectives of the stages before it.

@@ -39,7 +39,7 @@ def _gradients(
   keys: _Keys,
   step: chex.Array,
 ):
-  """Returns (value, aux, gradients) of an objective.
+  """(value, aux, gradients) of an objective.
 
   Args:
     objective: what is differentiated, by its parameters.
@@ -69,7 +69,7 @@ def _trained(objective: Objective, variables: Variables) -> dict[str, Params]:
 
 
 def _in_microbatches(gradients, batch: Segment, keys: _Keys, count: int):
-  """Returns what `gradients` does, over the micro-batches of a batch in turn.
+  """What `gradients` does, over the micro-batches of a batch in turn.
 
   Args:
     gradients: (micro-batch, keys) -> (value, aux, gradients).
@@ -111,7 +111,7 @@ def step_fn(
   seed: int,
   microbatches: int = 1,
 ) -> StepFn:
-  """Returns the pure function of one step.
+  """The pure function of one step.
 
   Args:
     method: what is trained.
@@ -173,7 +173,7 @@ def compile_step(
   shardings: TrainState,
   microbatches: int = 1,
 ) -> StepFn:
-  """Returns the step, jitted once, sharded, and donating its state."""
+  """The step, jitted once, sharded, and donating its state."""
   return jax.jit(
     step_fn(method, stage, first_step, seed, microbatches),
     in_shardings=(shardings, sharding.batch_sharding(mesh)),

@@ -77,7 +77,7 @@ class SegmentDataset:
     return self._cut.with_marks(e.rewards != 0 for e in self.episodes)
 
   def batch(self, indices: np.ndarray) -> types.Segment:
-    """Returns the chosen segments as numpy arrays, [B, T, ...].
+    """The chosen segments as numpy arrays, [B, T, ...].
 
     Raises:
       DataError: a frame is damaged.
@@ -106,7 +106,7 @@ class SegmentDataset:
     return other
 
   def identity(self) -> dict[str, Any]:
-    """Returns what was loaded, as JSON holds it, to keep beside a run.
+    """What was loaded, as JSON holds it, to keep beside a run.
 
     The checksum covers frames, actions and rewards (`episodes.digest`).
     """

@@ -73,7 +73,7 @@ class Sampler:
   def indices(
     self, step: int, process: int = 0, num_processes: int = 1
   ) -> np.ndarray:
-    """Returns the segments of a step, [batch_size / num_processes] int64.
+    """The segments of a step, [batch_size / num_processes] int64.
 
     Args:
       step: counted from 0.
@@ -88,7 +88,7 @@ class Sampler:
     return self.draw(step * self.batch_size + rows)
 
   def draw(self, draws: np.ndarray) -> np.ndarray:
-    """Returns the segments of draws [N], counted from 0 over all batches."""
+    """The segments of draws [N], counted from 0 over all batches."""
     cycles, place = np.divmod(draws, len(self._cycle))
     groups = self._cycle[place]
     indices = np.empty(len(draws), np.int64)
@@ -122,7 +122,7 @@ class Marked:
     return int(self._stops[-1]) if len(self._stops) else 0
 
   def find(self, ranks: np.ndarray) -> np.ndarray:
-    """Returns the places of the marks of ranks [N] in [0, len(self))."""
+    """The places of the marks of ranks [N] in [0, len(self))."""
     block = np.searchsorted(self._stops, ranks, side='right')
     bits = np.unpackbits(self._bits[block], axis=1)
     earlier = self._stops[block] - bits.sum(1, dtype=np.int64)
@@ -181,7 +181,7 @@ class MarkedShareSampler:
   def indices(
     self, step: int, process: int = 0, num_processes: int = 1
   ) -> np.ndarray:
-    """Returns the segments of a step, see `Sampler.indices`."""
+    """The segments of a step, see `Sampler.indices`."""
     rows = _rows(self.batch_size, process, num_processes)
     # What divides a batch by its rows must not divide it by its marks.
     rows = shuffled(rows, self.batch_size, (self._seed, step, 2))
@@ -196,7 +196,7 @@ class MarkedShareSampler:
 
 
 def _rows(batch_size: int, process: int, num_processes: int) -> np.ndarray:
-  """Returns the rows of a batch that are a process's, in their order.
+  """The rows of a batch that are a process's, in their order.
 
   Raises:
     ValueError: the batch does not divide over the processes.
@@ -211,7 +211,7 @@ def _rows(batch_size: int, process: int, num_processes: int) -> np.ndarray:
 
 
 def _interleave(weights: Sequence[float]) -> np.ndarray:
-  """Returns groups in proportion to their weights, evenly spread."""
+  """Groups in proportion to their weights, evenly spread."""
   shares = np.array(weights, np.float64) / np.sum(weights)
   if np.allclose(shares, shares[0]):
     return np.arange(len(shares))
@@ -222,7 +222,7 @@ def _interleave(weights: Sequence[float]) -> np.ndarray:
 
 
 def shuffled(places: np.ndarray, size: int, key: Sequence[int]) -> np.ndarray:
-  """Returns what stands at some places of a shuffled range(size).
+  """What stands at some places of a shuffled range(size).
 
   A Feistel network on the smallest even number of bits that holds the range;
   what falls outside of it is sent through again until it falls inside (Black

@@ -63,7 +63,7 @@ class Segmentation:
     return int(self._stops[-1]) if len(self._stops) else 0
 
   def locate(self, indices: np.ndarray) -> SegmentIndex:
-    """Returns where segments begin.
+    """Where segments begin.
 
     Args:
       indices: [B] integers in [0, len(self)).
@@ -161,7 +161,7 @@ def _padding(
   tokens: np.ndarray | None,
   fields: Collection[str],
 ) -> types.Segment:
-  """Returns segments of nothing yet, with tokens like those of an episode."""
+  """Segments of nothing yet, with tokens like those of an episode."""
   rows = len(index.episode)
   shape, frames, places = (rows, length), None, None
   if tokens is None:

@@ -23,7 +23,7 @@ class Statistic(NamedTuple):
 
   Attributes:
     shape: of a game's row.
-    dtype: of it.
+    dtype: of a game's row.
     of_game: (episodes of one game, at least one) -> its row.
   """
 

@@ -71,7 +71,7 @@ def encode_episodes(
 def read_tokens(
   episodes: Sequence[Episode], directory: str | os.PathLike, tokenizer: str
 ) -> list[Episode]:
-  """Returns the episodes with their tokens, memory-mapped.
+  """The episodes with their tokens, memory-mapped.
 
   Args:
     episodes: which were encoded.
@@ -131,7 +131,7 @@ def _check_tokenizer(path: pathlib.Path, tokenizer: str) -> None:
 def _share(
   episodes: Sequence[Episode], process: int, num_processes: int
 ) -> list[Episode]:
-  """Returns about as many frames of neighbours for every process."""
+  """About as many frames of neighbours for every process."""
   # Each counts where its middle is.
   middles = np.cumsum([len(e) for e in episodes]) * 2.0
   middles -= [len(e) for e in episodes]
@@ -142,7 +142,7 @@ def _share(
 def _missing(
   episodes: Sequence[Episode], found: dict[bytes, np.ndarray]
 ) -> dict[str, list[Episode]]:
-  """Returns the episodes without tokens, by the name of their file to be."""
+  """The episodes without tokens, by the name of their file to be."""
   runs: dict[str, dict[bytes, Episode]] = {}
   for episode in episodes:
     if episode.digest not in found:
@@ -156,7 +156,7 @@ def _missing(
 
 
 def _find(directory: pathlib.Path) -> dict[bytes, np.ndarray]:
-  """Returns the tokens of every episode there, [T, K], memory-mapped."""
+  """The tokens of every episode there, [T, K], memory-mapped."""
   found = {}
   for path in sorted(directory.glob(f'*{_INDEX}')):
     tokens_path = path.with_name(path.name.removesuffix(_INDEX) + '.npy')
@@ -173,7 +173,7 @@ def _find(directory: pathlib.Path) -> dict[bytes, np.ndarray]:
 def _open_tokens(
   path: pathlib.Path, index_path: pathlib.Path
 ) -> dict[bytes, np.ndarray]:
-  """Returns a file's tokens by episode, once their checksums are right."""
+  """A file's tokens by episode, once their checksums are right."""
   index, tokens = np.load(index_path), mapped.open_array(path)
   if index.dtype != _INDEX_DTYPE or tokens.dtype != np.uint16:
     raise ValueError(f'of another format, {index.dtype} and {tokens.dtype}')
@@ -269,7 +269,7 @@ class _FrameBatches:
     self._stops = np.cumsum([len(episode) for episode in episodes])
 
   def read(self, batch: int) -> np.ndarray:
-    """Returns a batch, [batch_size, 84, 84] uint8, the last one padded."""
+    """A batch, [batch_size, 84, 84] uint8, the last one padded."""
     frames = np.zeros((self._batch_size, *FRAME_SHAPE), np.uint8)
     place = batch * self._batch_size
     last = min(place + self._batch_size, int(self._stops[-1]))

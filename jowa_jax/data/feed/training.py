@@ -167,7 +167,7 @@ class TrainingData:
     )
 
   def with_tokens(self, tokenizer: str) -> 'TrainingData':
-    """Returns the same segments with tokens of the cache instead of frames.
+    """The same segments with tokens of the cache instead of frames.
 
     Args:
       tokenizer: what identifies the tokenizer.
@@ -225,7 +225,7 @@ class TrainingData:
     """Nothing, see `save`."""
 
   def held_out_batches(self, count: int) -> list[Segment]:
-    """Returns up to `count` batches, spread over the held-out segments."""
+    """Up to `count` batches, spread over the held-out segments."""
     if not self.held_out:
       return []
     total = self.held_out.num_segments
@@ -239,7 +239,7 @@ class TrainingData:
 def _draw(
   config: DataConfig, episodes: list[Episode], seed: int
 ) -> list[Episode]:
-  """Returns `transitions` of the wanted quality.
+  """`transitions` of the wanted quality.
 
   Raises:
     DataError: there are too few, or they were drawn by another quality.
@@ -292,7 +292,7 @@ def _sampler(
 
 
 def _weights(config: DataConfig, games: list[str]) -> list[float] | None:
-  """Returns how often each game is drawn, None for by its segments.
+  """How often each game is drawn, None for by its segments.
 
   Raises:
     ValueError: the weights do not fit the games.

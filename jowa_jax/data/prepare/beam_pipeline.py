@@ -21,7 +21,7 @@ _OS_REMEDY = ': mend this, then run the same command again'
 
 
 def parse_options(arguments: Sequence[str], num_elements: int) -> Any:
-  """Returns Beam's options; unknown ones are errors, not ignored.
+  """Beam's options; unknown ones are errors, not ignored.
 
   Args:
     arguments: flags of Apache Beam. If no runner is among them, the elements

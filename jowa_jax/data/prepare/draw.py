@@ -26,7 +26,7 @@ _NUMBERS = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
 
 
 def parse_numbers(text: str) -> list[int]:
-  """Returns the numbers of a list such as '1,4' or '0-9,45-49'.
+  """The numbers of a list such as '1,4' or '0-9,45-49'.
 
   Raises:
     ValueError: it is no such list.
@@ -43,7 +43,7 @@ def parse_numbers(text: str) -> list[int]:
 
 
 def draw_runs(parts: Sequence[Part], runs: str, seed: int) -> list[Part]:
-  """Returns the parts of the runs asked for.
+  """The parts of the runs asked for.
 
   Args:
     parts: of one game.
@@ -77,7 +77,7 @@ def draw_runs(parts: Sequence[Part], runs: str, seed: int) -> list[Part]:
 
 
 def select_checkpoints(parts: Sequence[Part], checkpoints: str) -> list[Part]:
-  """Returns the parts of the checkpoints asked for.
+  """The parts of the checkpoints asked for.
 
   Args:
     parts: of one game.
@@ -187,7 +187,7 @@ def draw_prepared(
     episodes: what was loaded.
     checkpoints: see `select_checkpoints`.
     transitions: of each game, see `draw_episodes`; all if None.
-    seed: likewise.
+    seed: of the draw.
 
   Returns:
     The episodes drawn, in their order.

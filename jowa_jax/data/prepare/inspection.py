@@ -74,7 +74,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float] | None:
-  """Returns minimum, median, maximum and mean; None of no values."""
+  """Minimum, median, maximum and mean; None of no values."""
   if not values:
     return None
   return {
@@ -86,7 +86,7 @@ def _quantiles(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def describe(summary: dict[str, Any]) -> str:
-  """Returns a summary as text."""
+  """A summary as text."""
   lines = []
   for game, facts in summary.items():
     full = facts['full_episodes']
@@ -168,7 +168,7 @@ def _draw_game(row: Any, game: str, group: Sequence[Episode]) -> None:
 
 
 def _sample_frames(group: Sequence[Episode]) -> np.ndarray:
-  """Returns evenly spaced frames, [_FRAMES_SHOWN, 84, 84] uint8."""
+  """Evenly spaced frames, [_FRAMES_SHOWN, 84, 84] uint8."""
   stops = np.cumsum([len(episode) for episode in group])
   frames = np.zeros((_FRAMES_SHOWN, *FRAME_SHAPE), np.uint8)
   places = np.linspace(0, stops[-1] - 1, _FRAMES_SHOWN).astype(int)

@@ -59,11 +59,11 @@ class Request:
   seed: int = 0
 
   def digest(self) -> str:
-    """Returns a name that other requests do not share."""
+    """A name that other requests do not share."""
     return _digest(dataclasses.asdict(self))
 
   def digest_of_source(self) -> str:
-    """Returns a name that requests of the same source share."""
+    """A name that requests of the same source share."""
     return _digest([self.source, self.input])
 
 
@@ -83,7 +83,7 @@ class _Job:
 
 
 def open_source(name: str, root: str) -> Source:
-  """Returns the source of a name in `SOURCES` at a directory.
+  """The source of a name in `SOURCES` at a directory.
 
   Raises:
     ValueError: there is no such source.
@@ -161,7 +161,7 @@ def prepare(
 
 
 def _resolve(output: str | os.PathLike) -> epath.Path:
-  """Returns the output as workers find it.
+  """The output as workers find it.
 
   Raises:
     ValueError: it is on a file system that cannot be written to.
@@ -186,7 +186,7 @@ def _clean(work: epath.Path) -> None:
 def _read_manifest(
   output: epath.Path, request: Request
 ) -> dict[str, Any] | None:
-  """Returns the manifest of a finished directory of the same request."""
+  """The manifest of a finished directory of the same request."""
   path = output / formats.MANIFEST
   if not path.exists():
     return None
@@ -263,7 +263,7 @@ def _read_lengths(
   options: Any,
   progress: bool,
 ) -> dict[Part, list[int]]:
-  """Returns the lengths of the episodes of every part."""
+  """The lengths of the episodes of every part."""
   paths = {part: folder / f'{part.name}.json' for part in parts}
   missing = [
     (source, part, os.fspath(path))
@@ -377,7 +377,7 @@ def _finish(
 
 
 def _checksum(output: epath.Path, part: Part) -> str:
-  """Returns a hash of all transitions of a run (see `episodes.digest`)."""
+  """A hash of all transitions of a run (see `episodes.digest`)."""
   path = formats.data_set_path(output, part.game, part.run, formats.FRAMES)
   with (path / 'episodes.npy').open('rb') as stream:
     table = np.load(stream)

@@ -62,7 +62,7 @@ class Rows(NamedTuple):
   def episode(
     self, start: int, stop: int, frames: list[bytes], terminated: bool
   ) -> RawEpisode:
-    """Returns the rows start..stop as an episode with clipped rewards."""
+    """The rows start..stop as an episode with clipped rewards."""
     return RawEpisode(
       frames=frames,
       actions=self.actions[start:stop].astype(np.int32),
@@ -188,7 +188,7 @@ class DqnReplaySource:
     return '/'.join([self.root.rstrip('/'), *map(str, path)])
 
   def _find(self, part: Part) -> dict[str, str]:
-    """Returns the paths of the four stores and of add_count if there."""
+    """The paths of the four stores and of add_count if there."""
     folder = self._folder(part.game, part.run, 'replay_logs')
     names = _list(folder)
     number = _checkpoints(names).get(part.checkpoint, part.checkpoint + 1)
@@ -255,7 +255,7 @@ class _Array:
     return DataError(f'{self._path} {problem}: {_REMEDY}')
 
   def read(self, count: int) -> np.ndarray:
-    """Returns the next rows; after the last one checks the file's end."""
+    """The next rows; after the last one checks the file's end."""
     size = count * math.prod(self._row) * self._dtype.itemsize
     pieces = []
     # Piece by piece, so that a header that lies costs no memory.
@@ -293,7 +293,7 @@ def _damage_of(path: str) -> Iterator[Any]:
 
 
 def _list(folder: str) -> list[str]:
-  """Returns the names in a folder, none if it is not there."""
+  """The names in a folder, none if it is not there."""
   with _damage_of(folder) as gfile:
     if not gfile.exists(folder):
       return []
@@ -302,7 +302,7 @@ def _list(folder: str) -> list[str]:
 
 
 def _checkpoints(names: Iterable[str]) -> dict[int, int]:
-  """Returns the file number of each checkpoint that has a store, sorted."""
+  """The file number of each checkpoint that has a store, sorted."""
   matches = [_STORE_FILE.fullmatch(name) for name in names]
   numbers = sorted({int(match[1]) for match in matches if match})
   first = 0 if 0 in numbers else 1
@@ -334,7 +334,7 @@ def _read_whole(
 
 
 def _spans(log: _Log, head: np.ndarray) -> list[_Span]:
-  """Returns the complete episodes, given the first frames, [<= 3, 84, 84]."""
+  """The complete episodes, given the first frames, [<= 3, 84, 84]."""
   actions, rewards, terminals = log.rows
   blank = (actions == 0) & (rewards == 0) & (terminals == 0)
   start = 0

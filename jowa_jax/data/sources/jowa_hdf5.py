@@ -65,7 +65,7 @@ class JowaHdf5Source:
       return [len(group['actions']) - _num_padding(group) for group in groups]
 
   def stored_lengths(self, part: Part) -> list[int]:
-    """Returns the rows of each trajectory, padding included.
+    """The rows of each trajectory, padding included.
 
     Segment tables count these: `stored_lengths` less `lengths` is how far
     their rows are from those of the episodes.
@@ -131,7 +131,7 @@ class JowaHdf5Source:
 
 
 def _groups(path: pathlib.Path, file: Any) -> list[Any]:
-  """Returns the trajectories in order, dtypes and shapes checked."""
+  """The trajectories in order, dtypes and shapes checked."""
   names = set(file)
   for number in range(len(names)):
     if str(number) not in names:
@@ -190,7 +190,7 @@ def _check_group(path: pathlib.Path, group: Any) -> None:
 
 
 def _num_padding(group: Any) -> int:
-  """Returns how many rows of zeros a trajectory starts with, three at most."""
+  """How many rows of zeros a trajectory starts with, three at most."""
   columns = [group[name][:NUM_PADDING] for name in _KINDS]
   blank = ~np.any(np.stack(columns).astype(bool), axis=0)
   count = 0

@@ -118,7 +118,7 @@ class RldsSource:
 
 @functools.lru_cache(maxsize=8)
 def _find_runs(name: str) -> dict[tuple[str, int], epath.Path]:
-  """Returns the directory of every run at or just below a root."""
+  """The directory of every run at or just below a root."""
   root = epath.Path(name)
   if not root.is_dir():
     raise DataError(
@@ -159,7 +159,7 @@ def _checkpoint(path: epath.Path, split: str) -> int:
 
 
 def _open(path: epath.Path) -> Any:
-  """Returns a data set's builder, once its features are as expected."""
+  """A data set's builder, once its features are as expected."""
   try:
     builder = tfds.builder_from_directory(path)
   except (OSError, ValueError, KeyError, json_format.ParseError) as error:
@@ -201,7 +201,7 @@ def _open(path: epath.Path) -> Any:
 
 
 def _length(where: str, terminal: np.ndarray) -> int:
-  """Returns an episode's transitions.
+  """An episode's transitions.
 
   An episode that ends in a terminal state has a last step that is valid for
   its observation alone.
@@ -212,7 +212,7 @@ def _length(where: str, terminal: np.ndarray) -> int:
 
 
 def _convert(where: str, episode: dict[str, Any]) -> RawEpisode:
-  """Returns an RLDS episode in our alignment: the transitions alone."""
+  """An RLDS episode in our alignment: the transitions alone."""
   steps = episode[rlds.STEPS]
   length = _length(where, steps[rlds.IS_TERMINAL])
   return RawEpisode(

@@ -43,12 +43,12 @@ FILE_FORMATS = {EPISODES: 'tfrecord', FRAMES: 'array_record'}
 def data_set_path(
   output: str | os.PathLike, game: str, run: int, kind: str = EPISODES
 ) -> epath.Path:
-  """Returns the directory of a finished data set, `EPISODES` or `FRAMES`."""
+  """The directory of a finished data set, `EPISODES` or `FRAMES`."""
   return epath.Path(output) / kind / f'{game}_run_{run}' / VERSION
 
 
 def checksum(column: np.ndarray) -> str:
-  """Returns a hash of an array and its dtype."""
+  """A hash of an array and its dtype."""
   state = hashlib.blake2b(str(column.dtype).encode(), digest_size=16)
   state.update(np.ascontiguousarray(column))
   return state.hexdigest()
@@ -57,7 +57,7 @@ def checksum(column: np.ndarray) -> str:
 def rlds_episode(
   raw: RawEpisode, checkpoint: int, number: int
 ) -> dict[str, Any]:
-  """Returns an episode as RL Unplugged aligns it.
+  """An episode as RL Unplugged aligns it.
 
   A terminated episode ends in a step of which only the observation counts (a
   black frame, if the source has none); a cut one ends in its last decision.
@@ -96,7 +96,7 @@ def _black_frame() -> bytes:
 
 @functools.cache
 def serializers() -> dict[str, Any]:
-  """Returns what serializes the examples of both kinds of data set.
+  """What serializes the examples of both kinds of data set.
 
   Whole episodes go to it as arrays; TFDS's own writers would encode every
   feature of every step by itself.
@@ -111,7 +111,7 @@ def serializers() -> dict[str, Any]:
 
 
 def features() -> dict[str, Any]:
-  """Returns the TFDS features of both kinds of data set."""
+  """The TFDS features of both kinds of data set."""
   from tensorflow_datasets.rl_unplugged import atari_utils
 
   from jowa_jax.data.tf_libraries import tfds

@@ -12,7 +12,7 @@ _lock = threading.Lock()
 
 
 def open_array(path: pathlib.Path) -> np.ndarray:
-  """Returns the array of an .npy file, memory-mapped, read only.
+  """The array of an .npy file, memory-mapped, read only.
 
   It is a plain array on the mapped memory: slices of it cost a third of those
   of `np.memmap`.

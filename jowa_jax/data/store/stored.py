@@ -71,7 +71,7 @@ class StoredRun:
 
   @functools.cached_property
   def _chunks(self) -> Any:
-    """Returns the source of chunks of frames, over all checkpoints."""
+    """The source of chunks of frames, over all checkpoints."""
     from jowa_jax.data.tf_libraries import tfds
 
     try:
@@ -95,7 +95,7 @@ class StoredRun:
     return source
 
   def chunk(self, place: int) -> Sequence[bytes]:
-    """Returns the frames of a chunk as PNG files.
+    """The frames of a chunk as PNG files.
 
     Raises:
       DataError: they cannot be read.
@@ -197,7 +197,7 @@ def close_frames(episodes: Sequence[Episode]) -> None:
 def find_runs(
   data_dir: str | os.PathLike,
 ) -> dict[str, dict[int, pathlib.Path]]:
-  """Returns the data sets below a directory, by game and run."""
+  """The data sets below a directory, by game and run."""
   root = pathlib.Path(data_dir)
   found: dict[str, dict[int, pathlib.Path]] = {}
   for folder in sorted(root.glob(f'{formats.FRAMES}/*/')):
@@ -257,7 +257,7 @@ def load_episodes(
   runs: Sequence[int] | None = None,
   checkpoints: Sequence[int] | None = None,
 ) -> list[Episode]:
-  """Returns the episodes of some games; frames stay on disk.
+  """The episodes of some games; frames stay on disk.
 
   Args:
     data_dir: what `launch.prepare_data` or `launch.collect` wrote.

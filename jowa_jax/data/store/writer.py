@@ -85,7 +85,7 @@ def write_part(
 
 
 def read_part(work: epath.PathLike, part: Part) -> PartStats | None:
-  """Returns what `write_part` wrote, None if it has not (yet)."""
+  """What `write_part` wrote, None if it has not (yet)."""
   path = _stats_path(epath.Path(work), part)
   return PartStats(**json.loads(path.read_text())) if path.exists() else None
 
