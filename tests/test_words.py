@@ -38,7 +38,8 @@ def _flags(tree):
           for arg in node.args
           if isinstance(arg, ast.Constant) and isinstance(arg.value, str)
         ]
-        yield node.lineno, texts[-1]
+        if texts:
+          yield node.lineno, texts[-1]
 
 
 @pytest.mark.parametrize(

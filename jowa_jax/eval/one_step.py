@@ -38,7 +38,7 @@ def one_step(
   num_steps: int = 100_000,
   batch_size: int = 16,
 ) -> dict[str, dict[str, float]]:
-  """Returns, by game, how well each next step is foreseen.
+  """How well each next step is foreseen, by game.
 
   - `patch_change_share` and `token_change_share` of places from one frame to
     the next, and `token_flicker_share`: of the places whose pixels all stay,

@@ -186,7 +186,7 @@ def _most_moving(frames: np.ndarray, count: int) -> np.ndarray:
 def majority_accuracy(
   train: Sequence[Episode], held_out: Sequence[Episode]
 ) -> dict[str, float]:
-  """Returns, by game, the accuracy of always taking the commonest action.
+  """The accuracy of always taking the commonest action, by game.
 
   Args:
     train: episodes the commonest action is counted on.
@@ -209,7 +209,7 @@ def majority_accuracy(
 def policy_accuracy(
   agent: Agent, episodes: Sequence[Episode], batch_size: int = 16
 ) -> dict[str, float]:
-  """Returns, by game, how often a cloning agent names the data's action.
+  """How often a cloning agent names the data's action, by game.
 
   Args:
     agent: one whose method evaluates 'policy/accuracy', such as MTBC.

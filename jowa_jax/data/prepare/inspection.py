@@ -23,7 +23,7 @@ _FRAMES_SHOWN = 8
 
 
 def summarize(episodes: Sequence[Episode]) -> dict[str, Any]:
-  """Returns, by game, what is in the episodes, as JSON holds it.
+  """What is in the episodes, by game, as JSON holds it.
 
   Of a game: `runs`, `steps`, `episodes`, `full_episodes` (that ended in game
   over), `lengths` and `returns` (unclipped if the source is; of full episodes)
