@@ -198,7 +198,7 @@ def plan(config, mesh):
     found.append((actions, context, info))
   one, all_devices = found
   return {
-    'spec': list(all_devices[1].tokens.sharding.spec),
+    'spec': list(all_devices[1].seen.sharding.spec),
     'devices': len(all_devices[0].sharding.device_set),
     'same_actions': bool((one[0] == np.asarray(all_devices[0])).all()),
     'scores': float(
