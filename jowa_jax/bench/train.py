@@ -20,7 +20,6 @@ from jowa_jax.methods.tokenizer import TokenizerTraining
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.train import sharding, state, step
 from jowa_jax.train.optimizer import OptimizerConfig
-from jowa_jax.train.settings import parse_stages
 from jowa_jax.train.state import Stage
 from jowa_jax.types import FRAME_SHAPE, Segment
 
@@ -187,6 +186,9 @@ def run_config(
   Raises:
     ConfigError: the config is not one.
   """
+  # Not above: it reads data sets, and random weights are timed without.
+  from jowa_jax.train.settings import parse_stages
+
   method = make_method(config)
   rows = batch(method, config['run']['batch_size'])
   return [

@@ -282,7 +282,8 @@ def test_runs_of_one_tokenizer_share_what_it_encoded(config, tmp_path):
   assert caches == {
     'jowa': str(tmp_path / 'tokens' / 'play-jowa'),
     'mtbc': str(tmp_path / 'tokens' / 'play-jowa'),
-    'finetuned': str(tmp_path / 'tokens' / 'new-jowa'),
+    # Its tokenizer is trained on.
+    'finetuned': str(tmp_path / 'tokens' / 'new-finetuned'),
   }
   assert runs['mtbc'].config['init_from']['checkpoints'] == str(
     tmp_path / 'jowa' / 'checkpoints'
