@@ -125,7 +125,6 @@ def export_released(
     )
   field = config['tokenizer'].get('encoder_field', 'frame')
   if field != 'frame':
-    # The shapes are the same: it would be read as what it is not.
     raise ValueError(
       f'The checkpoint is of tokenizer.encoder_field={field!r}: the released '
       "program knows 'frame' alone"

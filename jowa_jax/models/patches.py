@@ -2,7 +2,7 @@
 
 They stand in for the tokenizer's convolutions where
 `VQVAEConfig.encoder_field` is 'patch', which the paper's is not: matrix
-products on whole patches cost a hundredth of convolutions at the frame's
+products on whole patches cost far less than convolutions at the frame's
 resolution, and every pixel of a patch has weights of its own, so that a scene
 that stands still is sharp after minutes on a CPU.
 """
