@@ -28,6 +28,8 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   config.epsilons = (1.0, 0.4, 0.15, 0.02)
   # Decisions played for each checkpoint.
   config.steps_per_checkpoint = 2000
+  # Decisions after which an episode is cut off; 0 leaves that to the game.
+  config.max_episode_steps = 0
   config.seed = 0
   # The number in the name of the data set.
   config.run = 1

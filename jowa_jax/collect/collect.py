@@ -29,6 +29,7 @@ def collect(
   run: int = 1,
   sticky: float = 0.0,
   search: policies.Search | None = None,
+  max_episode_steps: int = 0,
   record: str | os.PathLike | None = None,
 ) -> list[SplitStats]:
   """Plays every game at every epsilon and writes one data set per game.
@@ -49,6 +50,8 @@ def collect(
     run: the number in the data set's name; runs differ in their play.
     sticky: the sticky-action chance; DQN-Replay was made with 0.25.
     search: the look-ahead teacher's settings, its defaults if None.
+    max_episode_steps: decisions after which an episode is cut off, so that
+      the play has many beginnings; 0 leaves that to the emulator.
     record: the file to record the play in, if any (see `recordings`).
 
   Returns:
@@ -60,7 +63,9 @@ def collect(
     FileExistsError: there is a recording of the same name, of other play.
   """
   names = game_tables.parse_games(games)
-  _check_arguments(epsilons, steps_per_checkpoint, sticky, num_processes)
+  _check_arguments(
+    epsilons, steps_per_checkpoint, sticky, num_processes, max_episode_steps
+  )
   if output is None and record is None:
     raise ValueError('Nothing would be written: give an output or a recording')
   search = search or policies.Search()
@@ -68,7 +73,7 @@ def collect(
     [
       play.Checkpoint(
         *(name, run, checkpoint, float(epsilon), steps_per_checkpoint),
-        *(seed, float(sticky), search),
+        *(seed, float(sticky), search, max_episode_steps),
       )
       for checkpoint, epsilon in enumerate(epsilons)
     ]
@@ -168,6 +173,7 @@ def collect_from_config(
     run=config['run'],
     sticky=config['sticky'],
     search=build(policies.Search, config['search'], 'search'),
+    max_episode_steps=config['max_episode_steps'],
     record=record,
   )
 
@@ -193,11 +199,17 @@ def replay_from_config(
   )
 
 
-def _check_arguments(epsilons, steps, sticky, num_processes) -> None:
+def _check_arguments(
+  epsilons, steps, sticky, num_processes, max_episode_steps
+) -> None:
   if not epsilons:
     raise ValueError('epsilons is empty: give one per checkpoint')
   if steps < 1:
     raise ValueError(f'steps_per_checkpoint is {steps}, not positive')
+  if max_episode_steps < 0:
+    raise ValueError(
+      f'max_episode_steps is {max_episode_steps}: give 0 for no limit'
+    )
   if num_processes is not None and num_processes < 1:
     raise ValueError(f'num_processes is {num_processes}, not positive')
   for chance in (*epsilons, sticky):

@@ -27,6 +27,8 @@ class Checkpoint:
   seed: int
   sticky: float
   search: policies.Search
+  # Decisions after which an episode is cut off; 0 leaves that to the emulator.
+  max_episode_steps: int = 0
 
   @property
   def split(self) -> str:
@@ -41,7 +43,11 @@ class Checkpoint:
 
   def settings(self) -> dict[str, Any]:
     """All of it, as JSON gives it back."""
-    return json.loads(json.dumps(dataclasses.asdict(self)))
+    settings = json.loads(json.dumps(dataclasses.asdict(self)))
+    # As recordings and data sets have it that are older than the setting.
+    if not self.max_episode_steps:
+      del settings['max_episode_steps']
+    return settings
 
   def play(self, report: Callable[[int], None]) -> 'Played':
     return play(self, report)
@@ -99,18 +105,22 @@ def play_episode(
 def _play_episodes(
   spec: Checkpoint, report: Callable[[int], None]
 ) -> Iterator[RawEpisode]:
-  """Yields episodes of `spec.steps` decisions in all, the last one cut off."""
+  """Yields episodes of `spec.steps` decisions in all, the last one cut off.
+
+  So are those that reach `spec.max_episode_steps`, if that is not 0.
+  """
   env = ale.AleEnv(spec.game, emulator_seed(spec), spec.sticky)
   policy = policies.make_policy(
     spec.game, spec.epsilon, _seeds(spec), spec.search, spec.sticky
   )
+  longest = spec.max_episode_steps or spec.steps
   done = 0
   while done < spec.steps:
     before = done
     episode = play_episode(
       env,
       policy,
-      spec.steps - done,
+      min(longest, spec.steps - done),
       lambda t, before=before: report(before + t),
     )
     done += len(episode.actions)

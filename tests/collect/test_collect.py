@@ -1,5 +1,6 @@
 """Collected data sets: their format, their truth, and restarts."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.collect import play, policies
+from jowa_jax.collect import play, policies, recordings, replay
 from jowa_jax.collect.collect import collect
 from jowa_jax.data.store import formats
 from jowa_jax.data.tf_libraries import tfds
@@ -100,6 +101,22 @@ def test_played_checkpoint_survives_its_file(tmp_path):
   png = np.frombuffer(loaded.episodes[0].frames[0], np.uint8)
   env = ale.AleEnv('Carnival')
   np.testing.assert_array_equal(cv2.imdecode(png, 0), env.reset())
+
+
+def test_episodes_of_at_most_so_many_decisions():
+  spec = dataclasses.replace(_spec(0, 1.0, 250), max_episode_steps=100)
+  episodes = play.play(spec).episodes
+  assert [len(episode.actions) for episode in episodes] == [100, 100, 50]
+  # Cut off, not over: the frame on which the last action was decided is last.
+  assert [len(episode.frames) for episode in episodes] == [100, 100, 50]
+  assert not any(episode.terminated for episode in episodes)
+  recorded = recordings.of_played(spec, play.Played(episodes, 1.0))
+  again = replay.Replay(recorded, 250, 'here', 'a test')
+  replayed = again.play(lambda done: None)
+  assert [e.frames for e in replayed.episodes] == [e.frames for e in episodes]
+  assert spec.settings()['max_episode_steps'] == 100
+  # Older recordings lack the setting.
+  assert 'max_episode_steps' not in _spec(0, 1.0, 250).settings()
 
 
 def test_finished_data_sets_are_not_played_again(atari_data_dir):
@@ -193,6 +210,7 @@ def test_continues_after_a_kill(tmp_path):
     (dict(epsilons=(1.2,)), r'must be in \[0, 1\]'),
     (dict(steps_per_checkpoint=0), 'steps_per_checkpoint is 0'),
     (dict(num_processes=0), 'num_processes is 0'),
+    (dict(max_episode_steps=-1), 'max_episode_steps is -1'),
     (dict(games='Tetris'), "Unknown game 'Tetris'"),
   ],
 )
