@@ -191,11 +191,26 @@ RELATED_GAMES: dict[str, str] = {
 }
 
 
+# What Gymnasium adds to a name: 'ALE/Pong-v5', 'PongNoFrameskip-v4'.
+_GYMNASIUM = re.compile(r'^ale/|(deterministic|noframeskip)?-v\d+$')
+
+
+def _letters(name: str) -> str:
+  """What 'Ms. Pacman', 'ms_pacman' and 'MsPacman' have in common."""
+  return re.sub(r'[^a-z0-9]', '', _GYMNASIUM.sub('', name.strip().lower()))
+
+
+def _as_written(name: str) -> str | None:
+  """The game that a name of another spelling means, None if there is none."""
+  by_letters = {_letters(game): game for game in GAMES}
+  return by_letters.get(_letters(name))
+
+
 def check_game(name: str) -> str:
   """`name` if it is a known game; raises ValueError otherwise."""
   if name not in LEGAL_ACTIONS:
-    close = [game for game in GAMES if game.lower() == name.lower()]
-    hint = f'did you mean {close[0]!r}?' if close else f'one of {GAMES}'
+    close = _as_written(name)
+    hint = f'did you mean {close!r}?' if close else f'one of {GAMES}'
     raise ValueError(f'Unknown game {name!r}: {hint}')
   return name
 
@@ -234,6 +249,8 @@ def parse_variant(name: str) -> Variant:
 def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
   """Expands a list name ('pretrain') or games ('Pong,Zaxxon') to games.
 
+  Games may be written as others write them: 'ALE/Pong-v5', 'ms_pacman'.
+
   Raises:
     ValueError: a name is neither a game nor a list, or none is given.
   """
@@ -241,7 +258,7 @@ def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
     names = [name.strip() for name in names.split(',') if name.strip()]
   expanded: list[str] = []
   for name in names:
-    games = GAME_LISTS.get(name) or (check_game(name),)
+    games = GAME_LISTS.get(name) or (check_game(_as_written(name) or name),)
     expanded.extend(game for game in games if game not in expanded)
   if not expanded:
     raise ValueError(

@@ -90,6 +90,30 @@ def test_parse_games():
 
 
 @pytest.mark.parametrize(
+  'written, game',
+  [
+    ('ALE/Pong-v5', 'Pong'),
+    ('PongNoFrameskip-v4', 'Pong'),
+    ('SpaceInvadersDeterministic-v0', 'SpaceInvaders'),
+    ('Ms. Pacman', 'MsPacman'),
+    ('ms_pacman', 'MsPacman'),
+    ('Q*bert', 'Qbert'),
+    ("Up 'n Down", 'UpNDown'),
+    ('kung-fu master', 'KungFuMaster'),
+    ('H.E.R.O.', 'Hero'),
+  ],
+)
+def test_games_as_people_write_them(written, game):
+  assert games.parse_games([written]) == (game,)
+  with pytest.raises(ValueError, match=f'did you mean {game!r}'):
+    games.check_game(written)
+
+
+def test_no_two_games_are_written_alike():
+  assert len(games.parse_games([game.upper() for game in games.GAMES])) == 60
+
+
+@pytest.mark.parametrize(
   ('game', 'score', 'reference', 'expected'),
   [
     # Assault: random 222.4, human 742.0, dqn 1525.2.
