@@ -1,15 +1,42 @@
-"""What `launch.collect` plays: `configs/collect.py:default|smoke|<Game>`.
+"""What `launch.collect` plays: `configs/collect.py:default|smoke|<Game>[_2]`.
 
-A game's own variant made the recording of it that the package ships.
+The variants of a game made the recording of it that the package ships: one of
+the game's name its first run, and one that ends in `_2` the second.
 """
 
 import ml_collections
 
-# Depth of the search for the recorded games, chosen after 130 to 300 decisions
-# with one or two of 12, 18 and 24 each.
+# Depth of the search for the recorded games, chosen after 130 to 1500 decisions
+# with one to three of 8, 12, 18, 24, 36, 44 and 60 each.
 DEPTHS = dict(
-  Asterix=18, Boxing=12, MsPacman=12, Qbert=24, SpaceInvaders=24, UpNDown=18
+  Asterix=18,
+  Boxing=12,
+  Freeway=44,
+  MsPacman=12,
+  Qbert=24,
+  RoadRunner=12,
+  SpaceInvaders=24,
+  UpNDown=18,
 )
+# Where a random decision costs more, play is random less often.
+_DEADLY = ('Freeway', 'RoadRunner')
+
+
+def _recorded(game: str, run: int, config: ml_collections.ConfigDict) -> None:
+  """One run of a game's recording."""
+  config.games = game
+  config.run = run
+  config.steps_per_checkpoint = 12_000
+  config.search.depth = DEPTHS[game]
+  if game in _DEADLY:
+    config.epsilons = (1.0, 0.3, 0.15, 0.05, 0.02)
+  elif run == 1:
+    config.epsilons = (1.0, 0.6, 0.3, 0.1, 0.02)
+  else:
+    config.epsilons = (1.0, 0.3, 0.2, 0.1, 0.05)
+  # How games begin is what an agent plays that dies soon: many beginnings.
+  if game in _DEADLY or run == 2:
+    config.max_episode_steps = 500
 
 
 def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
@@ -18,7 +45,8 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   Raises:
     ValueError: the variant is unknown.
   """
-  variants = ('default', 'smoke', *DEPTHS)
+  seconds = tuple(f'{game}_2' for game in DEPTHS)
+  variants = ('default', 'smoke', *DEPTHS, *seconds)
   if arg not in variants:
     raise ValueError(f'Variant {arg!r} is unknown: one of {variants}')
   config = ml_collections.ConfigDict()
@@ -61,9 +89,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   if arg == 'smoke':
     config.epsilons = (1.0, 0.2)
     config.steps_per_checkpoint = 120
-  elif arg in DEPTHS:
-    config.games = arg
-    config.epsilons = (1.0, 0.6, 0.3, 0.1, 0.02)
-    config.steps_per_checkpoint = 12_000
-    config.search.depth = DEPTHS[arg]
+  elif arg != 'default':
+    game, _, second = arg.partition('_')
+    _recorded(game, 2 if second else 1, config)
   return config.lock()
