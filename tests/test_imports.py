@@ -14,6 +14,7 @@ PACKAGE = ROOT / 'jowa_jax'
 # A package may import itself and what stands before it.
 ORDER = (
   'files',
+  'ownership',
   'weight_files',
   'games',
   'types',

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import tqdm
 
+from jowa_jax import hardware
 from jowa_jax.collect.play import Played
 
 
@@ -71,7 +72,7 @@ def each_done(
   specs = sorted(specs, key=lambda spec: -spec.cost)
   context = multiprocessing.get_context('spawn')
   done, stop = context.SimpleQueue(), context.Event()
-  workers = min(num_processes or os.cpu_count() or 1, len(specs))
+  workers = min(num_processes or hardware.num_cores(), len(specs))
   bar = _Progress(specs, progress, verb)
   executor = futures.ProcessPoolExecutor(
     workers, context, initializer=_start_worker, initargs=(done, stop)

@@ -1,11 +1,11 @@
 """Batches made ahead of their use, in background threads."""
 
 import collections
-import os
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
+from jowa_jax import hardware
 from jowa_jax.data.feed import dataset as dataset_lib
 from jowa_jax.data.feed import sampler as sampler_lib
 from jowa_jax.data.store import mapped
@@ -68,7 +68,7 @@ def make_ahead(
     ValueError: `prefetch` is not positive.
     Exception: whatever `make` raised, when its item's turn comes.
   """
-  cores = os.cpu_count() or 1
+  cores = hardware.num_cores()
   prefetch = cores + 2 if prefetch is None else prefetch
   if prefetch < 1:
     raise ValueError(f'prefetch is {prefetch}, not positive')
@@ -82,10 +82,10 @@ def _make_ahead(
   ahead: collections.deque[futures.Future] = collections.deque()
   try:
     ahead.extend(executor.submit(make, item) for item in items[:prefetch])
-    for item in items:
+    for place, item in enumerate(items):
       result = ahead.popleft().result()
-      if item + prefetch < items.stop:
-        ahead.append(executor.submit(make, item + prefetch))
+      if place + prefetch < len(items):
+        ahead.append(executor.submit(make, items[place + prefetch]))
       yield item, result
   finally:
     executor.shutdown(cancel_futures=True)

@@ -10,14 +10,14 @@ import hashlib
 import json
 import os
 import pathlib
+import struct
 import zlib
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
 
 import numpy as np
 import tqdm
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax.data.episodes import DataError, Episode
 from jowa_jax.data.feed import pipeline
 from jowa_jax.data.store import mapped
@@ -28,6 +28,8 @@ _INDEX = '.episodes.npy'
 _INDEX_DTYPE = np.dtype(
   [('digest', 'V16'), ('length', '<i4'), ('checksum', '<u4')]
 )
+# Of a batch of tokens: how many frames, and the checksum.
+_BATCH = struct.Struct('<II')
 
 Encode = Callable[[np.ndarray], np.ndarray]
 
@@ -199,79 +201,149 @@ def _encode_file(
   batch_size: int,
   progress: bool,
 ) -> None:
-  """Writes a file of tokens, from where an earlier try was interrupted."""
-  total = sum(map(len, episodes))
-  frames = _FrameBatches(episodes, batch_size)
-  # What is in the file says how far it is.
-  partial = path.with_name(f'.{path.name}.partial')
-  with (
-    open(partial, 'ab') as file,
-    tqdm.tqdm(
-      total=total,
-      desc=f'Encoding {path.stem}',
-      unit='frame',
-      disable=not progress,
-      dynamic_ncols=True,
-    ) as bar,
-  ):
-    first = _resume(partial, file, batch_size)
-    bar.update(min(first * batch_size, total))
-    batches = range(first, -(-total // batch_size))
-    for batch, pixels in pipeline.make_ahead(frames.read, batches):
-      count = min(batch_size, total - batch * batch_size)
-      encoded = np.asarray(encode(pixels), '<u2')[:count]
-      if not batch:
-        _write_header(file, (total, encoded.shape[1]))
-      file.write(np.ascontiguousarray(encoded).data)
+  """Writes a file of tokens, from where an earlier try was interrupted.
+
+  Whoever else writes the same file is waited for, and then there is nothing
+  left to do.
+  """
+  with ownership.owned(path.with_name(f'.{path.name}.owner'), wait=True):
+    if _index_path(path).exists():
+      return
+    # What is in the file says how far it is.
+    partial = path.with_name(f'.{path.name}.partial')
+    with _Partial(partial, episodes) as written:
+      _encode_rest(written, path.stem, encode, batch_size, progress)
+    partial.replace(path)
+    with files.written_whole(_index_path(path)) as temporary:
+      np.save(temporary, written.index())
+    written.sums_path.unlink()
+
+
+def _index_path(path: pathlib.Path) -> pathlib.Path:
+  """Which episodes a file has: without it there are no tokens."""
+  return path.with_name(path.stem + _INDEX)
+
+
+def _encode_rest(
+  written: '_Partial',
+  name: str,
+  encode: Encode,
+  batch_size: int,
+  progress: bool,
+) -> None:
+  """Encodes the frames that a file lacks."""
+  frames = _FrameBatches(written.episodes, batch_size)
+  with tqdm.tqdm(
+    total=written.total,
+    initial=written.done,
+    desc=f'Encoding {name}',
+    unit='frame',
+    disable=not progress,
+    dynamic_ncols=True,
+  ) as bar:
+    places = range(written.done, written.total, batch_size)
+    for place, pixels in pipeline.make_ahead(frames.read, places):
+      count = min(batch_size, written.total - place)
+      written.append(np.asarray(encode(pixels), '<u2')[:count])
       bar.update(count)
-  partial.replace(path)
-  _write_index(path, episodes)
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
-  header = {'descr': '<u2', 'fortran_order': False, 'shape': shape}
-  np.lib.format.write_array_header_1_0(file, header)
+class _Partial:
+  """A file of tokens in the making, and the checksums of what was computed.
 
+  Beside the file stand the length and the checksum of every batch. What is
+  found after an interruption counts up to the first that is another.
+  """
 
-def _resume(partial: pathlib.Path, file: BinaryIO, batch_size: int) -> int:
-  """Cuts off what is no whole batch; returns how many batches are there."""
-  try:
-    with open(partial, 'rb') as written:
-      np.lib.format.read_magic(written)
-      shape, _, _ = np.lib.format.read_array_header_1_0(written)
-      begin = written.tell()
-  except ValueError:  # not even a header
-    file.truncate(0)
-    return 0
-  size = batch_size * shape[1] * 2
-  batches = (partial.stat().st_size - begin) // size
-  file.truncate(begin + batches * size if batches else 0)
-  return batches
+  def __init__(self, path: pathlib.Path, episodes: Sequence[Episode]):
+    self.episodes = episodes
+    self.sums_path = path.with_name(f'{path.name}.sums')
+    self.total = sum(map(len, episodes))
+    self.done = 0  # frames
+    # Of every episode, as far as its frames are done.
+    self._checksums = [0] * len(episodes)
+    self._stops = np.cumsum([len(episode) for episode in episodes])
+    self._file = open(path, 'a+b')
+    self._sums = open(self.sums_path, 'a+b')
 
+  def __enter__(self) -> '_Partial':
+    self._resume()
+    return self
 
-def _write_index(path: pathlib.Path, episodes: Sequence[Episode]) -> None:
-  """Writes which episodes a file has: without it there are no tokens."""
-  tokens = mapped.open_array(path)
-  index, start = [], 0
-  for episode in episodes:
-    stop = start + len(episode)
-    index.append((episode.digest, len(episode), zlib.crc32(tokens[start:stop])))
-    start = stop
-  with files.written_whole(path.with_name(path.stem + _INDEX)) as temporary:
-    np.save(temporary, np.array(index, _INDEX_DTYPE))
+  def __exit__(self, *error) -> None:
+    self._file.close()
+    self._sums.close()
+
+  def append(self, tokens: np.ndarray) -> None:
+    """Writes a batch of tokens, [N, K] uint16."""
+    tokens = np.ascontiguousarray(tokens)
+    if not self.done:
+      header = {
+        'descr': '<u2',
+        'fortran_order': False,
+        'shape': (self.total, tokens.shape[1]),
+      }
+      np.lib.format.write_array_header_1_0(self._file, header)
+    self._file.write(tokens.data)
+    # The batch first: a checksum without its batch would be found wrong.
+    self._file.flush()
+    self._sums.write(_BATCH.pack(len(tokens), zlib.crc32(tokens)))
+    self._sums.flush()
+    self._count(tokens)
+
+  def index(self) -> np.ndarray:
+    """The episodes of the whole file."""
+    rows = [
+      (episode.digest, len(episode), checksum)
+      for episode, checksum in zip(self.episodes, self._checksums, strict=True)
+    ]
+    return np.array(rows, _INDEX_DTYPE)
+
+  def _count(self, tokens: np.ndarray) -> None:
+    """Adds a batch to the checksums of its episodes."""
+    stop = self.done + len(tokens)
+    while self.done < stop:
+      row = int(np.searchsorted(self._stops, self.done, side='right'))
+      upto = min(stop, int(self._stops[row]))
+      part = tokens[len(tokens) - (stop - self.done) :][: upto - self.done]
+      self._checksums[row] = zlib.crc32(part, self._checksums[row])
+      self.done = upto
+
+  def _resume(self) -> None:
+    """Keeps the whole batches of an earlier try and cuts off the rest."""
+    self._file.seek(0)
+    self._sums.seek(0)
+    kept = sums = 0
+    try:
+      np.lib.format.read_magic(self._file)
+      shape, _, _ = np.lib.format.read_array_header_1_0(self._file)
+    except ValueError:  # not even a header
+      shape = (0, 0)
+    while shape[0] == self.total:
+      row = self._sums.read(_BATCH.size)
+      count, checksum = (
+        _BATCH.unpack(row) if len(row) == _BATCH.size else (0, 0)
+      )
+      data = self._file.read(count * shape[1] * 2)
+      if not data or zlib.crc32(data) != checksum:
+        break
+      self._count(np.frombuffer(data, '<u2').reshape(-1, shape[1]))
+      kept, sums = self._file.tell(), sums + _BATCH.size
+    for file, length in ((self._file, kept), (self._sums, sums)):
+      file.seek(length)
+      file.truncate()
 
 
 class _FrameBatches:
-  """The frames of all episodes in one line, cut into batches."""
+  """The frames of all episodes in one line."""
 
   def __init__(self, episodes: Sequence[Episode], batch_size: int):
     self._episodes, self._batch_size = episodes, batch_size
     self._stops = np.cumsum([len(episode) for episode in episodes])
 
-  def read(self, batch: int) -> np.ndarray:
-    """A batch, [batch_size, 84, 84] uint8, the last one padded."""
+  def read(self, place: int) -> np.ndarray:
+    """The frames from a place on, [batch_size, 84, 84] uint8, padded."""
     frames = np.zeros((self._batch_size, *FRAME_SHAPE), np.uint8)
-    place = batch * self._batch_size
     last = min(place + self._batch_size, int(self._stops[-1]))
     filled = 0
     while place < last:

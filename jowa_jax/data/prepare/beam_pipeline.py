@@ -11,6 +11,7 @@ from typing import Any
 import tqdm
 from etils import epath
 
+from jowa_jax import hardware
 from jowa_jax.data.episodes import DataError
 
 SECONDS_PER_NOTE = 1.0
@@ -38,7 +39,7 @@ def parse_options(arguments: Sequence[str], num_elements: int) -> Any:
   arguments = list(arguments)
   given = {argument.partition('=')[0] for argument in arguments}
   if '--runner' not in given:
-    workers = max(min(os.cpu_count() or 1, num_elements), 1)
+    workers = max(min(hardware.num_cores(), num_elements), 1)
     ours = {
       '--runner': 'FnApiRunner',
       '--direct_num_workers': workers,

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -184,6 +186,64 @@ def test_damaged_tokens_are_named(episodes, tmp_path, damage):
   assert str(path) in str(raised.value)
 
 
+def test_two_at_once_encode_once(episodes, tmp_path):
+  """The second waits for the first and finds all that it wanted."""
+  calls, begun = [], threading.Event()
+
+  def slow(frames):
+    begun.set()
+    calls.append(len(frames))
+    time.sleep(0.02)
+    return encode(frames)
+
+  results = [None, None]
+
+  def run(which):
+    results[which] = _encode(episodes, slow, tmp_path)
+
+  threads = [threading.Thread(target=run, args=(i,)) for i in range(2)]
+  threads[0].start()
+  assert begun.wait(60)
+  threads[1].start()
+  for thread in threads:
+    thread.join()
+  whole = _encode(episodes, encode, tmp_path / 'whole')
+  for found in results:
+    for a, b in zip(found, whole, strict=True):
+      np.testing.assert_array_equal(a.tokens, b.tokens)
+  batches = sum(
+    -(-sum(len(e) for e in episodes if e.game == game) // 64)
+    for game in {e.game for e in episodes}
+  )
+  assert len(calls) <= 2 * batches  # at most one file each was begun by both
+  assert not [path for path in tmp_path.iterdir() if path.name[0] == '.']
+
+
+def test_what_was_changed_after_it_was_computed_is_computed_again(
+  episodes, tmp_path
+):
+  """Checksums are of what was computed, not of what is found."""
+  calls = 0
+
+  def fails(frames):
+    nonlocal calls
+    calls += 1
+    if calls == 9:
+      raise RuntimeError('stop')
+    return encode(frames)
+
+  with pytest.raises(RuntimeError, match='stop'):
+    _encode(episodes, fails, tmp_path, batch_size=16)
+  (partial,) = tmp_path.glob('.*.partial')
+  data = bytearray(partial.read_bytes())
+  data[-5] ^= 1
+  partial.write_bytes(data)
+  resumed = _encode(episodes, encode, tmp_path, batch_size=16)
+  whole = _encode(episodes, encode, tmp_path / 'whole')
+  for a, b in zip(resumed, whole, strict=True):
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
 @pytest.mark.parametrize('bytes_kept', [0, 3, 100, 128, 129, 500, 10_000])
 def test_a_file_of_any_length_is_continued(episodes, tmp_path, bytes_kept):
   """Whatever a killed process has left of it."""
@@ -202,7 +262,7 @@ def test_a_kill_before_the_index_is_written(episodes, tmp_path, monkeypatch):
     raise KeyboardInterrupt
 
   with monkeypatch.context() as patch:
-    patch.setattr(tokens, '_write_index', killed)
+    patch.setattr(tokens._Partial, 'index', killed)
     for _ in range(2):
       with pytest.raises(KeyboardInterrupt):
         _encode(episodes, encode, tmp_path)

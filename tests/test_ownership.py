@@ -1,0 +1,90 @@
+"""Lock files: one owner, who is named, and none that stays after a crash."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from jowa_jax import ownership
+
+_HOLD = """
+import sys, time
+from jowa_jax import ownership
+with ownership.owned(sys.argv[1]):
+  print('held', flush=True)
+  time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+  """Another process, which holds `lock`."""
+  path = tmp_path / 'run' / '.owner'
+  process = subprocess.Popen(
+    [sys.executable, '-c', _HOLD, str(path)], stdout=subprocess.PIPE
+  )
+  assert process.stdout.readline() == b'held\n'
+  yield process, path
+  process.kill()
+  process.wait()
+  process.stdout.close()
+
+
+def test_the_owner_is_named(holder):
+  process, path = holder
+  with (
+    pytest.raises(ownership.InUseError, match=f'process {process.pid} on .*20'),
+    ownership.owned(path),
+  ):
+    raise AssertionError('held twice')
+  # A command that failed took nothing away from the owner.
+  assert path.read_text().startswith(f'process {process.pid} on')
+
+
+@pytest.mark.parametrize('end', [signal.SIGKILL, signal.SIGTERM])
+def test_a_crash_leaves_nothing_to_clear_away(holder, end):
+  process, path = holder
+  process.send_signal(end)
+  process.wait()
+  with ownership.owned(path):
+    assert path.read_text().startswith(f'process {os.getpid()} on')
+  assert not path.exists()
+
+
+def test_one_who_waits_goes_on_when_the_owner_ends(holder):
+  process, path = holder
+  timer = threading.Timer(0.5, process.kill)
+  timer.start()
+  with ownership.owned(path, wait=True):
+    assert process.wait() == -signal.SIGKILL
+  timer.join()
+
+
+def test_many_take_turns(tmp_path):
+  inside, seen = [], []
+
+  def work(number):
+    for _ in range(20):
+      with ownership.owned(tmp_path / 'made' / '.owner', wait=True):
+        inside.append(number)
+        seen.append(len(inside))
+        inside.remove(number)
+
+  threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert seen == [1] * 80
+
+
+def test_a_folder_made_for_the_lock_stays_if_it_is_used(tmp_path):
+  with ownership.owned(tmp_path / 'made' / '.owner'):
+    pass
+  assert not (tmp_path / 'made').exists()
+  with ownership.owned(tmp_path / 'made' / '.owner'):
+    (tmp_path / 'made' / 'result').touch()
+  assert os.listdir(tmp_path / 'made') == ['result']
