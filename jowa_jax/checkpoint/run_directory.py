@@ -1,11 +1,12 @@
 """What lies where in the directory of a training run."""
 
+import contextlib
 import json
 import os
 import pathlib
 from typing import Any
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 
 
 class RunDirectory:
@@ -50,6 +51,14 @@ class RunDirectory:
   def feed(self) -> pathlib.Path:
     """What the run's data needs to go on, see `data.feed.feed.Feed.save`."""
     return self.root / 'feed'
+
+  def owned(self) -> contextlib.AbstractContextManager[None]:
+    """Holds the directory while a process trains in it.
+
+    Raises:
+      InUseError: another process does.
+    """
+    return ownership.owned(self.root / '.owner')
 
   def write_config(self, config: dict[str, Any]) -> None:
     files.write_text(self.config, json.dumps(config, indent=2))

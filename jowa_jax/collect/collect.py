@@ -1,5 +1,6 @@
 """Collects real play of Atari games as RLDS data sets, in many processes."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jowa_jax import games as game_tables
+from jowa_jax import ownership
 from jowa_jax.collect import pieces, play, policies, pool, recordings
 from jowa_jax.collect.pieces import SplitStats
 from jowa_jax.collect.replay import replay
@@ -61,6 +63,7 @@ def collect(
     ValueError: an argument is out of range, or a data set of the same name
       was made with other settings.
     FileExistsError: there is a recording of the same name, of other play.
+    InUseError: another process plays one of them for the same output.
   """
   names = game_tables.parse_games(games)
   _check_arguments(
@@ -81,7 +84,12 @@ def collect(
   ]
   output = None if output is None else pathlib.Path(output)
   record = None if record is None else pathlib.Path(record)
-  return _collect(output, record, runs, num_processes, progress)
+  with contextlib.ExitStack() as stack:
+    if output:
+      stack.enter_context(pieces.owned(output, runs))
+    if record:
+      stack.enter_context(ownership.owned(_recorded_pieces(record) / '.owner'))
+    return _collect(output, record, runs, num_processes, progress)
 
 
 def _collect(

@@ -1,14 +1,16 @@
 """Played checkpoints on disk, until those of a run become its data sets."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import ale_py
 
+from jowa_jax import ownership
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
 from jowa_jax.data.source import Part
@@ -53,6 +55,26 @@ def file_name(spec: Spec) -> str:
 def path_of(output: pathlib.Path, spec: Spec) -> pathlib.Path:
   """Where a checkpoint's play waits."""
   return _run_folder(output, spec) / file_name(spec)
+
+
+@contextlib.contextmanager
+def owned(
+  output: pathlib.Path, runs: Iterable[Sequence[Spec]]
+) -> Iterator[None]:
+  """Holds what becomes data sets of runs: one process plays each.
+
+  Raises:
+    InUseError: another process plays one of them.
+  """
+  try:
+    with contextlib.ExitStack() as stack:
+      for specs in runs:
+        folder = _run_folder(output, specs[0])
+        lock = folder.with_name(f'.{folder.name}.owner')
+        stack.enter_context(ownership.owned(lock))
+      yield
+  finally:
+    _remove_if_empty(output / _WORK)
 
 
 def _run_folder(output: pathlib.Path, spec: Spec) -> pathlib.Path:

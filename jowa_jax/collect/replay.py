@@ -228,19 +228,32 @@ def _restrict(
 def _write(
   output: pathlib.Path, specs: Sequence[Replay], each_done: Callable
 ) -> dict[Replay, pieces.SplitStats]:
-  """Replays what has no data sets yet."""
+  """Replays runs into an output, which this process holds."""
   runs: dict[tuple[str, int], list[Replay]] = {}
   for spec in specs:
     runs.setdefault((spec.game, spec.run), []).append(spec)
+  was_there = output.exists()
+  try:
+    with pieces.owned(output, runs.values()):
+      return _write_runs(output, list(runs.values()), each_done)
+  except ReplayError:
+    if not was_there and not any(output.iterdir()):
+      output.rmdir()
+    raise
+
+
+def _write_runs(
+  output: pathlib.Path, runs: Sequence[Sequence[Replay]], each_done: Callable
+) -> dict[Replay, pieces.SplitStats]:
+  """Replays what has no data sets yet, and removes all of it if it differs."""
   stats, unfinished = {}, []
-  for run in runs.values():
+  for run in runs:
     finished = pieces.read_finished(output, run)
     if finished is None:
       unfinished.append(run)
     else:
       stats.update(zip(run, finished, strict=True))
   todo = [spec for run in unfinished for spec in run]
-  was_there = output.exists()
 
   def played():
     kept = [spec for spec in todo if pieces.path_of(output, spec).exists()]
@@ -256,8 +269,6 @@ def _write(
     )
   except ReplayError:
     pieces.remove(output, todo)
-    if not was_there and output.exists() and not any(output.iterdir()):
-      output.rmdir()
     raise
   return stats
 

@@ -149,6 +149,7 @@ class Run:
       CheckpointError: the run was begun with other data, or a checkpoint to
         continue or start from does not fit, or none can be read.
       FloatingPointError: a metric is not finite.
+      InUseError: another process trains in the directory.
       Preempted: SIGTERM came; the state is saved.
       ValueError: `play` or wandb is missing, or `profile_steps` are none.
     """
@@ -165,12 +166,15 @@ class Run:
     # Before anything is written: a wrong path must not claim the directory.
     data = data or self.load_data()
     with (
+      self.directory.owned() if self._writes else contextlib.nullcontext(),
       closing_unless_lost(
         Checkpoints(self.directory.checkpoints, self._run.keep)
       ) as checkpoints,
       contextlib.closing(profiler),
       Preemption() as preemption,
     ):
+      # Another may have begun here while this one loaded its data.
+      self._check_directory()
       done, variables, shardings, opt_state = self._begin(data, checkpoints)
       with (
         self._open_metrics(done, wandb_project) as writer,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.collect import play, policies, recordings, replay
+from jowa_jax.collect import pieces, play, policies, recordings, replay
 from jowa_jax.collect.collect import collect
 from jowa_jax.data.store import formats
 from jowa_jax.data.tf_libraries import tfds
@@ -185,6 +185,18 @@ def _stop(output, number):
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 def test_ctrl_c_stops_at_once(tmp_path):
   _stop(tmp_path, signal.SIGINT)
+
+
+def test_one_process_plays_what_becomes_one_data_set(tmp_path):
+  spec = _spec(0, 1.0, 50)
+  arguments = (tmp_path, 'Carnival', (1.0,), 50)
+  with pieces.owned(tmp_path, [[spec]]):
+    with pytest.raises(OSError, match='in use by process'):
+      collect(*arguments, num_processes=1, progress=False)
+    # Another game's is another's to play.
+    collect(tmp_path, 'Pong', (1.0,), 50, num_processes=1, progress=False)
+  collect(*arguments, num_processes=1, progress=False)
+  assert set(os.listdir(tmp_path)) == {'jowa_atari', 'jowa_atari_frames'}
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')

@@ -186,3 +186,11 @@ def test_divergence_before_any_checkpoint():
     check_finite(3, {'loss/world': 1.0, 'loss/q': float('nan')}, None)
   with pytest.raises(FloatingPointError, match='is inf .* step 2'):
     check_finite(3, {'loss/q': float('inf')}, 2)
+
+
+def test_a_directory_that_another_trains_in(atari_data_dir, tmp_path):
+  run = Run(helpers.tiny_config(atari_data_dir), tmp_path / 'run')
+  with run.directory.owned():
+    with pytest.raises(OSError, match='in use by process'):
+      run.train(progress=False)
+    assert not run.directory.config.exists()
