@@ -1,10 +1,40 @@
 """Files and directories that are there whole or not at all."""
 
 import contextlib
+import fnmatch
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
+from typing import TypeVar
+
+# A `pathlib.Path`, or the like of another library.
+Folder = TypeVar('Folder')
+
+
+def typed_path(text: str) -> str:
+  """The path that a user typed: `~` is a home, and a slash at the end nothing.
+
+  Remote addresses, such as gs://bucket/folder, are left as they are but for
+  the slash, and so is no text at all.
+  """
+  if '://' in text:
+    return text.rstrip('/')
+  return str(pathlib.Path(text).expanduser()) if text else text
+
+
+def matching(folder: Folder, pattern: str) -> list[Folder]:
+  """What of a folder has a name like a pattern, by name; none if there is none.
+
+  The pattern is of the names alone: brackets in the folder's own path are no
+  part of it, which they are in `glob` of paths that may be remote.
+  """
+  if not folder.is_dir():
+    return []
+  found = [
+    path for path in folder.iterdir() if fnmatch.fnmatchcase(path.name, pattern)
+  ]
+  return sorted(found, key=lambda path: path.name)
 
 
 @contextlib.contextmanager

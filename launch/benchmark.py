@@ -26,7 +26,7 @@ from launch import common
 _SUITE = flags.DEFINE_enum(
   'suite', None, ['data', 'plan', 'eval', 'train', 'scale'], 'What is measured.'
 )
-_JSON = flags.DEFINE_string('json', None, 'A JSON file for the figures.')
+_JSON = common.define_path('json', None, 'A JSON file for the figures.')
 _SECONDS = flags.DEFINE_float('seconds', None, 'Of each rate, at least.')
 
 _STEPS = flags.DEFINE_integer('steps', 20_000, 'data: played of each game.')
@@ -55,7 +55,7 @@ _SCHEDULE = flags.DEFINE_list(
   'plan: instead of --passes, what share of the tokens each of them runs; '
   '--checkpoint measures it.',
 )
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, 'plan, eval: of a JOWA run, or packed.'
 )
 _GAMES = flags.DEFINE_string('games', None, 'plan, eval: of the checkpoint.')
@@ -67,7 +67,7 @@ _DECISIONS = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_list(
   'batch_size', '4', 'train, scale: segments over all devices, or several.'
 )
-_RUN = flags.DEFINE_string(
+_RUN = common.define_path(
   'run', None, 'train: of a run of any method, all of its stages, not --size.'
 )
 _STAGE = flags.DEFINE_enum(

@@ -9,7 +9,43 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from jowa_jax import files
+
 ROOT = pathlib.Path(__file__).parent.parent
+
+
+# Flags that are defined through functions of this module belong to the script.
+flags.disclaim_key_flags()
+
+
+class _Path(flags.ArgumentParser):
+  """Of what `files.typed_path` makes a path."""
+
+  syntactic_help = 'a path'
+
+  def parse(self, argument):
+    return files.typed_path(argument)
+
+
+class _Paths(flags.ListParser):
+  """Of paths that are separated by commas."""
+
+  def parse(self, argument):
+    return [files.typed_path(path) for path in super().parse(argument)]
+
+
+def define_path(name: str, default: str | None, text: str) -> flags.FlagHolder:
+  """Defines a flag for a path as people type it, `~` included."""
+  return flags.DEFINE(
+    _Path(), name, default, text, serializer=flags.ArgumentSerializer()
+  )
+
+
+def define_paths(name: str, text: str) -> flags.FlagHolder:
+  """Defines a flag for paths that are separated by commas, none by default."""
+  return flags.DEFINE(
+    _Paths(), name, [], text, serializer=flags.CsvListSerializer(',')
+  )
 
 
 def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
@@ -27,6 +63,7 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   """
   # TensorFlow reads data here and nothing else: its start-up notes are noise.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+  os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
   def guarded(argv: Sequence[str]) -> None:
     unknown = [arg for arg in argv[1:] if arg.startswith('--')]
@@ -69,6 +106,7 @@ def _ours(record) -> bool:
 
 def _parse_flags(argv: Sequence[str], known_only: bool) -> list[str]:
   """Parses flags; a config field that is unknown or mistyped is one line."""
+  argv = _with_config(argv)
   try:
     return flags.FLAGS(argv, known_only=known_only)
   except flags.Error as error:
@@ -89,6 +127,22 @@ def _parse_flags(argv: Sequence[str], known_only: bool) -> list[str]:
     unknown = isinstance(error, AttributeError | KeyError)
     reason = f'no such field: {message}' if unknown else message
     _fail(f'{" ".join(named) or "config"}: {reason}')
+
+
+def _with_config(argv: Sequence[str]) -> list[str]:
+  """The arguments, with --config=configs/... found from any directory."""
+  argv = list(argv)
+  for place, argument in enumerate(argv):
+    name, given, value = argument.partition('=')
+    if name.lstrip('-') != 'config' or not argument.startswith('-'):
+      continue
+    if not given and place + 1 < len(argv):
+      place, name, given, value = place + 1, '', '', argv[place + 1]
+    path, colon, variant = files.typed_path(value).partition(':')
+    if not os.path.exists(path) and (ROOT / path).is_file():
+      path = str(ROOT / path)
+    argv[place] = name + given + path + colon + variant
+  return argv
 
 
 def _fail(message: str) -> None:

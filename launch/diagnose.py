@@ -23,18 +23,18 @@ from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
 from launch import common
 
 _DEFAULT = DiagnosisConfig()
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAMES = flags.DEFINE_string(
   'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'JSON file of the rows.')
+_OUTPUT = common.define_path('output', None, 'JSON file of the rows.')
 _PLAYERS = flags.DEFINE_list(
   'players', list(PLAYERS), 'Players, of those named here.'
 )
-_RECORDS = flags.DEFINE_string(
+_RECORDS = common.define_path(
   'records', None, 'Folder; complete episodes are written for launch.report.'
 )
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')

@@ -16,13 +16,13 @@ from jowa_jax.data.store import stored
 from jowa_jax.train.encoding import frozen_encoder
 from launch import common
 
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
-_DATA = flags.DEFINE_string('data', None, 'Of launch.prepare_data or collect.')
+_DATA = common.define_path('data', None, 'Of launch.prepare_data or collect.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
-_OUTPUT = flags.DEFINE_string('output', None, 'Where the tokens go.')
+_OUTPUT = common.define_path('output', None, 'Where the tokens go.')
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 

@@ -25,14 +25,14 @@ from launch.planner_flags import planner_options
 _CONFIG = config_flags.DEFINE_config_file(
   'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
 )
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAMES = flags.DEFINE_string(
   'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'JSON lines; named as the agent.')
+_OUTPUT = common.define_path('output', None, 'JSON lines; named as the agent.')
 _ROLLOUTS = flags.DEFINE_integer(
   'rollouts', None, "Episodes per game; the config's by default."
 )

@@ -12,12 +12,12 @@ import jowa_jax
 from jowa_jax.checkpoint import released
 from launch import common
 
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
-_TOKENIZER = flags.DEFINE_string('output_tokenizer', None, 'Its file.')
-_MODEL = flags.DEFINE_string('output_model', None, "The world-action model's.")
+_TOKENIZER = common.define_path('output_tokenizer', None, 'Its file.')
+_MODEL = common.define_path('output_model', None, "The world-action model's.")
 
 
 def main() -> None:

@@ -23,13 +23,13 @@ _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'How, such as configs/finetune.py:150m.'
 )
 _GAME = flags.DEFINE_string('game', None, 'Its name, such as Pong.')
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint',
   None,
   "Directory of the pretrained run, packed agent, or 'pretrained'; none: from "
   'scratch.',
 )
-_DATA = flags.DEFINE_string('data', None, 'Directory of play of the game.')
+_DATA = common.define_path('data', None, 'Directory of play of the game.')
 _QUALITY = flags.DEFINE_enum(
   'quality',
   None,

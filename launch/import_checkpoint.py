@@ -13,9 +13,9 @@ from configs import jowa
 from jowa_jax.checkpoint import released, released_sizes
 from launch import common
 
-_TOKENIZER = flags.DEFINE_string('tokenizer', None, 'File of the tokenizer.')
-_MODEL = flags.DEFINE_string('model', None, 'File of the world-action model.')
-_OUTPUT = flags.DEFINE_string('output', None, 'Directory; must be new.')
+_TOKENIZER = common.define_path('tokenizer', None, 'File of the tokenizer.')
+_MODEL = common.define_path('model', None, 'File of the world-action model.')
+_OUTPUT = common.define_path('output', None, 'Directory; must be new.')
 _HEADS = flags.DEFINE_integer(
   'num_heads', None, "Of attention; published sizes' by default."
 )

@@ -18,14 +18,14 @@ from jowa_jax.eval.records import (
 )
 from launch import common
 
-_DATA = flags.DEFINE_string('data', None, 'Of launch.prepare_data or collect.')
+_DATA = common.define_path('data', None, 'Of launch.prepare_data or collect.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list; default all.')
-_PICTURE = flags.DEFINE_string('picture', None, 'A .png, .svg or .pdf file.')
-_JSON = flags.DEFINE_string('json', None, 'A file for the same numbers.')
-_SCORES = flags.DEFINE_string(
+_PICTURE = common.define_path('picture', None, 'A .png, .svg or .pdf file.')
+_JSON = common.define_path('json', None, 'A file for the same numbers.')
+_SCORES = common.define_path(
   'scores', None, 'JSON lines of its complete episodes, for launch.report.'
 )
-_BEST_SCORES = flags.DEFINE_string(
+_BEST_SCORES = common.define_path(
   'best_scores', None, "JSON lines of each game's best checkpoint alone."
 )
 _VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')

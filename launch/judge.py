@@ -18,11 +18,11 @@ from jowa_jax.data.feed.training import DataConfig, TrainingData
 from jowa_jax.eval.judge import judge
 from launch import common
 
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
-_DATA = flags.DEFINE_string('data', None, "Default: the run's.")
+_DATA = common.define_path('data', None, "Default: the run's.")
 _GAMES = flags.DEFINE_string('games', None, "Default: the run's.")
 _HELD_OUT = flags.DEFINE_float(
   'held_out_fraction', None, "Of each game's episodes; default: the run's."
@@ -30,7 +30,7 @@ _HELD_OUT = flags.DEFINE_float(
 _NUM_DREAMS = flags.DEFINE_integer(
   'num_dreams', 64, 'Of each game, compared with what really followed.'
 )
-_OUTPUT = flags.DEFINE_string('output', None, 'Directory of the files.')
+_OUTPUT = common.define_path('output', None, 'Directory of the files.')
 
 
 def main() -> None:

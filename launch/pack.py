@@ -10,9 +10,9 @@ from absl import flags
 from jowa_jax.agent import pack
 from launch import common
 
-_CHECKPOINT = flags.DEFINE_string('checkpoint', None, 'Run directory.')
+_CHECKPOINT = common.define_path('checkpoint', None, 'Run directory.')
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
-_OUTPUT = flags.DEFINE_string('output', None, 'A .safetensors file.')
+_OUTPUT = common.define_path('output', None, 'A .safetensors file.')
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ _SOURCE = flags.DEFINE_enum(
   "dqn_replay: raw logs; rlu: RL Unplugged's TFDS sets; ale: what "
   "launch.collect wrote; jowa_hdf5: the JOWA authors' processed data.",
 )
-_INPUT = flags.DEFINE_string('input', None, 'Directory; may be remote.')
-_OUTPUT = flags.DEFINE_string('output', None, 'Directory to make.')
+_INPUT = common.define_path('input', None, 'Directory; may be remote.')
+_OUTPUT = common.define_path('output', None, 'Directory to make.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
 _RUNS = flags.DEFINE_string('runs', 'all', 'all, 1,4 or random:2.')
 _CHECKPOINTS = flags.DEFINE_string(

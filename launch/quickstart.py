@@ -13,8 +13,10 @@ from ml_collections import config_flags
 
 from launch import common
 
-_CONFIG = config_flags.DEFINE_config_file('config', 'configs/quickstart.py')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept.')
+_CONFIG = config_flags.DEFINE_config_file(
+  'config', str(common.ROOT / 'configs/quickstart.py'), 'What is done.'
+)
+_WORKDIR = common.define_path('workdir', None, 'Where everything is kept.')
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show progress bars.')
 
 

@@ -11,15 +11,15 @@ from jowa_jax.report import write_report
 from jowa_jax.report.summary import REPS
 from launch import common
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Of a quickstart.')
-_RESULTS = flags.DEFINE_list(
-  'results', [], 'Files that launch.evaluate wrote, shards, or their folders.'
+_WORKDIR = common.define_path('workdir', None, 'Of a quickstart.')
+_RESULTS = common.define_paths(
+  'results', 'Files that launch.evaluate wrote, shards, or their folders.'
 )
-_RUNS = flags.DEFINE_list('runs', [], 'Directories of training runs.')
-_PICTURES = flags.DEFINE_string(
+_RUNS = common.define_paths('runs', 'Directories of training runs.')
+_PICTURES = common.define_path(
   'pictures', None, 'Directory that launch.judge wrote, with videos/.'
 )
-_OUTPUT = flags.DEFINE_string(
+_OUTPUT = common.define_path(
   'output', None, 'The page; <workdir>/report/index.html by default.'
 )
 _REPS = flags.DEFINE_integer(

@@ -26,12 +26,12 @@ _CONFIG = config_flags.DEFINE_config_file(
   str(common.ROOT / 'configs/evaluate.py:paper'),
   'The protocol; its settings by game are not used.',
 )
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
-_OUTPUT = flags.DEFINE_string('output', None, 'Directory; named as the agent.')
+_OUTPUT = common.define_path('output', None, 'Directory; named as the agent.')
 _SETTINGS = flags.DEFINE_string(
   'settings', 'planner=none', 'Of the policy, as name=value,...; name=value...'
 )

@@ -9,16 +9,16 @@ from absl import flags
 
 from jowa_jax.train.loop import Player
 from jowa_jax.train.run import Run
-from launch import distributed
+from launch import common, distributed
 
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run is kept.')
+_WORKDIR = common.define_path('workdir', None, 'Where the run is kept.')
 _ACCEPT = flags.DEFINE_bool(
   'accept_changes', False, 'Go on with another config or other data.'
 )
 _PROFILE = flags.DEFINE_string(
   'profile_steps', None, 'first:last, traced into profile/ of the directory.'
 )
-_CACHE = flags.DEFINE_string(
+_CACHE = common.define_path(
   'compilation_cache', None, 'Where compiled programs are kept between runs.'
 )
 _WANDB = flags.DEFINE_string(

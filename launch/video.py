@@ -21,12 +21,12 @@ from launch.planner_flags import planner_options
 _CONFIG = config_flags.DEFINE_config_file(
   'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
 )
-_CHECKPOINT = flags.DEFINE_string(
+_CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAME = flags.DEFINE_string('game', None, 'Such as Assault.')
-_OUTPUT = flags.DEFINE_string('output', None, 'An .mp4 file.')
+_OUTPUT = common.define_path('output', None, 'An .mp4 file.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the game and exploration.')
 _ROLLOUT = flags.DEFINE_integer(
   'rollout', 0, 'Number of the rollout in its evaluation.'

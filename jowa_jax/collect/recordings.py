@@ -373,8 +373,8 @@ def find(names: str) -> dict[str, pathlib.Path | Traversable]:
   for name in filter(None, (name.strip() for name in names.split(','))):
     if name in shipped:
       found[name] = shipped[name]
-    elif pathlib.Path(name).is_file():
-      found[name] = pathlib.Path(name)
+    elif (path := pathlib.Path(files.typed_path(name))).is_file():
+      found[name] = path
     else:
       raise DataError(
         f'There is no recording {name!r}: give a file, or one of those that '

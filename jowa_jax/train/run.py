@@ -7,6 +7,7 @@ the stage and the batch, and batches are a pure function of (seed, step).
 import contextlib
 import json
 import logging
+import os
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import tqdm
 
+from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import (
   CheckpointError,
@@ -44,6 +46,12 @@ from jowa_jax.train.state import (
   init_variables,
 )
 
+# The fields of a config that are paths.
+_PATHS = (
+  *(('data', 'directory'), ('data', 'token_cache')),
+  ('init_from', 'checkpoints'),
+)
+
 
 class Run:
   """One training run in one directory."""
@@ -58,7 +66,7 @@ class Run:
     Raises:
       ConfigError: a field is unknown, missing or of the wrong type.
     """
-    self.config = json.loads(json.dumps(config))
+    self.config = _with_paths(json.loads(json.dumps(config)))
     self.directory = RunDirectory(workdir)
     self.method: Method = make_method(self.config, to_train=True)
     sections = training_config(self.config)
@@ -239,7 +247,7 @@ class Run:
     """Raises ConfigError if the directory holds a run with another config."""
     found = self.directory.read_config()
     if found is not None:
-      changed = differences(complete(found), complete(self.config))
+      changed = differences(_located(found), _located(self.config))
       if changed:
         self._changed(
           ConfigError,
@@ -323,3 +331,20 @@ class Run:
         'restore the data, give another directory',
         changed,
       )
+
+
+def _with_paths(config: dict[str, Any]) -> dict[str, Any]:
+  """The config with `~` in its paths replaced."""
+  for section, name in _PATHS:
+    if isinstance(path := config.get(section, {}).get(name), str):
+      config[section][name] = files.typed_path(path)
+  return config
+
+
+def _located(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A complete config whose paths are the same however they are spelled."""
+  config = _with_paths(json.loads(json.dumps(complete(config))))
+  for section, name in _PATHS:
+    if (path := config[section][name]) and '://' not in path:
+      config[section][name] = os.path.realpath(path)
+  return config

@@ -1,6 +1,7 @@
 """What a user mistypes ends in one clear line and changes nothing on disk."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from tests.launch.mistakes import CASES
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def launch(script, *flags):
+def launch(script, *flags, cwd=ROOT, **environment):
   return subprocess.run(
     [sys.executable, '-m', f'launch.{script}', *flags],
-    cwd=ROOT,
+    cwd=cwd,
+    env={**os.environ, 'PYTHONPATH': str(ROOT), **environment},
     capture_output=True,
     text=True,
     timeout=300,
@@ -139,3 +141,30 @@ def test_a_game_is_learned_from_a_pretrained_run(atari_data_dir, tmp_path):
       '--noprogress',
     )
     assert evaluated.returncode == 0, evaluated.stderr
+
+
+def test_configs_and_the_home_directory_are_found_from_anywhere(tmp_path):
+  """Where a folder's name would be a pattern, too."""
+  home = tmp_path / 'lr=[1e-4]'
+  (home / 'elsewhere').mkdir(parents=True)
+  options = {'cwd': home / 'elsewhere', 'HOME': str(home)}
+  done = launch(
+    *('collect', '--config=configs/collect.py:smoke', '--noprogress'),
+    *('--output=~/data/', '--config.games=ALE/Pong-v5'),
+    *('--config.steps_per_checkpoint=40', '--config.num_processes=1'),
+    **options,
+  )
+  assert done.returncode == 0, done.stderr
+  assert not done.stderr
+  # Libraries keep what they like in a home.
+  assert sorted(home.glob('[!.]*')) == [home / 'data', home / 'elsewhere']
+  done = launch('inspect_data', '--data=../data', **options)
+  assert done.returncode == 0, done.stderr
+  assert 'Pong' in done.stdout
+  done = launch(
+    *('prepare_data', '--source=ale', '--input=~/data', '--games=pong'),
+    *('--output=~/prepared', '--noprogress'),
+    **options,
+  )
+  assert done.returncode == 0, done.stderr
+  assert not list((home / 'elsewhere').iterdir())

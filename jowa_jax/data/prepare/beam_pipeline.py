@@ -11,7 +11,7 @@ from typing import Any
 import tqdm
 from etils import epath
 
-from jowa_jax import hardware
+from jowa_jax import files, hardware
 from jowa_jax.data.episodes import DataError
 
 SECONDS_PER_NOTE = 1.0
@@ -78,7 +78,7 @@ def call_on_all(
 
   errors = work / _ERRORS
   errors.mkdir(parents=True, exist_ok=True)
-  for path in errors.glob('*'):
+  for path in files.matching(errors, '*'):
     path.unlink()
   try:
     with beam.Pipeline(options=options) as pipeline:
@@ -92,7 +92,7 @@ def call_on_all(
     if not told:
       raise
     raise DataError(told[1]) from error
-  messages = [path.read_text() for path in sorted(errors.glob('*'))]
+  messages = [path.read_text() for path in files.matching(errors, '*')]
   if messages:
     more = f' (and {len(messages) - 1} more)' if len(messages) > 1 else ''
     raise DataError(messages[0] + more)

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
+from jowa_jax import files
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.prepare import beam_pipeline, draw
 from jowa_jax.data.source import Part, Source
@@ -178,7 +179,12 @@ def _resolve(output: str | os.PathLike) -> epath.Path:
 
 def _clean(work: epath.Path) -> None:
   """Removes what tries that were killed have left half done."""
-  for path in [*work.glob('*/.part.*'), work / _NOTES]:
+  left = [
+    path
+    for folder in files.matching(work, '*')
+    for path in files.matching(folder, '.part.*')
+  ]
+  for path in [*left, work / _NOTES]:
     if path.exists():
       path.rmtree()
 
@@ -218,7 +224,7 @@ def _check_unfinished(output: epath.Path, work: epath.Path) -> None:
   """Raises DataError if another request was interrupted in the directory."""
   others = [
     path
-    for path in (output / _WORK).glob('*')
+    for path in files.matching(output / _WORK, '*')
     if path.name != work.name and not path.name.startswith(_LENGTHS)
   ]
   # Without the bookkeeping of this request, what is there is another's.
@@ -273,7 +279,7 @@ def _read_lengths(
   with beam_pipeline.Progress(
     'Reading lengths', len(parts), 'file', progress
   ) as bar:
-    bar.follow(lambda: len(list(folder.glob('*.json'))))
+    bar.follow(lambda: len(files.matching(folder, '*.json')))
     beam_pipeline.call_on_all(missing, _write_lengths, folder, options)
   return {part: json.loads(path.read_text()) for part, path in paths.items()}
 
@@ -327,7 +333,9 @@ def _noted(
 
 
 def _sum_notes(work: epath.Path) -> int:
-  return sum(int(note.read_text() or 0) for note in (work / _NOTES).glob('*'))
+  return sum(
+    int(note.read_text() or 0) for note in files.matching(work / _NOTES, '*')
+  )
 
 
 def _finish(

@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 from google.protobuf import json_format
 
+from jowa_jax import files
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.source import Part
 from jowa_jax.data.store import formats
@@ -83,7 +84,7 @@ class RldsSource:
     path = _find_runs(self.root)[part.game, part.run]
     return {
       os.fspath(name): name.stat().length
-      for name in sorted(path.glob(f'*-{part.split}.*'))
+      for name in files.matching(path, f'*-{part.split}.*')
     }
 
   def _read(self, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -126,13 +127,24 @@ def _find_runs(name: str) -> dict[tuple[str, int], epath.Path]:
       'directory of a data set'
     )
   runs: dict[tuple[str, int], epath.Path] = {}
-  for folder in sorted([*root.glob('*'), *root.glob('[!.]*/*')]):
+  below = files.matching(root, '*')
+  for folder in [
+    *below,
+    *(
+      inner
+      for outer in below
+      if not outer.name.startswith('.')
+      for inner in files.matching(outer, '*')
+    ),
+  ]:
     match = _FOLDER.fullmatch(folder.name)
     # What training reads has the same names; its frames are in chunks.
     if not match or folder.parent.name == formats.FRAMES:
       continue
     versions = [
-      path for path in folder.glob('*') if _VERSION.fullmatch(path.name)
+      path
+      for path in files.matching(folder, '*')
+      if _VERSION.fullmatch(path.name)
     ]
     if not versions:
       continue
