@@ -7,6 +7,7 @@ import pytest
 from configs import jowa
 from jowa_jax.checkpoint.packed import PackedAgent, write_packed
 from jowa_jax.methods.base import Variables
+from jowa_jax.train import run as run_lib
 from jowa_jax.train.identity import run_digest
 from jowa_jax.train.settings import complete
 from tests.train import helpers
@@ -107,3 +108,14 @@ def test_a_packed_agent_is_of_its_run(tmp_path):
   packed = PackedAgent(path).meta()['config']
   assert '/there' not in json.dumps(packed)
   assert run_digest(packed) == run_digest(trained)
+
+
+def test_a_run_is_the_same_however_its_paths_are_spelled(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HOME', str(tmp_path))
+  located = []
+  for spelling in ('runs/jowa', 'runs/jowa/', '~/runs/jowa', './runs//jowa'):
+    located.append(run_lib._located(config(init_from__checkpoints=spelling)))
+  assert all(one == located[0] for one in located)
+  other = run_lib._located(config(init_from__checkpoints='runs/other'))
+  assert other != located[0]
