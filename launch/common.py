@@ -3,9 +3,10 @@
 import functools
 import os
 import pathlib
+import socket
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 
 from absl import app, flags, logging
 
@@ -65,6 +66,8 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
   os.environ.setdefault('TF_ENABLE_ONEDNN_OPTS', '0')
 
+  spare_local_connections(os.environ)
+
   def guarded(argv: Sequence[str]) -> None:
     unknown = [arg for arg in argv[1:] if arg.startswith('--')]
     others = [arg for arg in argv[1:] if arg not in unknown]
@@ -94,6 +97,19 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
     guarded,
     flags_parser=functools.partial(_parse_flags, known_only=pass_unknown_flags),
   )
+
+
+def spare_local_connections(environment: MutableMapping[str, str]) -> None:
+  """Keeps connections within the machine from going through a proxy.
+
+  Apache Beam and JAX talk to their own processes through gRPC, which takes a
+  proxy of the environment for them too.
+  """
+  for name in ('no_proxy', 'NO_PROXY'):
+    spared = environment.get(name, '').split(',')
+    wanted = ('localhost', '127.0.0.1', '::1', socket.gethostname())
+    more = [host for host in wanted if host not in spared]
+    environment[name] = ','.join([*filter(None, spared), *more])
 
 
 def _ours(record) -> bool:

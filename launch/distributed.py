@@ -63,6 +63,22 @@ def is_one_of_several(environment: Mapping[str, str]) -> bool:
   )
 
 
+def _told_by(environment: Mapping[str, str]) -> str:
+  """What says that there are several processes, for people."""
+  if _COUNT.value is not None:
+    return f'--num_processes={_COUNT.value}'
+  if _DISTRIBUTED.value == 'always':
+    return '--distributed=always'
+  names = (
+    *('SLURM_NTASKS', 'OMPI_COMM_WORLD_SIZE', 'TPU_WORKER_HOSTNAMES'),
+    *('MEGASCALE_NUM_SLICES', 'JOB_COMPLETION_INDEX'),
+    'JAX_COORDINATOR_ADDRESS',
+  )
+  return ', '.join(
+    f'{name}={environment[name]}' for name in names if name in environment
+  )
+
+
 @contextlib.contextmanager
 def processes() -> Iterator[None]:
   """Joins the other processes of the run, if there are any, for a while.
@@ -86,6 +102,12 @@ def processes() -> Iterator[None]:
 
     from jowa_jax.train.preemption import EXIT_CODE, lost_another
 
+    # The wait is minutes long where the others were never started.
+    logging.info(
+      'Waiting for the other processes of the run (%s); if there are none, say '
+      '--distributed=never',
+      _told_by(os.environ),
+    )
     # What CPUs talk by; others ignore it.
     jax.config.update('jax_cpu_collectives_implementation', 'gloo')
     try:

@@ -15,6 +15,7 @@ PACKAGE = ROOT / 'jowa_jax'
 ORDER = (
   'files',
   'ownership',
+  'versions',
   'weight_files',
   'games',
   'types',

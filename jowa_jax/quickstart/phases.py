@@ -6,9 +6,7 @@ that a run that was interrupted goes on where it was.
 
 import json
 import pathlib
-import platform
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any
 
 from jowa_jax import files
@@ -29,10 +27,12 @@ from jowa_jax.quickstart.settings import NEW, PLAY
 from jowa_jax.report import write_report
 from jowa_jax.report.inputs import SUMMARY
 from jowa_jax.report.video import write_video
+from jowa_jax.versions import versions_of
 
-PACKAGES = (
-  'jax flax optax orbax-checkpoint chex numpy tensorflow-datasets ale-py'
-).split()
+_MODULES = (
+  *('jax', 'flax', 'optax', 'orbax', 'chex', 'numpy'),
+  *('tensorflow_datasets', 'ale_py'),
+)
 _CONFIG = 'config.json'
 
 
@@ -75,7 +75,7 @@ def quickstart(
   _evaluate(plan, clock, progress)
   _film(plan, agents, clock)
   _write_json(workdir / 'eval' / SUMMARY, summary(plan))
-  _write_json(workdir / 'versions.json', _versions())
+  _write_json(workdir / 'versions.json', versions_of(_MODULES))
   return write_report(workdir)
 
 
@@ -216,8 +216,3 @@ def _check_directory(path: pathlib.Path, config: dict[str, Any]) -> None:
       f'{path.parent} was begun with another config; give another directory '
       f'or restore these fields:\n  {lines}'
     )
-
-
-def _versions() -> dict[str, str]:
-  versions = {name: metadata.version(name) for name in PACKAGES}
-  return {'python': platform.python_version(), **versions}

@@ -164,7 +164,10 @@ def test_configs_and_the_home_directory_are_found_from_anywhere(tmp_path):
   done = launch(
     *('prepare_data', '--source=ale', '--input=~/data', '--games=pong'),
     *('--output=~/prepared', '--noprogress'),
+    # Nothing listens there, as behind the proxy of a cluster.
     **options,
+    http_proxy='http://127.0.0.1:9',
+    https_proxy='http://127.0.0.1:9',
   )
   assert done.returncode == 0, done.stderr
   assert not list((home / 'elsewhere').iterdir())

@@ -11,10 +11,8 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -25,14 +23,19 @@ from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.prepare import beam_pipeline, draw
 from jowa_jax.data.source import Part, Source
 from jowa_jax.data.store import formats, writer
+from jowa_jax.versions import versions_of
 
 SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
 # In the output until the manifest is there.
 _WORK = '.preparing'
 _LENGTHS, _NOTES = 'lengths', 'notes'
-_PACKAGES = (
-  'apache-beam array-record numpy opencv-python-headless tensorflow-datasets'
-).split()
+_MODULES = (
+  'apache_beam',
+  'array_record',
+  'numpy',
+  'cv2',
+  'tensorflow_datasets',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -376,10 +379,9 @@ def _finish(
     }
   for name, game in games.items():
     _sum_up(game, sum(sum(x) for p, x in lengths.items() if p.game == name))
-  versions = {name: metadata.version(name) for name in _PACKAGES}
   return {
     'request': _as_json(request),
-    'versions': {'python': platform.python_version(), **versions},
+    'versions': versions_of(_MODULES),
     'games': games,
   }
 
