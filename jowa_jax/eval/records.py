@@ -111,6 +111,8 @@ _NO_MATTER = ('checkpoint', 'run', 'rollouts')
 _BATCHING = ('environments', 'devices')
 # What does not depend on the game.
 _SHARED = ('method', 'weights', 'protocol', 'seed')
+# What is the same of all training seeds of one agent.
+_OF_ALL_SEEDS = ('method', 'parameters', 'options', 'protocol')
 
 
 def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
@@ -118,14 +120,22 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
 
   Raises:
     RecordError: an agent's rollouts of a game were played by different rules,
-      or one of them was recorded with different outcomes.
+      or by agents of different methods or sizes, which are no seeds of one; or
+      one of them was recorded with different outcomes.
   """
   merged: dict[tuple, Rollout] = {}
   setups: dict[tuple, Mapping[str, Any]] = {}
+  seeds: dict[tuple, dict[str, Any]] = {}
   for rollout in rollouts:
     setup = _without(rollout.setup, _NO_MATTER + _BATCHING)
     place = (rollout.agent, rollout.game, setup.get('weights'))
     changed = differences(setups.setdefault(place, setup), setup)
+    # Older records lack some of it.
+    shared = {key: setup[key] for key in _OF_ALL_SEEDS if key in setup}
+    others = seeds.setdefault(place[:2], {})
+    known = {key: others[key] for key in shared if key in others}
+    changed = changed or differences(known, {key: shared[key] for key in known})
+    others.update(shared)
     if changed:
       raise RecordError(
         f'Rollouts of {rollout.agent} in {rollout.game} are of different '

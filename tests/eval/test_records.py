@@ -145,6 +145,33 @@ def test_rollouts_of_different_evaluations_are_not_pooled():
   assert len(records.merge([ROLLOUT, other])) == 2
 
 
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    ({'protocol': {'sticky_actions': 0.25}}, 'protocol.sticky_actions'),
+    ({'method': 'mtbc'}, "method: was 'jowa', now 'mtbc'"),
+    ({'parameters': 70}, 'parameters: was 40, now 70'),
+    ({'options': {'width': 4}}, 'options.width'),
+  ],
+)
+def test_other_agents_are_no_seeds_of_one(change, message):
+  """Though their weights are others, as those of seeds are."""
+  setup = {
+    'method': 'jowa',
+    'parameters': 40,
+    'options': {'width': 2},
+    'protocol': {'sticky_actions': 0.0},
+    'seed': 0,
+    'weights': 'aa',
+  }
+  first = dataclasses.replace(ROLLOUT, setup=setup)
+  seed = dataclasses.replace(first, setup={**setup, 'weights': 'bb', 'seed': 1})
+  assert records.merge([first, seed]) == [first, seed]
+  other = dataclasses.replace(first, setup={**seed.setup, **change})
+  with pytest.raises(RecordError, match=message):
+    records.merge([first, other])
+
+
 def test_a_checkpoint_may_lie_elsewhere(tmp_path):
   path = tmp_path / 'jowa.jsonl'
   here, there = (
