@@ -255,7 +255,9 @@ def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
     ValueError: a name is neither a game nor a list, or none is given.
   """
   if isinstance(names, str):
-    names = [name.strip() for name in names.split(',') if name.strip()]
+    # A tuple that came as text, with its brackets and quotes, too.
+    names = [name.strip(' ()[]"\'') for name in names.split(',')]
+    names = [name for name in names if name]
   expanded: list[str] = []
   for name in names:
     games = GAME_LISTS.get(name) or (check_game(_as_written(name) or name),)

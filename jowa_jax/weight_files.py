@@ -181,8 +181,24 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
   try:
     return load_file(path)
+  except AttributeError as error:
+    # NumPy lacks the type that a tensor is of.
+    raise _of_unknown_type(path) from error
   except (KeyError, OSError, SafetensorError, TypeError) as error:
     raise _unreadable(path, error) from error
+
+
+def _of_unknown_type(path: Path) -> WeightFileError:
+  """What to say of a .safetensors file of types that NumPy lacks."""
+  from safetensors import safe_open
+
+  with safe_open(path, framework='numpy') as file:
+    types = {name: file.get_slice(name).get_dtype() for name in file.keys()}
+  name, kind = next((n, t) for n, t in types.items() if t.startswith('F8'))
+  return WeightFileError(
+    f'{path}: the tensor {name!r} is of the type {kind}, which is not read: '
+    'convert it to BF16, F16 or F32 first'
+  )
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Files of tensors: each kind read back, and none that can do harm."""
 
+import json
 import pickle
 import subprocess
 import sys
@@ -123,6 +124,22 @@ def test_damaged_safetensors_files_are_named(tmp_path):
     path.write_bytes(content)
     with pytest.raises(WeightFileError, match='state.safetensors: not a read'):
       read_state(path)
+
+
+@pytest.mark.parametrize('kind', ['F8_E4M3', 'F8_E5M2', 'F8_E8M0'])
+def test_numbers_of_eight_bits_are_named(tmp_path, kind):
+  header = json.dumps(
+    {
+      'a': {'dtype': 'F32', 'shape': [1], 'data_offsets': [0, 4]},
+      'b.weight': {'dtype': kind, 'shape': [2], 'data_offsets': [4, 6]},
+    }
+  ).encode()
+  path = tmp_path / 'state.safetensors'
+  path.write_bytes(len(header).to_bytes(8, 'little') + header + bytes(6))
+  with pytest.raises(
+    WeightFileError, match=f"state.safetensors: .*'b.weight' .* {kind}, .*BF16"
+  ):
+    read_state(path)
 
 
 def test_damaged_torch_files_are_named(tmp_path, torch):

@@ -154,6 +154,10 @@ class _Reader:
     self.missing.append(os.path.relpath(path, self._root))
     return None
 
+  def _where(self, name: str | pathlib.Path) -> pathlib.Path:
+    """A file's path, for messages."""
+    return pathlib.Path(self._root or '', name)
+
   def json(self, name: str | pathlib.Path) -> dict[str, Any]:
     path = self._find(name)
     if path is None:
@@ -171,7 +175,7 @@ class _Reader:
     for key, value in values.items():
       if not _is_number(value):
         raise ValueError(
-          f'{self._root / name}: {key!r} is {value!r}, not a number'
+          f'{self._where(name)}: {key!r} is {value!r}, not a number'
         )
     return values
 
@@ -182,7 +186,7 @@ class _Reader:
         _is_number(value) for value in table.values()
       ):
         raise ValueError(
-          f'{self._root / name}: {game!r} should map names to numbers'
+          f'{self._where(name)}: {game!r} should map names to numbers'
         )
     return tables
 
@@ -284,7 +288,7 @@ class _Reader:
       shapes = [arrays[kind].shape for kind in kinds if kind in arrays]
       if len(shapes) != 2 or shapes[0] != shapes[1] or len(shapes[0]) != rank:
         raise ValueError(
-          f'{self._root / name}: {game!r} needs {kinds[0]!r} and {kinds[1]!r} '
+          f'{self._where(name)}: {game!r} needs {kinds[0]!r} and {kinds[1]!r} '
           f'of one shape with {rank} axes; found '
           f'{ {kind: array.shape for kind, array in arrays.items()} }'
         )

@@ -126,6 +126,14 @@ def test_wrong_content_is_named(workdir, name, text, message):
   assert str(workdir / name) in str(error.value)
 
 
+@pytest.mark.parametrize('text', ['{"Pong": 3}', '{', '[1]'])
+def test_broken_pictures_without_a_work_directory(tmp_path, text):
+  path = tmp_path / 'model_quality.json'
+  path.write_text(text)
+  with pytest.raises(ValueError, match=str(path)):
+    read_inputs(pictures=tmp_path)
+
+
 def test_results_and_runs_from_anywhere(workdir, tmp_path):
   """Shards and folders of results; the agent is what a record says."""
   other = tmp_path / 'other'
