@@ -44,6 +44,9 @@ _SLOTS = flags.DEFINE_integer('slots', None, 'Environments per game at once.')
 _ENVIRONMENTS = flags.DEFINE_integer(
   'max_environments', evaluation.MAX_ENVIRONMENTS, 'At once, of all games.'
 )
+_ROMS = common.define_path(
+  'rom_directory', '', "Of other cartridges than ale-py's: pong.bin, ..."
+)
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
@@ -68,6 +71,7 @@ def main() -> None:
     shard=shard,
     slots_per_game=_SLOTS.value,
     max_environments=_ENVIRONMENTS.value,
+    rom_directory=_ROMS.value,
     progress=_PROGRESS.value,
   )
   for game in games:

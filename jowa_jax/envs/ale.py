@@ -4,6 +4,9 @@
 emulator instead. Both show the same pixels and rewards (a test).
 """
 
+import hashlib
+import os
+import pathlib
 from typing import NamedTuple
 
 import ale_py
@@ -28,12 +31,53 @@ class Outcome(NamedTuple):
   truncated: bool  # the episode reached `MAX_EPISODE_FRAMES`
 
 
+def rom_path(game: str, directory: str | os.PathLike = '') -> pathlib.Path:
+  """The cartridge's file of a game.
+
+  Args:
+    game: a name in `games.GAMES`.
+    directory: of `<name>.bin`, with the names that atari-py and ale-py share
+      ('space_invaders'); empty for those of ale-py.
+
+  Raises:
+    ValueError: the game is unknown, or there is no such file.
+  """
+  name = games.rom_id(game)
+  if directory:
+    path = pathlib.Path(directory, f'{name}.bin')
+    if not path.is_file():
+      raise ValueError(f'There is no ROM of {game}: {path} is missing')
+    return path
+  path = roms.get_rom_path(name)
+  if path is None:
+    raise ValueError(
+      f'ale-py {ale_py.__version__} has no ROM of {game}: choose another game, '
+      'or install an ale-py that has it'
+    )
+  return path
+
+
+def rom_checksum(game: str, directory: str | os.PathLike = '') -> str:
+  """The MD5 of a game's cartridge, by which ALE's authors tell them apart.
+
+  Args:
+    game: a game or a variant of one.
+    directory: see `rom_path`.
+
+  Raises:
+    ValueError: see `rom_path`.
+  """
+  path = rom_path(games.parse_variant(game).game, directory)
+  return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
 def make_emulator(
   game: str,
   seed: int,
   sticky: float,
   frame_skip: int,
   max_frames: int | None = None,
+  rom_directory: str | os.PathLike = '',
 ) -> ale_py.ALEInterface:
   """An emulator with the game loaded, which is to be reset first.
 
@@ -43,18 +87,14 @@ def make_emulator(
     sticky: the chance that a frame repeats the action before it.
     frame_skip: emulator frames that an action is held for.
     max_frames: after which an episode is cut off; `MAX_EPISODE_FRAMES` if None.
+    rom_directory: see `rom_path`.
 
   Raises:
-    ValueError: the game is unknown, ale-py has no ROM of it, or it has no such
+    ValueError: the game is unknown, there is no ROM of it, or it has no such
       mode or difficulty.
   """
   variant = games.parse_variant(game)
-  rom = roms.get_rom_path(games.rom_id(variant.game))
-  if rom is None:
-    raise ValueError(
-      f'ale-py {ale_py.__version__} has no ROM of {variant.game}: choose '
-      'another game, or install an ale-py that has it'
-    )
+  rom = rom_path(variant.game, rom_directory)
   ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
   ale = ale_py.ALEInterface()
   ale.setInt('random_seed', seed)
@@ -95,6 +135,7 @@ class AleEnv:
     seed: int = 0,
     sticky: float = 0.0,
     max_frames: int | None = None,
+    rom_directory: str | os.PathLike = '',
   ):
     """Loads the game.
 
@@ -104,9 +145,10 @@ class AleEnv:
       sticky: the chance that a frame repeats the action before it; the
         DQN-Replay logs were made with 0.25.
       max_frames: see `make_emulator`.
+      rom_directory: see `rom_path`.
     """
     self.game = game
-    self._ale = make_emulator(game, seed, sticky, 1, max_frames)
+    self._ale = make_emulator(game, seed, sticky, 1, max_frames, rom_directory)
     height, width = self._ale.getScreenDims()
     self._screens = np.zeros((2, height, width), np.uint8)
 

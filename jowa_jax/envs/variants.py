@@ -1,12 +1,13 @@
 """Environments of a game's variant, in threads, as ale-py's vector steps them.
 
-`AtariVectorEnv` has no argument for a mode or a difficulty, so each environment
-is an emulator of its own here. The interface is as much of Gymnasium's as
-`envs.vector` uses, with the same order of events: an environment that ended
-spends its next step on beginning again.
+`AtariVectorEnv` has no argument for a mode, a difficulty or a cartridge, so
+each environment is an emulator of its own here. The interface is as much of
+Gymnasium's as `envs.vector` uses, with the same order of events: an environment
+that ended spends its next step on beginning again.
 """
 
 import concurrent.futures
+import os
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ class VariantVectorEnv:
   """N environments of one variant of a game."""
 
   def __init__(
-    self, variant: str, num_envs: int, protocol: Protocol, num_threads: int = 0
+    self,
+    variant: str,
+    num_envs: int,
+    protocol: Protocol,
+    num_threads: int = 0,
+    rom_directory: str | os.PathLike = '',
   ):
     """Loads the game.
 
@@ -29,6 +35,7 @@ class VariantVectorEnv:
       num_envs: N.
       protocol: the rules.
       num_threads: 0 for one per core, at most one per environment.
+      rom_directory: of other cartridges than ale-py's, see `ale.rom_path`.
 
     Raises:
       ValueError: there is no such variant, or the rules are of those that
@@ -41,10 +48,11 @@ class VariantVectorEnv:
     ):
       if value != only:
         raise ValueError(
-          f'Protocol.{name}={value}: a variant ({variant}) is played with '
-          f'{only} alone'
+          f'Protocol.{name}={value}: a variant or another ROM ({variant}) is '
+          f'played with {only} alone'
         )
     self._variant, self._protocol = variant, protocol
+    self._rom_directory = rom_directory
     self._envs = [self._make(0) for _ in range(num_envs)]
     self._ended = np.zeros(num_envs, bool)
     self._frames = np.zeros((num_envs, 1, FRAME_SIZE, FRAME_SIZE), np.uint8)
@@ -57,7 +65,10 @@ class VariantVectorEnv:
   def _make(self, seed: int) -> AleEnv:
     # The emulator reads its seed as it loads a game.
     rules = self._protocol
-    return AleEnv(self._variant, seed, rules.sticky_actions, rules.max_frames)
+    return AleEnv(
+      *(self._variant, seed, rules.sticky_actions, rules.max_frames),
+      rom_directory=self._rom_directory,
+    )
 
   def reset(
     self, *, seed: np.ndarray, options: dict[str, Any] | None = None

@@ -1,5 +1,6 @@
 """Several Atari games, several environments each, stepped together."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,6 +48,7 @@ class AtariEnvs:
     envs_per_game: int,
     protocol: Protocol | None = None,
     num_threads: int = 0,
+    rom_directory: str | os.PathLike = '',
   ):
     """Loads the games.
 
@@ -56,10 +58,11 @@ class AtariEnvs:
       envs_per_game: environments of each game.
       protocol: the rules, the paper's by default.
       num_threads: emulator threads of each game, 0 for one per core.
+      rom_directory: of other cartridges than ale-py's, see `ale.rom_path`.
 
     Raises:
-      ValueError: a game is unknown or named twice, or none is given, or a
-        variant cannot be played by the protocol.
+      ValueError: a game is unknown or named twice, or none is given, a ROM is
+        missing, or a variant or another ROM cannot be played by the protocol.
     """
     self.games = tuple(games)
     variants = [games_lib.parse_variant(game) for game in games]
@@ -79,7 +82,9 @@ class AtariEnvs:
       for i in range(len(self.games))
     ]
     self._envs = [
-      _vector_env(variant, name, envs_per_game, protocol, num_threads)
+      _vector_env(
+        variant, name, envs_per_game, protocol, num_threads, rom_directory
+      )
       for variant, name in zip(variants, self.games, strict=True)
     ]
     self._frames = np.zeros((self.num_envs, 84, 84), np.uint8)
@@ -221,10 +226,13 @@ def _vector_env(
   num_envs: int,
   protocol: Protocol,
   num_threads: int,
+  rom_directory: str | os.PathLike,
 ) -> AtariVectorEnv | VariantVectorEnv:
   """The environments of one game."""
-  if variant != games_lib.Variant(variant.game):
-    return VariantVectorEnv(name, num_envs, protocol, num_threads)
+  if rom_directory or variant != games_lib.Variant(variant.game):
+    return VariantVectorEnv(
+      name, num_envs, protocol, num_threads, rom_directory
+    )
   return AtariVectorEnv(
     games_lib.rom_id(variant.game),
     num_envs,

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jowa_jax.envs import ale
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import records, rollout
 from jowa_jax.eval.records import Rollout
@@ -123,6 +124,7 @@ def run(
   shard: Shard = WHOLE,
   slots_per_game: int | None = None,
   max_environments: int = MAX_ENVIRONMENTS,
+  rom_directory: str | os.PathLike = '',
   progress: bool = True,
 ) -> list[Rollout]:
   """Plays what is missing of an evaluation.
@@ -139,6 +141,7 @@ def run(
     slots_per_game: environments of a game at once; by default one for each of
       its rollouts, as far as `max_environments` reaches.
     max_environments: of a batch, of one or several games.
+    rom_directory: of other cartridges than ale-py's, see `envs.ale.rom_path`.
     progress: whether to draw a progress bar.
 
   Returns:
@@ -171,6 +174,7 @@ def run(
   ]
   setups = {
     game: _setup(player, protocol, seed, batch, slots)
+    | {'rom': ale.rom_checksum(game, rom_directory)}
     for batch in batches
     for game in batch.games
   }
@@ -194,6 +198,7 @@ def run(
         slots_per_game=slots,
         setups=setups,
         on_rollout=append,
+        rom_directory=rom_directory,
         progress=progress,
       )
   order = {game: i for i, game in enumerate(games)}

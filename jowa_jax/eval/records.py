@@ -112,7 +112,9 @@ _BATCHING = ('environments', 'devices')
 # What does not depend on the game.
 _SHARED = ('method', 'weights', 'protocol', 'seed')
 # What is the same of all training seeds of one agent.
-_OF_ALL_SEEDS = ('method', 'parameters', 'options', 'protocol')
+_OF_ALL_SEEDS = ('method', 'parameters', 'options', 'protocol', 'rom')
+# What records were written without before it was asked about.
+_LATER = ('rom',)
 
 
 def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
@@ -129,7 +131,7 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
   for rollout in rollouts:
     setup = _without(rollout.setup, _NO_MATTER + _BATCHING)
     place = (rollout.agent, rollout.game, setup.get('weights'))
-    changed = differences(setups.setdefault(place, setup), setup)
+    changed = _differences(setups.setdefault(place, setup), setup)
     # Older records lack some of it.
     shared = {key: setup[key] for key in _OF_ALL_SEEDS if key in setup}
     others = seeds.setdefault(place[:2], {})
@@ -170,6 +172,12 @@ def by_run(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:
     name = whole[str(rollout.setup.get('run'))]
     runs.setdefault(name, []).append(rollout)
   return runs
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+  """What differs between setups, of what both may have recorded."""
+  unknown = [name for name in _LATER if not (name in old and name in new)]
+  return differences(_without(old, unknown), _without(new, unknown))
 
 
 def _without(setup: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
@@ -245,7 +253,7 @@ def _check_setup(
       {name: setup.get(name) for name in _SHARED} for setup in (wanted, found)
     )
   wanted = json.loads(json.dumps(_without(wanted, _NO_MATTER)))
-  changed = differences(
+  changed = _differences(
     {'agent': rollout.agent, **found}, {'agent': agent, **wanted}
   )
   if changed:

@@ -1,5 +1,6 @@
 """Plays complete episodes with a policy, many at once."""
 
+import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
@@ -80,6 +81,7 @@ def evaluate(
   before_decision: Callable[[], None] = lambda: None,
   progress: bool = True,
   num_threads: int = 0,
+  rom_directory: str | os.PathLike = '',
 ) -> list[Rollout]:
   """Plays complete episodes of every game.
 
@@ -110,6 +112,7 @@ def evaluate(
     before_decision: called before each decision of all environments.
     progress: whether to draw a progress bar.
     num_threads: emulator threads of each game, 0 for one per core.
+    rom_directory: of other cartridges than ale-py's, see `envs.ale.rom_path`.
 
   Returns:
     What was played, by game then rollout.
@@ -127,7 +130,7 @@ def evaluate(
       f'slots_per_game is {slots}: set it to 1..{len(numbers)}, '
       'the number of rollouts'
     )
-  envs = AtariEnvs(games, slots, protocol, num_threads)
+  envs = AtariEnvs(games, slots, protocol, num_threads, rom_directory)
   queues = [
     [n for n in numbers[slot::slots] if (game, n) not in done]
     for game in envs.games

@@ -92,3 +92,22 @@ def test_switches_that_a_game_does_not_have():
     ale.AleEnv('Hero@m1d1')
   with pytest.raises(ValueError, match='Protocol.noop_max=3: a variant'):
     AtariEnvs(['Hero@m1'], 1, Protocol(noop_max=3))
+
+
+def test_cartridges_of_another_folder(tmp_path):
+  """The same file plays the same; another one is another game, and told."""
+  ours = ale.rom_path('Freeway')
+  (tmp_path / 'freeway.bin').write_bytes(ours.read_bytes())
+  actions = np.random.default_rng(0).choice(games.LEGAL_ACTIONS['Freeway'], 30)
+  rules = Protocol(max_frames=80)
+  shipped = _play(AtariEnvs(['Freeway'], 2, rules, 1), actions)
+  given = _play(AtariEnvs(['Freeway'], 2, rules, 1, tmp_path), actions)
+  np.testing.assert_array_equal(shipped[0], given[0])
+  assert ale.rom_checksum('Freeway', tmp_path) == ale.rom_checksum('Freeway@m1')
+  changed = bytearray(ours.read_bytes())
+  changed[1000] ^= 1
+  (tmp_path / 'freeway.bin').write_bytes(changed)
+  assert ale.rom_checksum('Freeway', tmp_path) != ale.rom_checksum('Freeway')
+  _play(AtariEnvs(['Freeway'], 2, rules, 1, tmp_path), actions[:3])
+  with pytest.raises(ValueError, match='no ROM of Pong: .*pong.bin is missing'):
+    AtariEnvs(['Pong'], 1, rom_directory=tmp_path)

@@ -13,6 +13,8 @@ import jax
 import pytest
 
 from configs import evaluate as config_lib
+from jowa_jax import games
+from jowa_jax.envs import ale
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation, records
 from jowa_jax.eval.evaluation import Shard
@@ -63,7 +65,26 @@ def test_records_say_what_they_depend_on(tmp_path):
     'seed': 0,
     'environments': 4,
     'devices': [1, 'cpu'],
+    'rom': ale.rom_checksum(GAMES[0]),
   }
+
+
+def test_other_cartridges_are_another_evaluation(tmp_path):
+  for game in GAMES:
+    rom = bytearray(ale.rom_path(game).read_bytes())
+    rom[1000] ^= 1
+    (tmp_path / f'{games.rom_id(game)}.bin').write_bytes(rom)
+  path = tmp_path / 'random.jsonl'
+  played = run(path, rom_directory=tmp_path)
+  assert played[0].setup['rom'] == ale.rom_checksum(GAMES[0], tmp_path)
+  with pytest.raises(records.RecordError, match='rom: was '):
+    run(path)
+  # Records of before this was asked about may be gone on with.
+  for rollout in played:
+    del rollout.setup['rom']
+  path.unlink()
+  records.write_rollouts(path, played)
+  assert run(path) == played
 
 
 def test_more_rollouts_go_on_from_fewer(tmp_path):
