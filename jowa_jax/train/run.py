@@ -334,10 +334,16 @@ class Run:
 
 
 def _with_paths(config: dict[str, Any]) -> dict[str, Any]:
-  """The config with `~` in its paths replaced."""
+  """The config with paths of data that are found from any directory.
+
+  A checkpoint's path tells runs apart, and stays as it was typed but for `~`.
+  """
   for section, name in _PATHS:
-    if isinstance(path := config.get(section, {}).get(name), str):
+    path = config.get(section, {}).get(name)
+    if path and isinstance(path, str):
       config[section][name] = files.typed_path(path)
+      if section == 'data' and '://' not in path:
+        config[section][name] = os.path.abspath(config[section][name])
   return config
 
 
