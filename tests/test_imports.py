@@ -15,6 +15,7 @@ PACKAGE = ROOT / 'jowa_jax'
 ORDER = (
   'files',
   'ownership',
+  'processes',
   'versions',
   'weight_files',
   'games',
