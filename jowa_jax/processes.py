@@ -84,8 +84,8 @@ def _receive(
     process.join()
     raise LostWorkerError(
       f'A worker process ended without a word (exit code {process.exitcode}): '
-      'was it killed for memory? Run the same command again, with fewer '
-      'processes if it was'
+      'was it killed for memory? Run the same command again: what is done is '
+      'kept'
     ) from error
 
 

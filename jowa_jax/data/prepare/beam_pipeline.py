@@ -1,6 +1,7 @@
-"""Functions called on many elements by any Apache Beam runner."""
+"""Functions called on many elements, here or by any Apache Beam runner."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import tqdm
 from etils import epath
 
-from jowa_jax import files, hardware
+from jowa_jax import files, hardware, processes
 from jowa_jax.data.episodes import DataError
 
 SECONDS_PER_NOTE = 1.0
@@ -21,36 +22,24 @@ _TOLD = re.compile('<<(.*?)>>', re.S)
 _OS_REMEDY = ': mend this, then run the same command again'
 
 
-def parse_options(arguments: Sequence[str], num_elements: int) -> Any:
+def parse_options(arguments: Sequence[str]) -> Any:
   """Beam's options; unknown ones are errors, not ignored.
 
   Args:
-    arguments: flags of Apache Beam. If no runner is among them, the elements
-      are divided over processes on this machine, one per core. That is done
-      by the engine of Beam's DirectRunner itself, which by its own name would
-      first try to download another.
-    num_elements: how many there will be, at most.
+    arguments: flags of Apache Beam.
+
+  Returns:
+    The options; None without any flags, which is to say that the elements are
+    divided over processes of this machine, one per core.
 
   Raises:
-    ValueError: Beam has no such flag.
+    ValueError: Beam has no such flag, or no runner is among them.
   """
+  if not arguments:
+    return None
   from apache_beam.options.pipeline_options import PipelineOptions
 
-  arguments = list(arguments)
-  given = {argument.partition('=')[0] for argument in arguments}
-  if '--runner' not in given:
-    workers = max(min(hardware.num_cores(), num_elements), 1)
-    ours = {
-      '--runner': 'FnApiRunner',
-      '--direct_num_workers': workers,
-      '--direct_running_mode': (
-        'multi_processing' if workers > 1 else 'in_memory'
-      ),
-      # The processes would announce every step of theirs.
-      '--default_sdk_harness_log_level': 'ERROR',
-    }
-    arguments += [f'{k}={v}' for k, v in ours.items() if k not in given]
-  options = PipelineOptions(arguments)
+  options = PipelineOptions(list(arguments))
   unknown = set(options.get_all_options(retain_unknown_options=True))
   unknown -= set(options.get_all_options())
   if unknown:
@@ -68,25 +57,29 @@ def call_on_all(
 ) -> None:
   """Calls a function on every element, wherever the runner has workers.
 
+  Args:
+    elements: what it is called on.
+    function: can be pickled; what it returns is not kept.
+    work: a directory that workers reach, for what they could not do.
+    options: of `parse_options`.
+
   Raises:
     DataError: the function raised DataError or OSError for some elements; it
       was called on all others.
+    LostWorkerError: a process of this machine was killed.
   """
   if not elements:
     return
-  import apache_beam as beam
-
   errors = work / _ERRORS
   errors.mkdir(parents=True, exist_ok=True)
   for path in files.matching(errors, '*'):
     path.unlink()
+  guarded = _Guarded(function, os.fspath(errors))
   try:
-    with beam.Pipeline(options=options) as pipeline:
-      _ = (
-        pipeline
-        | beam.Create(list(elements), reshuffle=True)
-        | beam.Map(_Guarded(function, os.fspath(errors)))
-      )
+    if options is None:
+      _call_here(elements, guarded)
+    else:
+      _call_by_beam(elements, guarded, options)
   except Exception as error:
     told = _TOLD.search(str(error))
     if not told:
@@ -96,6 +89,37 @@ def call_on_all(
   if messages:
     more = f' (and {len(messages) - 1} more)' if len(messages) > 1 else ''
     raise DataError(messages[0] + more)
+
+
+def _call_here(
+  elements: Sequence[Any], function: Callable[[Any], None]
+) -> None:
+  """Calls a function in processes of this machine, or of few in this one."""
+  workers = min(hardware.num_cores(), len(elements))
+  if workers == 1:
+    for element in elements:
+      function(element)
+  else:
+    work = functools.partial(_without_report, function)
+    for _ in processes.each_done(work, elements, workers):
+      pass
+
+
+def _without_report(function: Callable[[Any], None], element: Any, report):
+  function(element)
+
+
+def _call_by_beam(
+  elements: Sequence[Any], function: Callable[[Any], None], options: Any
+) -> None:
+  import apache_beam as beam
+
+  with beam.Pipeline(options=options) as pipeline:
+    _ = (
+      pipeline
+      | beam.Create(list(elements), reshuffle=True)
+      | beam.Map(function)
+    )
 
 
 @dataclasses.dataclass(frozen=True)

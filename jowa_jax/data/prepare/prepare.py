@@ -145,7 +145,7 @@ def prepare(
   work = output / _WORK / request.digest()
   _check_unfinished(output, work)
   parts = _select_parts(source, request)
-  options = beam_pipeline.parse_options(beam_options, len(parts))
+  options = beam_pipeline.parse_options(beam_options)
   # Another draw from the same source needs the same lengths.
   found = output / _WORK / f'{_LENGTHS}-{request.digest_of_source()}'
   lengths = _read_lengths(source, parts, found, options, progress)
