@@ -82,33 +82,15 @@ def parallel(
   batch, num_tokens = draft.shape
   size = num_tokens + 1
   ids = jnp.concatenate([actions[:, None], draft], axis=1)
-  hidden, part = jax.eval_shape(forward, cache, ids, None)
-
-  def run_all(state: _State) -> tuple[chex.Array, chex.Array, Part]:
-    hidden, part = forward(cache, state.ids, None)
-    return predict(hidden[:, :-1]), hidden, part
-
-  def run_again(capacity: int) -> Callable:
-    def fn(state: _State) -> tuple[chex.Array, chex.Array, Part]:
-      changed = jnp.arange(size) >= state.first[:, None]
-      (places,) = jnp.nonzero(
-        changed.reshape(-1), size=capacity, fill_value=batch * size
-      )
-      hidden, part = forward(
-        cache, state.ids, Revision(part=state.part, places=places)
-      )
-      # What follows every id, as far as it is known.
-      following = jnp.pad(state.ids[:, 1:], ((0, 0), (0, 1)))
-      following = kv_cache.put(following, places, predict(hidden))
-      return following[:, :-1], kv_cache.put(state.hidden, places, hidden), part
-
-    return fn
 
   def tokens_of(shares: Sequence[float]) -> list[int]:
     return [math.ceil(batch * size * share) for share in shares]
 
   capacities = tokens_of(shares)
-  branches = [run_all, *map(run_again, capacities)]
+  passes = [
+    _run_all(forward, predict, cache),
+    *(_run_again(forward, predict, cache, c) for c in capacities),
+  ]
 
   def step(state: _State) -> _State:
     runs = size - state.first
@@ -116,7 +98,7 @@ def parallel(
     if schedule:
       needed = jnp.array(tokens_of(schedule))[state.passes]
     branch = jnp.sum(jnp.array([needed <= c for c in capacities], jnp.int32))
-    predicted, hidden, part = lax.switch(branch, branches, state)
+    predicted, hidden, part = lax.switch(branch, passes, state)
     changed = predicted != state.ids[:, 1:]
     first = jnp.where(changed.any(axis=1), changed.argmax(axis=1) + 1, size)
     return _State(
@@ -134,21 +116,7 @@ def parallel(
     # A token more is right after every pass, whatever the draft.
     return (state.first < size).any() & (state.passes <= num_tokens)
 
-  def empty(x):
-    return jnp.zeros(x.shape, x.dtype)
-
-  state = lax.while_loop(
-    unsettled,
-    step,
-    _State(
-      ids=ids,
-      first=jnp.zeros((batch,), jnp.int32),
-      hidden=empty(hidden),
-      part=jax.tree.map(empty, part),
-      runs=jnp.zeros((batch, size), jnp.int32),
-      passes=jnp.zeros((), jnp.int32),
-    ),
-  )
+  state = lax.while_loop(unsettled, step, _nothing_run(forward, cache, ids))
   return Decoded(
     tokens=state.ids[:, 1:],
     action_hidden=state.hidden[:, 0],
@@ -156,6 +124,59 @@ def parallel(
     part=state.part,
     runs=state.runs,
   )
+
+
+# A pass: predicted tokens [B, K], hidden states [B, N, D], keys and values.
+_Pass = Callable[[_State], tuple[chex.Array, chex.Array, Part]]
+
+
+def _nothing_run(forward: Forward, cache: KVCache, ids: chex.Array) -> _State:
+  """The state before the first pass, which runs all of the ids."""
+  hidden, part = jax.eval_shape(forward, cache, ids, None)
+
+  def empty(x):
+    return jnp.zeros(x.shape, x.dtype)
+
+  return _State(
+    ids=ids,
+    first=jnp.zeros(ids.shape[:1], jnp.int32),
+    hidden=empty(hidden),
+    part=jax.tree.map(empty, part),
+    runs=jnp.zeros(ids.shape, jnp.int32),
+    passes=jnp.zeros((), jnp.int32),
+  )
+
+
+def _run_all(forward: Forward, predict: Callable, cache: KVCache) -> _Pass:
+  """A pass over all tokens."""
+
+  def run(state: _State):
+    hidden, part = forward(cache, state.ids, None)
+    return predict(hidden[:, :-1]), hidden, part
+
+  return run
+
+
+def _run_again(
+  forward: Forward, predict: Callable, cache: KVCache, capacity: int
+) -> _Pass:
+  """A pass over the tokens that changed, of which there is room for some."""
+
+  def run(state: _State):
+    batch, size = state.ids.shape
+    changed = jnp.arange(size) >= state.first[:, None]
+    (places,) = jnp.nonzero(
+      changed.reshape(-1), size=capacity, fill_value=batch * size
+    )
+    hidden, part = forward(
+      cache, state.ids, Revision(part=state.part, places=places)
+    )
+    # What follows every id, as far as it is known.
+    following = jnp.pad(state.ids[:, 1:], ((0, 0), (0, 1)))
+    following = kv_cache.put(following, places, predict(hidden))
+    return following[:, :-1], kv_cache.put(state.hidden, places, hidden), part
+
+  return run
 
 
 def check_shares(shares: Sequence[float], schedule: Sequence[float]) -> None:

@@ -1,5 +1,6 @@
 """The trained model as a simulator: frames and rewards that follow actions."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import chex
@@ -108,83 +109,113 @@ def world_model(
     ValueError: see `check_options`.
   """
   check_options(decoder, temperature, shares, schedule)
-  backbone, heads = Backbone(config.backbone), WorldHeads(config.backbone)
-  num_tokens = config.backbone.tokens_per_frame
+  dreamer = _Dreamer(
+    config, params, tasks, decoder, temperature, shares, schedule
+  )
+  return WorldModel(
+    dream=dreamer.dream,
+    take_rows=_take_rows,
+    trails=Trails(begin=_begin_trail, recall=_recall, extend=_extend_trail),
+    observe=dreamer.observe,
+  )
 
-  def forward(cache: KVCache, ids: chex.Array, revision: Revision | None):
-    rows = jnp.repeat(tasks, ids.shape[0] // tasks.shape[0])
-    return backbone.apply(
-      {'params': params[BACKBONE]},
-      ids,
-      rows,
-      cache,
-      revision=revision,
-    )
 
-  def logits_of(method: str, hidden: chex.Array) -> chex.Array:
-    return heads.apply({'params': params[WORLD_HEADS]}, hidden, method=method)
+@dataclasses.dataclass(frozen=True)
+class _Dreamer:
+  """What a `world_model` continues sequences with, see there."""
 
-  def choose(logits: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
-    if temperature:
-      return jax.random.categorical(key, logits / temperature)
-    return jnp.argmax(logits, axis=-1)
-
-  def next_token(hidden: chex.Array, key: chex.PRNGKey | None = None):
-    logits = logits_of('next_token', hidden)
-    return choose(logits, key).astype(jnp.int32)
-
-  def reward(hidden: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
-    logits = logits_of('reward', hidden)
-    value = choose(logits, key).astype(jnp.float32) - 1
-    return jnp.where(jnp.isfinite(logits).all(axis=-1), value, jnp.nan)
-
-  def end(hidden: chex.Array) -> chex.Array:
-    logits = logits_of('end', hidden).astype(jnp.float32)
-    return jax.nn.softmax(logits)[..., 1]
+  config: WorldActionConfig
+  params: Params
+  tasks: chex.Array
+  decoder: str
+  temperature: float
+  shares: Sequence[float]
+  schedule: Sequence[float]
 
   def dream(
-    memory: Memory, actions: chex.Array, key: chex.PRNGKey | None = None
+    self, memory: Memory, actions: chex.Array, key: chex.PRNGKey | None = None
   ) -> Dream:
-    if temperature and key is None:
+    """The step after each of the actions, see `WorldModel`."""
+    if self.temperature and key is None:
       raise ValueError('A dream that is drawn needs a key')
     keys = (None, None) if key is None else jax.random.split(key)
-    if temperature or decoder == 'sequential':
-      frame = decode.sequential(
-        forward, next_token, memory.cache, actions, num_tokens, keys[0]
-      )
-    else:
-      copies = len(actions) // len(memory.frame)
-      draft = jnp.repeat(memory.frame, copies, axis=0)
-      frame = decode.parallel(
-        forward, next_token, memory.cache, actions, draft, shares, schedule
-      )
+    frame = self._decode(memory, actions, keys[0])
+    cache = kv_cache.append(memory.cache, frame.part)
     return Dream(
-      reward=reward(frame.action_hidden, keys[1]),
+      reward=self._reward(frame.action_hidden, keys[1]),
       tokens=frame.tokens,
-      q=world_action.q_values(config, params[Q_HEADS], frame.frame_hidden),
-      memory=Memory(
-        cache=kv_cache.append(memory.cache, frame.part), frame=frame.tokens
-      ),
+      q=self._q(frame.frame_hidden),
+      memory=Memory(cache=cache, frame=frame.tokens),
       runs=frame.runs,
-      end=end(frame.action_hidden),
+      end=self._end(frame.action_hidden),
     )
 
-  def observe(memory: Memory, actions: chex.Array, tokens: chex.Array):
+  def observe(
+    self, memory: Memory, actions: chex.Array, tokens: chex.Array
+  ) -> tuple[chex.Array, Memory]:
+    """Q values at frames that were seen, see `WorldModel`."""
     ids = jnp.concatenate([actions[:, None], tokens], axis=1)
-    hidden, part = forward(memory.cache, ids, None)
-    q = world_action.q_values(config, params[Q_HEADS], hidden[:, -1])
-    return q, Memory(cache=kv_cache.append(memory.cache, part), frame=tokens)
+    hidden, part = self._forward(memory.cache, ids, None)
+    cache = kv_cache.append(memory.cache, part)
+    return self._q(hidden[:, -1]), Memory(cache=cache, frame=tokens)
 
-  def take_rows(memory: Memory, rows: chex.Array) -> Memory:
-    return Memory(
-      cache=kv_cache.take_rows(memory.cache, rows), frame=memory.frame[rows]
+  def _decode(
+    self, memory: Memory, actions: chex.Array, key: chex.PRNGKey | None
+  ) -> decode.Decoded:
+    if self.temperature or self.decoder == 'sequential':
+      return decode.sequential(
+        *(self._forward, self._next_token, memory.cache, actions),
+        *(self.config.backbone.tokens_per_frame, key),
+      )
+    copies = len(actions) // len(memory.frame)
+    return decode.parallel(
+      *(self._forward, self._next_token, memory.cache, actions),
+      draft=jnp.repeat(memory.frame, copies, axis=0),
+      shares=self.shares,
+      schedule=self.schedule,
     )
 
-  return WorldModel(
-    dream=dream,
-    take_rows=take_rows,
-    trails=Trails(begin=_begin_trail, recall=_recall, extend=_extend_trail),
-    observe=observe,
+  def _forward(
+    self, cache: KVCache, ids: chex.Array, revision: Revision | None
+  ):
+    """The `decode.Forward` of the backbone."""
+    rows = jnp.repeat(self.tasks, ids.shape[0] // self.tasks.shape[0])
+    return Backbone(self.config.backbone).apply(
+      {'params': self.params[BACKBONE]}, ids, rows, cache, revision=revision
+    )
+
+  def _logits(self, method: str, hidden: chex.Array) -> chex.Array:
+    return WorldHeads(self.config.backbone).apply(
+      {'params': self.params[WORLD_HEADS]}, hidden, method=method
+    )
+
+  def _choose(self, logits: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
+    if self.temperature:
+      return jax.random.categorical(key, logits / self.temperature)
+    return jnp.argmax(logits, axis=-1)
+
+  def _next_token(
+    self, hidden: chex.Array, key: chex.PRNGKey | None = None
+  ) -> chex.Array:
+    logits = self._logits('next_token', hidden)
+    return self._choose(logits, key).astype(jnp.int32)
+
+  def _reward(self, hidden: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
+    logits = self._logits('reward', hidden)
+    value = self._choose(logits, key).astype(jnp.float32) - 1
+    return jnp.where(jnp.isfinite(logits).all(axis=-1), value, jnp.nan)
+
+  def _end(self, hidden: chex.Array) -> chex.Array:
+    logits = self._logits('end', hidden).astype(jnp.float32)
+    return jax.nn.softmax(logits)[..., 1]
+
+  def _q(self, hidden: chex.Array) -> chex.Array:
+    return world_action.q_values(self.config, self.params[Q_HEADS], hidden)
+
+
+def _take_rows(memory: Memory, rows: chex.Array) -> Memory:
+  return Memory(
+    cache=kv_cache.take_rows(memory.cache, rows), frame=memory.frame[rows]
   )
 
 
