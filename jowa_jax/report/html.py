@@ -16,7 +16,7 @@ from PIL import Image
 from jowa_jax import files
 from jowa_jax.report import labels, plots, words
 from jowa_jax.report import scores as scores_lib
-from jowa_jax.report.chapters import chapters
+from jowa_jax.report.chapters import RANDOM, chapters
 from jowa_jax.report.inputs import (
   Curves,
   Dreams,
@@ -94,21 +94,13 @@ def render(
   inputs: Inputs, table: scores_lib.ScoreTable, summary: Summary
 ) -> str:
   """The page as HTML text."""
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('jowa_jax.report', '.'),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
   games = sorted(
     {*table, *inputs.quality, *inputs.reconstructions, *inputs.dreams}
   )
   colors = agent_colors(inputs.rollouts)
   names = _names(inputs)
-  longest = max(inputs.timings.values(), default=0)
-  return environment.get_template('page.html.jinja').render(
-    title='JOWA on ' + _enumerate(games) if games else 'A JOWA run',
+  return _template().render(
+    title=_title(inputs, games),
     subtitle=_subtitle(inputs, table),
     chapters=chapters(inputs.summary, table, names, colors),
     scores=[
@@ -119,14 +111,7 @@ def render(
     matrix=matrix(table, colors, names),
     over_games=over_games(summary, colors, names),
     videos={
-      game: [
-        (
-          (names.get(agent) or labels.label(labels.AGENTS, agent)).title,
-          _data_uri('video/mp4', data),
-        )
-        for agent, data in videos.items()
-      ]
-      for game, videos in inputs.videos.items()
+      game: _videos(videos, names) for game, videos in inputs.videos.items()
     },
     open_loop={
       game: _open_loop(curves) for game, curves in inputs.open_loop.items()
@@ -141,14 +126,7 @@ def render(
       _training(m, curves, inputs.configs.get(m, {}))
       for m, curves in inputs.curves.items()
     ],
-    timings=[
-      {
-        'phase': labels.plain(phase),
-        'time': words.duration(value),
-        'share': 100 * value / longest if longest else 0,
-      }
-      for phase, value in inputs.timings.items()
-    ],
+    timings=_timings(inputs.timings),
     configs={
       labels.METHODS.get(m, m): flatten(config)
       for m, config in inputs.configs.items()
@@ -156,6 +134,34 @@ def render(
     versions=inputs.versions,
     missing=inputs.missing,
   )
+
+
+def _template() -> jinja2.Template:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('jowa_jax.report', '.'),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  return environment.get_template('page.html.jinja')
+
+
+def _title(inputs: Inputs, games: list[str]) -> str:
+  """Says whose play is on the page, and of which games."""
+  named = [config.get('method') for config in inputs.configs.values()]
+  for records in inputs.rollouts.values():
+    named += [record.setup.get('method') for record in records]
+  methods = _enumerate(
+    [
+      labels.METHODS.get(method, method).partition(',')[0]
+      for method in ordered({*named} - {None, RANDOM}, tuple(labels.METHODS))
+    ],
+    'methods',
+  )
+  if not games:
+    return methods or 'Nothing to show'
+  return f'{methods or "Play"} on {_enumerate(games, "games")}'
 
 
 def _names(inputs: Inputs) -> dict[str, labels.Label]:
@@ -167,6 +173,30 @@ def _names(inputs: Inputs) -> dict[str, labels.Label]:
     else labels.agent_label(agent, records)
     for agent, records in inputs.rollouts.items()
   }
+
+
+def _videos(videos: Mapping[str, bytes], names: Mapping[str, labels.Label]):
+  """(title, video) of every agent that was filmed in a game."""
+  return [
+    (
+      (names.get(agent) or labels.label(labels.AGENTS, agent)).title,
+      _data_uri('video/mp4', data),
+    )
+    for agent, data in videos.items()
+  ]
+
+
+def _timings(timings: Mapping[str, float]) -> list[dict[str, Any]]:
+  """The phases, each with its share of the longest in per cent."""
+  longest = max(timings.values(), default=0)
+  return [
+    {
+      'phase': labels.plain(phase),
+      'time': words.duration(value),
+      'share': 100 * value / longest if longest else 0,
+    }
+    for phase, value in timings.items()
+  ]
 
 
 def _open_loop(curves: Mapping[str, Sequence[float | None]]):
@@ -359,7 +389,7 @@ def flatten(config: Any, prefix: str = '') -> dict[str, str]:
   return flat
 
 
-def _enumerate(names: list[str]) -> str:
+def _enumerate(names: list[str], kind: str) -> str:
   if len(names) > 4:
-    return f'{len(names)} games'
+    return f'{len(names)} {kind}'
   return ' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))
