@@ -1,4 +1,7 @@
-"""Packages import upwards only, and training needs no TensorFlow."""
+"""The shape of the house: what imports what, and how long functions are.
+
+Packages import upwards only, and training needs no TensorFlow.
+"""
 
 import ast
 import os
@@ -46,6 +49,11 @@ WITHOUT_TENSORFLOW = (
   'train',
 )
 MODULES = sorted(PACKAGE.rglob('*.py'))
+PROGRAMS = sorted(
+  path for name in ('launch', 'configs') for path in (ROOT / name).glob('*.py')
+)
+# Lines of a function's body, its docstring apart.
+MOST_LINES = 60
 # Sections and parameters of a method by name, and questions for its name.
 _OF_METHODS = re.compile(
   r'PLANNERS|_model_config|tokenizer_config'
@@ -110,12 +118,14 @@ def test_tensorflow_is_imported_in_data_and_collect_alone(path):
 
 @pytest.mark.parametrize(
   'path',
-  [*MODULES, *sorted((ROOT / 'launch').glob('*.py'))],
+  [*MODULES, *PROGRAMS],
   ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_no_method_is_known_but_among_methods(path):
   """What others need of a method, they ask of its capabilities and options."""
-  if _package(_name(path)) in ('methods', 'models'):
+  if _package(_name(path)) in ('methods', 'models') or path.is_relative_to(
+    ROOT / 'configs'
+  ):
     return
   if path.parent.name == 'checkpoint' and path.stem.startswith(
     ('released', 'torch_names')
@@ -123,6 +133,52 @@ def test_no_method_is_known_but_among_methods(path):
     return
   found = _OF_METHODS.findall(path.read_text())
   assert not found, f'{path}: {found}'
+
+
+def _long_functions(text, most):
+  """(name, lines) of the functions whose bodies have more than `most` lines."""
+  kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, kinds):
+      first, documented = node.body[0], ast.get_docstring(node) is not None
+      before = first.end_lineno if documented else first.lineno - 1
+      if node.end_lineno - before > most:
+        yield node.name, node.end_lineno - before
+
+
+@pytest.mark.parametrize(
+  'path',
+  [*MODULES, *PROGRAMS],
+  ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_no_function_is_long(path):
+  found = list(_long_functions(path.read_text(), MOST_LINES))
+  assert not found, f'{path}: split {found} so that each part can be named'
+
+
+def test_the_lines_of_a_function_are_counted_without_its_docstring():
+  text = """
+def documented(
+  x,
+):
+  '''One line.
+
+  And more of them.
+  '''
+  # A comment.
+  y = x
+
+  return y
+
+async def outer():
+  def inner():
+    pass
+  return inner
+"""
+  found = dict(_long_functions(text, 0))
+  # Comments and blank lines of a body count, after the docstring.
+  assert found == {'documented': 4, 'outer': 3, 'inner': 1}
+  assert dict(_long_functions(text, 3)) == {'documented': 4}
 
 
 def test_training_imports_where_tensorflow_and_ale_are_missing():

@@ -1,10 +1,12 @@
-"""Where play comes from: the interface of every kind of data set."""
+"""Where play comes from: kinds of data sets, and what they have in common."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from jowa_jax.data.episodes import RawEpisode
+
+SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -64,3 +66,24 @@ class Source(Protocol):
 
   def files(self, part: Part) -> dict[str, int]:
     """The files that a part is read from and their sizes in bytes."""
+
+
+def open_source(name: str, root: str) -> Source:
+  """The source of a name in `SOURCES` at a directory.
+
+  Raises:
+    ValueError: there is no such source.
+  """
+  if name in ('rlu', 'ale'):
+    from jowa_jax.data.sources.rlds_atari import RldsSource
+
+    return RldsSource(root)
+  if name == 'dqn_replay':
+    from jowa_jax.data.sources.dqn_replay import DqnReplaySource
+
+    return DqnReplaySource(root)
+  if name == 'jowa_hdf5':
+    from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source
+
+    return JowaHdf5Source(root)
+  raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')

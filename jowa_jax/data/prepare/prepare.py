@@ -22,10 +22,9 @@ from etils import epath
 
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.prepare import beam_pipeline, draw
-from jowa_jax.data.source import Part, Source
+from jowa_jax.data.source import Part, Source, open_source
 from jowa_jax.data.store import formats, writer
 
-SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
 # In the output until the manifest is there.
 _WORK = '.preparing'
 _LENGTHS, _NOTES = 'lengths', 'notes'
@@ -39,7 +38,7 @@ class Request:
   """What is wanted: everything that decides the outcome, and nothing else.
 
   Attributes:
-    source: one of `SOURCES`.
+    source: one of `data.source.SOURCES`.
     input: where it is; may be remote.
     games: names in `games.GAMES`.
     runs: see `draw.draw_runs`.
@@ -80,27 +79,6 @@ class _Job:
   part: Part
   chosen: tuple[int, ...]
   work: str
-
-
-def open_source(name: str, root: str) -> Source:
-  """The source of a name in `SOURCES` at a directory.
-
-  Raises:
-    ValueError: there is no such source.
-  """
-  if name in ('rlu', 'ale'):
-    from jowa_jax.data.sources.rlds_atari import RldsSource
-
-    return RldsSource(root)
-  if name == 'dqn_replay':
-    from jowa_jax.data.sources.dqn_replay import DqnReplaySource
-
-    return DqnReplaySource(root)
-  if name == 'jowa_hdf5':
-    from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source
-
-    return JowaHdf5Source(root)
-  raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')
 
 
 def prepare(

@@ -15,7 +15,7 @@ import pytest
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.feed import dataset
 from jowa_jax.data.prepare import prepare
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import SOURCES, Part
 from jowa_jax.data.store import formats, stored, writer
 from tests.data_pipeline.sources import raw_logs
 
@@ -69,7 +69,7 @@ def _prepare(sources, output, source='dqn_replay', **options):
   return prepare.prepare(request, output, IN_MEMORY, progress=False)
 
 
-@pytest.mark.parametrize('source', prepare.SOURCES)
+@pytest.mark.parametrize('source', SOURCES)
 def test_every_route_gives_the_same_transitions(
   sources, played, tmp_path, source
 ):
