@@ -24,10 +24,8 @@ from jowa_jax.bench.models import (
 from jowa_jax.bench.train import jowa
 from jowa_jax.methods import jowa_policy
 from jowa_jax.models import world_action
-from jowa_jax.models.backbone import Backbone, BackboneConfig
-from jowa_jax.models.heads import WorldHeads
-from jowa_jax.models.world_action import BACKBONE, Q_HEADS, WORLD_HEADS
-from jowa_jax.plan import decode
+from jowa_jax.models.backbone import BackboneConfig
+from jowa_jax.plan import decode, dream
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.plan.dream import DECODERS, remember, world_model
 from jowa_jax.types import History, TimeStep
@@ -188,9 +186,9 @@ class _Stages:
     ]
     return self._time(
       lambda params, hidden: [
-        world_action.q_values(self._model, params, x) for x in hidden
+        dream.value(self._model, params, x) for x in hidden
       ],
-      self._params[Q_HEADS],
+      self._params,
       hidden,
     )
 
@@ -238,20 +236,8 @@ class _Stages:
     )
     for rows in self._level_rows():
       ids = jnp.zeros((rows, cfg.block_size), jnp.int32)
-      tasks = jnp.repeat(self._tasks, rows // self._case.environments)
-
-      def fn(params, cache, ids, tasks):
-        hidden, part = Backbone(cfg).apply(
-          {'params': params[BACKBONE]}, ids, tasks, cache
-        )
-        logits = WorldHeads(cfg).apply(
-          {'params': params[WORLD_HEADS]},
-          hidden[:, :-1],
-          method='next_token',
-        )
-        return hidden[:, -1], part, jnp.argmax(logits, axis=-1)
-
-      total += self._time(fn, self._params, memory.cache, ids, tasks)
+      fn = functools.partial(dream.one_pass, self._model)
+      total += self._time(fn, self._params, self._tasks, memory, ids)
     return total
 
   def passes(self, decoder: str) -> float:

@@ -62,7 +62,7 @@ def remember(
     context.count,
     context.tasks,
   )
-  q = world_action.q_values(config, params[Q_HEADS], hidden)
+  q = value(config, params, hidden)
   return Memory(cache=cache, frame=context.seen[:, -1]), q
 
 
@@ -120,6 +120,39 @@ def world_model(
   )
 
 
+def value(
+  config: WorldActionConfig, params: Params, hidden: chex.Array
+) -> chex.Array:
+  """Q values [..., A] at hidden states [..., D] of frames' last tokens."""
+  return world_action.q_values(config, params[Q_HEADS], hidden)
+
+
+def one_pass(
+  config: WorldActionConfig,
+  params: Params,
+  tasks: chex.Array,
+  memory: Memory,
+  ids: chex.Array,
+) -> tuple[chex.Array, Part, chex.Array]:
+  """What one pass of the parallel decoder computes, to be measured alone.
+
+  Args:
+    config: sizes of the model.
+    params: with the top-level names of `world_action.init`.
+    tasks: [E] int32, the games of the environments.
+    memory: of E environments.
+    ids: [M, K + 1] int32, an action and a draft of the frame after it; M / E
+      neighbours go on from one memory.
+
+  Returns:
+    Hidden states [M, D] at the last tokens, keys and values of all, and the
+    frames [M, K] that are predicted.
+  """
+  dreamer = _Dreamer(config, params, tasks, 'parallel', 0.0, (), ())
+  hidden, span = dreamer.forward(memory.cache, ids, None)
+  return hidden[:, -1], span, dreamer.next_token(hidden[:, :-1])
+
+
 @dataclasses.dataclass(frozen=True)
 class _Dreamer:
   """What a `world_model` continues sequences with, see there."""
@@ -144,7 +177,7 @@ class _Dreamer:
     return Dream(
       reward=self._reward(frame.action_hidden, keys[1]),
       tokens=frame.tokens,
-      q=self._q(frame.frame_hidden),
+      q=value(self.config, self.params, frame.frame_hidden),
       memory=Memory(cache=cache, frame=frame.tokens),
       runs=frame.runs,
       end=self._end(frame.action_hidden),
@@ -155,29 +188,28 @@ class _Dreamer:
   ) -> tuple[chex.Array, Memory]:
     """Q values at frames that were seen, see `WorldModel`."""
     ids = jnp.concatenate([actions[:, None], tokens], axis=1)
-    hidden, part = self._forward(memory.cache, ids, None)
+    hidden, part = self.forward(memory.cache, ids, None)
     cache = kv_cache.append(memory.cache, part)
-    return self._q(hidden[:, -1]), Memory(cache=cache, frame=tokens)
+    q = value(self.config, self.params, hidden[:, -1])
+    return q, Memory(cache=cache, frame=tokens)
 
   def _decode(
     self, memory: Memory, actions: chex.Array, key: chex.PRNGKey | None
   ) -> decode.Decoded:
     if self.temperature or self.decoder == 'sequential':
       return decode.sequential(
-        *(self._forward, self._next_token, memory.cache, actions),
+        *(self.forward, self.next_token, memory.cache, actions),
         *(self.config.backbone.tokens_per_frame, key),
       )
     copies = len(actions) // len(memory.frame)
     return decode.parallel(
-      *(self._forward, self._next_token, memory.cache, actions),
+      *(self.forward, self.next_token, memory.cache, actions),
       draft=jnp.repeat(memory.frame, copies, axis=0),
       shares=self.shares,
       schedule=self.schedule,
     )
 
-  def _forward(
-    self, cache: KVCache, ids: chex.Array, revision: Revision | None
-  ):
+  def forward(self, cache: KVCache, ids: chex.Array, revision: Revision | None):
     """The `decode.Forward` of the backbone."""
     rows = jnp.repeat(self.tasks, ids.shape[0] // self.tasks.shape[0])
     return Backbone(self.config.backbone).apply(
@@ -194,7 +226,7 @@ class _Dreamer:
       return jax.random.categorical(key, logits / self.temperature)
     return jnp.argmax(logits, axis=-1)
 
-  def _next_token(
+  def next_token(
     self, hidden: chex.Array, key: chex.PRNGKey | None = None
   ) -> chex.Array:
     logits = self._logits('next_token', hidden)
@@ -208,9 +240,6 @@ class _Dreamer:
   def _end(self, hidden: chex.Array) -> chex.Array:
     logits = self._logits('end', hidden).astype(jnp.float32)
     return jax.nn.softmax(logits)[..., 1]
-
-  def _q(self, hidden: chex.Array) -> chex.Array:
-    return world_action.q_values(self.config, self.params[Q_HEADS], hidden)
 
 
 def _take_rows(memory: Memory, rows: chex.Array) -> Memory:

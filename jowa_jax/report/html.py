@@ -392,4 +392,4 @@ def flatten(config: Any, prefix: str = '') -> dict[str, str]:
 def _enumerate(names: list[str], kind: str) -> str:
   if len(names) > 4:
     return f'{len(names)} {kind}'
-  return ' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))
+  return ' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]]))

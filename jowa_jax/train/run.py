@@ -288,7 +288,7 @@ class Run:
           games=games,
           tables=task_tables(self.method),
           starts=origins(games, self._init_from.task_row),
-          adaptation=self.config.get('adaptation'),
+          config=self.config,
         )
     # From here on the directory is this run's.
     if self._writes:
