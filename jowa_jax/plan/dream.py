@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jowa_jax.models import kv_cache, world_action
 from jowa_jax.models.backbone import Backbone
 from jowa_jax.models.heads import WorldHeads
-from jowa_jax.models.kv_cache import KVCache, Part, Revision
+from jowa_jax.models.kv_cache import KVCache, Revision, Span
 from jowa_jax.models.world_action import (
   BACKBONE,
   Q_HEADS,
@@ -36,7 +36,7 @@ class Memory:
 class Trail:
   """What was dreamed on the way from contexts to N states."""
 
-  frames: Part | None  # with room for some steps; None for none
+  frames: Span | None  # with room for some steps; None for none
   length: chex.Array  # [N] int32, tokens of what was dreamed
   frame: chex.Array  # [N, K] int32, the last one
 
@@ -133,7 +133,7 @@ def one_pass(
   tasks: chex.Array,
   memory: Memory,
   ids: chex.Array,
-) -> tuple[chex.Array, Part, chex.Array]:
+) -> tuple[chex.Array, Span, chex.Array]:
   """What one pass of the parallel decoder computes, to be measured alone.
 
   Args:
@@ -173,7 +173,7 @@ class _Dreamer:
       raise ValueError('A dream that is drawn needs a key')
     keys = (None, None) if key is None else jax.random.split(key)
     frame = self._decode(memory, actions, keys[0])
-    cache = kv_cache.append(memory.cache, frame.part)
+    cache = kv_cache.append(memory.cache, frame.span)
     return Dream(
       reward=self._reward(frame.action_hidden, keys[1]),
       tokens=frame.tokens,
@@ -188,8 +188,8 @@ class _Dreamer:
   ) -> tuple[chex.Array, Memory]:
     """Q values at frames that were seen, see `WorldModel`."""
     ids = jnp.concatenate([actions[:, None], tokens], axis=1)
-    hidden, part = self.forward(memory.cache, ids, None)
-    cache = kv_cache.append(memory.cache, part)
+    hidden, span = self.forward(memory.cache, ids, None)
+    cache = kv_cache.append(memory.cache, span)
     q = value(self.config, self.params, hidden[:, -1])
     return q, Memory(cache=cache, frame=tokens)
 
@@ -253,7 +253,7 @@ def _begin_trail(memory: Memory, steps: int) -> Trail:
   frames = None
   if steps:
     slots = steps * (num_tokens + 1)
-    frames = kv_cache.empty_part(memory.cache.context, slots, rows)
+    frames = kv_cache.empty_span(memory.cache.context, slots, rows)
   return Trail(
     frames=frames, length=jnp.zeros((rows,), jnp.int32), frame=memory.frame
   )

@@ -156,13 +156,13 @@ def test_a_revision_runs_the_tokens_it_names(params):
   tasks = np.array([3, 8], np.int32)
   backbone = Backbone(CONFIG.backbone)
   variables = {'params': params['backbone']}
-  _, part = backbone.apply(variables, ids, tasks)
+  _, span = backbone.apply(variables, ids, tasks)
   after = ids.copy()
   after[0, 4] += 1
   after[1, 2] += 1
   places = np.array([4, 5, 6 + 2, 6 + 3, 6 + 4, 6 + 5, 12, 12], np.int32)
   hidden, revised = backbone.apply(
-    variables, after, tasks, revision=Revision(part=part, places=places)
+    variables, after, tasks, revision=Revision(span=span, places=places)
   )
   expected, whole = backbone.apply(variables, after, tasks)
   np.testing.assert_allclose(hidden[:2], expected[0, 4:], atol=1e-5)
