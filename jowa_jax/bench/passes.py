@@ -15,7 +15,7 @@ from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.plan.dream import DECODERS
 
 
-def run(
+def measure(
   checkpoint: str,
   games: Sequence[str],
   decisions: int = 500,

@@ -47,7 +47,7 @@ class Case:
   dtype: str
 
 
-def run(
+def measure(
   size: str,
   environments: Sequence[int] = ENVIRONMENTS,
   settings: Sequence[tuple[int, int]] = SETTINGS,

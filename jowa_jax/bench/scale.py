@@ -50,7 +50,7 @@ class Device:
   bandwidth: float
 
 
-def run(
+def predict(
   size: str,
   axes: Mapping[str, int],
   batch_size: int,

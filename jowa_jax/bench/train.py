@@ -114,7 +114,7 @@ def _counted(spec: BatchSpec, field: str, count: int) -> np.ndarray | None:
   return np.arange(count, dtype=np.int32) if field in spec.fields else None
 
 
-def run(
+def measure(
   sizes: Sequence[str],
   batch_sizes: Sequence[int],
   stage: str = 'stage2',
@@ -160,21 +160,21 @@ def run(
   for size, dtype, count in itertools.product(sizes, dtypes, batch_sizes):
     names = {'size': size, 'dtype': dtype, **changes}
 
-    def measure(imagination, size=size, dtype=dtype, count=count, names=names):
+    def one(imagination, size=size, dtype=dtype, count=count, names=names):
       method, _ = jowa(size, dtype, imagination, **changes)
       rows = batch(method, count, tokens)
       return _measure(method, STAGES[stage], rows, seconds) | names
 
-    plain = measure('')
+    plain = one('')
     records.append(plain)
     if imagination:
-      imagined = measure(imagination) | {'imagination': imagination}
+      imagined = one(imagination) | {'imagination': imagination}
       ratio = imagined['step_seconds'] / plain['step_seconds'] - 1
       records.append({**imagined, 'dream_ratio': ratio})
   return records
 
 
-def run_config(
+def measure_config(
   config: Mapping[str, Any], seconds: float = 5.0
 ) -> list[dict[str, Any]]:
   """A record for every stage of any method's config, on frames.

@@ -11,7 +11,7 @@ import ale_py
 
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.store import formats, writer
 
 # Where finished checkpoints wait until their run is complete.
@@ -47,7 +47,7 @@ def file_name(spec: Spec) -> str:
   # What another version of ale-py played before an interruption is no part.
   settings = json.dumps([spec.settings(), ale_py.__version__], sort_keys=True)
   digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-  return f'{spec.split}-{digest}.npz'
+  return f'{spec.checkpoint_name}-{digest}.npz'
 
 
 def path_of(output: pathlib.Path, spec: Spec) -> pathlib.Path:
@@ -118,18 +118,18 @@ def _finish(
 ) -> list[SplitStats]:
   """Turns a run's pieces into its data sets and removes them."""
   work = _run_folder(output, specs[0])
-  stats, parts = [], []
+  stats, splits = [], []
   for spec in specs:
     played = play.load(path_of(output, spec))
     stats.append(stats_of(spec, played))
-    parts.append(Part(spec.game, spec.run, spec.checkpoint))
-    writer.write_part(work / 'data', parts[-1], enumerate(played.episodes))
+    splits.append(Split(spec.game, spec.run, spec.checkpoint))
+    writer.write_split(work / 'data', splits[-1], enumerate(played.episodes))
   record = {
     'source': source,
     'settings': [spec.settings() for spec in specs],
     'splits': [dataclasses.asdict(split) for split in stats],
   }
-  writer.finish_run(output, work / 'data', parts, record)
+  writer.finish_run(output, work / 'data', splits, record)
   shutil.rmtree(work)
   _remove_if_empty(work.parent)
   return stats

@@ -26,10 +26,10 @@ class Checkpoint:
   steps: int  # decisions
   seed: int
   sticky: float
-  search: policies.Search
+  search: policies.LookaheadConfig
 
   @property
-  def split(self) -> str:
+  def checkpoint_name(self) -> str:
     return f'checkpoint_{self.checkpoint:02d}'
 
   @property
@@ -66,7 +66,7 @@ def _seeds(spec: Checkpoint) -> tuple[int, int, int, int]:
 
 def play_episode(
   env: ale.AleEnv,
-  policy: policies.Policy,
+  policy: policies.Teacher,
   limit: int,
   report: Callable[[int], None] = lambda done: None,
 ) -> RawEpisode:

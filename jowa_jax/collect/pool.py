@@ -28,7 +28,7 @@ class Spec(Protocol):
   steps: int  # decisions
 
   @property
-  def split(self) -> str: ...
+  def checkpoint_name(self) -> str: ...
 
   @property
   def cost(self) -> float:
@@ -152,7 +152,7 @@ class _Progress:
     self._bar.update(decisions - self._done.get(number, 0))
     self._done[number] = decisions
     running = [
-      f'{self._specs[i].game} {self._specs[i].split}'
+      f'{self._specs[i].game} {self._specs[i].checkpoint_name}'
       for i, done in self._done.items()
       if done < self._specs[i].steps
     ]

@@ -74,7 +74,7 @@ class Shard(NamedTuple):
 WHOLE = Shard()
 
 
-class Player(NamedTuple):
+class EvaluatedAgent(NamedTuple):
   """Who plays."""
 
   name: str  # in the records
@@ -112,8 +112,8 @@ def make_batches(
   ]
 
 
-def run(
-  player: Player,
+def play(
+  player: EvaluatedAgent,
   games: Sequence[str],
   protocol: Protocol,
   seed: int,
@@ -202,7 +202,11 @@ def run(
 
 
 def _setup(
-  player: Player, protocol: Protocol, seed: int, batch: Batch, slots: int
+  player: EvaluatedAgent,
+  protocol: Protocol,
+  seed: int,
+  batch: Batch,
+  slots: int,
 ) -> dict[str, Any]:
   """What a rollout's outcome depends on, but for game and number.
 

@@ -6,7 +6,6 @@ leave the game's static background.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +14,8 @@ import numpy as np
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.data.feed.dataset import SegmentDataset
+from jowa_jax.eval.findings import Dreams, Figures, Reconstructions
 from jowa_jax.eval.open_loop import (
-  Metrics,
   dreamer,
   evenly,
   frames_between,
@@ -27,24 +26,6 @@ from jowa_jax.eval.open_loop import (
   token_metrics,
 )
 from jowa_jax.losses import vqvae as vqvae_losses
-
-
-class Reconstructions(NamedTuple):
-  """Some frames of one game and what the tokenizer keeps of them."""
-
-  frames: np.ndarray  # [N, 84, 84] uint8
-  reconstructions: np.ndarray  # [N, 84, 84] uint8
-  median: np.ndarray  # [84, 84] uint8
-
-
-class Dreams(NamedTuple):
-  """Real continuations and dreamed ones under the same actions.
-
-  Both begin with the last frame of the real context.
-  """
-
-  real: np.ndarray  # [S, L, 84, 84] uint8
-  dreamed: np.ndarray  # [S, L, 84, 84] uint8
 
 
 def _sample_frames(episodes: Sequence[Episode], count: int) -> np.ndarray:
@@ -62,7 +43,7 @@ def reconstruct(
   episodes: Sequence[Episode],
   medians: np.ndarray,
   num_frames: int = 128,
-) -> dict[str, tuple[Metrics, Reconstructions]]:
+) -> dict[str, tuple[Figures, Reconstructions]]:
   """The tokenizer's quality on each game of held-out episodes.
 
   Errors are mean absolute differences of pixels in [0, 1].
@@ -119,7 +100,7 @@ def dream(
   episodes: Sequence[Episode],
   horizon: int | None = None,
   num_sequences: int = 64,
-) -> dict[str, tuple[Metrics, Dreams]]:
+) -> dict[str, tuple[Figures, Dreams]]:
   """Compares dreams with what really followed, under the real actions.
 
   The dream starts from a context of real frames and then feeds on itself.

@@ -147,7 +147,7 @@ def _evaluate(plan: Plan, clock: Clock, progress: bool) -> None:
       f'Evaluate {player.title} on {", ".join(games)}', done
     ) as to_do:
       if to_do:
-        evaluation.run(
+        evaluation.play(
           load_player(name, plan.checkpoint(name)),
           games,
           plan.protocol,

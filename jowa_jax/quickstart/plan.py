@@ -20,11 +20,11 @@ from jowa_jax.quickstart.settings import (
   NEW,
   PLAY,
   RANDOM,
+  AgentConfig,
   Chapter,
   Data,
   Evaluate,
   Judge,
-  Player,
   Settings,
   Training,
 )
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
   judge: Judge
   evaluate: Evaluate
   protocol: Protocol
-  players: dict[str, Player]  # in the order in which they play
+  players: dict[str, AgentConfig]  # in the order in which they play
   chapters: dict[str, Chapter]
 
   @property
@@ -263,7 +263,7 @@ def _chapters(evaluate: Evaluate) -> dict[str, Chapter]:
 
 def _players(
   evaluate: Evaluate, chapters: Mapping[str, Chapter]
-) -> dict[str, Player]:
+) -> dict[str, AgentConfig]:
   """The players in the order in which the chapters name them."""
   named = [name for chapter in chapters.values() for name in chapter.agents]
   for name in named:
@@ -271,7 +271,7 @@ def _players(
       raise ConfigError(f'evaluate.chapters: {name!r} is no agent that plays')
   order = [name for name in named if name in evaluate.agents]
   return {
-    name: build(Player, evaluate.agents[name], f'evaluate.agents.{name}')
+    name: build(AgentConfig, evaluate.agents[name], f'evaluate.agents.{name}')
     for name in dict.fromkeys([*order, *sorted(evaluate.agents)])
   }
 

@@ -14,14 +14,13 @@ import numpy as np
 from PIL import Image
 
 from jowa_jax import files
+from jowa_jax.eval.findings import Dreams, Reconstructions
 from jowa_jax.report import labels, plots, words
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report.chapters import RANDOM, chapters
 from jowa_jax.report.inputs import (
-  Curves,
-  Dreams,
   Inputs,
-  Reconstructions,
+  TrainingCurves,
   ordered,
   read_inputs,
 )
@@ -310,7 +309,7 @@ def _spread(length: int) -> list[int]:
 
 
 def _training(
-  method: str, curves: Curves, config: Mapping[str, Any]
+  method: str, curves: TrainingCurves, config: Mapping[str, Any]
 ) -> dict[str, Any]:
   """A method's plots, grouped by the prefix of the metric's name."""
   names = dict.fromkeys(name.removeprefix(_HELD_OUT) for name in curves.series)
@@ -345,7 +344,7 @@ def _training(
   }
 
 
-def _snapshots(curves: Curves, run: Mapping[str, Any]) -> str:
+def _snapshots(curves: TrainingCurves, run: Mapping[str, Any]) -> str:
   """Says which snapshot was the best by the run's metric, beside the last."""
   metric = run.get('best_metric')
   if metric not in curves.series:

@@ -28,7 +28,7 @@ from jowa_jax.train.step import StepFn, compile_step
 from jowa_jax.types import Segment
 
 # Variables -> scores by name, by playing; calls a function at each decision.
-Player = Callable[[Variables, Callable[[], None]], dict[str, float]]
+PlayFn = Callable[[Variables, Callable[[], None]], dict[str, float]]
 
 
 class Session(NamedTuple):
@@ -48,7 +48,7 @@ class Session(NamedTuple):
   bar: tqdm.tqdm
   preemption: Preemption
   profiler: Profiler
-  play: Player | None
+  play: PlayFn | None
   on_step: Callable[[int], None]
 
 

@@ -28,7 +28,7 @@ from jowa_jax.data.feed.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import adaptation_config, make_method
 from jowa_jax.train import sharding
-from jowa_jax.train.loop import Player, Session, run_stage
+from jowa_jax.train.loop import PlayFn, Session, run_stage
 from jowa_jax.train.metrics import MetricWriter, import_wandb
 from jowa_jax.train.preemption import Preemption, closing_unless_lost
 from jowa_jax.train.profiling import Profiler
@@ -121,7 +121,7 @@ class Run:
     *,
     data: Feed | None = None,
     accept_changes: bool = False,
-    play: Player | None = None,
+    play: PlayFn | None = None,
     profile_steps: tuple[int, int] | None = None,
     wandb_project: str = '',
   ) -> Variables:

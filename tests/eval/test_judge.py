@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from jowa_jax.eval import judge as judge_lib
-from jowa_jax.eval.quality import Dreams, Reconstructions
+from jowa_jax.eval.findings import Dreams, Reconstructions
 from jowa_jax.report.inputs import read_inputs
 
 

@@ -89,7 +89,7 @@ def test_from_recordings_to_report(recording, tmp_path):
 
 def check_decoders(checkpoint):
   """What was trained dreams the same at once and token by token."""
-  parallel, sequential = passes.run(
+  parallel, sequential = passes.measure(
     str(checkpoint),
     ['Assault'],
     20,

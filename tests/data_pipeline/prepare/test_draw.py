@@ -5,11 +5,11 @@ import pytest
 
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.prepare import draw
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 
 
-def _parts(runs, checkpoints):
-  return [Part('Pong', run, c) for run in runs for c in checkpoints]
+def _splits(runs, checkpoints):
+  return [Split('Pong', run, c) for run in runs for c in checkpoints]
 
 
 def test_numbers():
@@ -23,19 +23,19 @@ def test_numbers():
 
 
 def test_runs():
-  parts = _parts((1, 2, 3, 4, 5), (0, 1))
-  assert draw.draw_runs(parts, 'all', 0) == parts
-  assert draw.draw_runs(parts, '2,4', 0) == _parts((2, 4), (0, 1))
-  drawn = [draw.draw_runs(parts, 'random:2', seed) for seed in range(40)]
-  runs = [tuple(sorted({part.run for part in some})) for some in drawn]
+  splits = _splits((1, 2, 3, 4, 5), (0, 1))
+  assert draw.draw_runs(splits, 'all', 0) == splits
+  assert draw.draw_runs(splits, '2,4', 0) == _splits((2, 4), (0, 1))
+  drawn = [draw.draw_runs(splits, 'random:2', seed) for seed in range(40)]
+  runs = [tuple(sorted({split.run for split in some})) for some in drawn]
   assert all(len(pair) == 2 for pair in runs) and len(set(runs)) >= 8
-  assert drawn[7] == draw.draw_runs(parts, 'random:2', 7)
+  assert drawn[7] == draw.draw_runs(splits, 'random:2', 7)
   for text in ('random:0', 'random:', 'random:1,2', 'random:x'):
     with pytest.raises(ValueError, match='not a number of runs'):
-      draw.draw_runs(parts, text, 0)
+      draw.draw_runs(splits, text, 0)
   for text in ('6', 'random:6'):
     with pytest.raises(DataError, match=r'Pong has .*run'):
-      draw.draw_runs(parts, text, 0)
+      draw.draw_runs(splits, text, 0)
 
 
 @pytest.mark.parametrize(
@@ -50,20 +50,20 @@ def test_runs():
 )
 def test_ranges_of_dqn_replay(name, first, last):
   """Facts, section 8: fifths of the 50 checkpoints."""
-  chosen = draw.select_checkpoints(_parts((1, 2), range(50)), name)
-  assert chosen == _parts((1, 2), range(first, last + 1))
+  chosen = draw.select_checkpoints(_splits((1, 2), range(50)), name)
+  assert chosen == _splits((1, 2), range(first, last + 1))
 
 
 def test_ranges_of_few_checkpoints():
-  few = _parts((1,), range(4))
-  assert draw.select_checkpoints(few, 'expert') == [Part('Pong', 1, 3)]
+  few = _splits((1,), range(4))
+  assert draw.select_checkpoints(few, 'expert') == [Split('Pong', 1, 3)]
   worst = draw.select_checkpoints(few, 'highly_suboptimal')
-  assert worst == [Part('Pong', 1, 0)]
-  one = _parts((1,), (0,))
+  assert worst == [Split('Pong', 1, 0)]
+  one = _splits((1,), (0,))
   for name in ('expert', 'highly_suboptimal', 'all'):
     assert draw.select_checkpoints(one, name) == one
   # The last ones, downloaded alone, are still the last.
-  late = _parts((1,), (45, 49))
+  late = _splits((1,), (45, 49))
   assert draw.select_checkpoints(late, 'expert') == late
   with pytest.raises(DataError, match='no checkpoint among highly_suboptimal'):
     draw.select_checkpoints(late, 'highly_suboptimal')
@@ -74,14 +74,16 @@ def test_ranges_of_few_checkpoints():
 
 
 LENGTHS = {
-  part: list(np.random.default_rng(part.checkpoint).integers(1, 100, 60))
-  for part in _parts((1, 2), (0, 1))
+  split: list(np.random.default_rng(split.checkpoint).integers(1, 100, 60))
+  for split in _splits((1, 2), (0, 1))
 }
 TOTAL = int(sum(map(sum, LENGTHS.values())))
 
 
 def _count(drawn):
-  return sum(LENGTHS[part][i] for part, chosen in drawn.items() for i in chosen)
+  return sum(
+    LENGTHS[split][i] for split, chosen in drawn.items() for i in chosen
+  )
 
 
 def test_a_fraction_in_whole_episodes():
@@ -94,9 +96,9 @@ def test_a_fraction_in_whole_episodes():
   assert drawn == draw.draw_episodes(LENGTHS, seed=0, fraction=0.1)
   assert drawn != draw.draw_episodes(LENGTHS, seed=1, fraction=0.1)
   # Not the same places of another game.
-  lengths = LENGTHS[Part('Pong', 1, 0)]
+  lengths = LENGTHS[Split('Pong', 1, 0)]
   ours, theirs = (
-    draw.draw_episodes({Part(game, 1, 0): lengths}, seed=0, fraction=0.1)
+    draw.draw_episodes({Split(game, 1, 0): lengths}, seed=0, fraction=0.1)
     for game in ('Pong', 'Assault')
   )
   assert list(ours.values()) != list(theirs.values())
@@ -105,22 +107,22 @@ def test_a_fraction_in_whole_episodes():
 def test_more_contains_less():
   few = draw.draw_episodes(LENGTHS, 0, fraction=0.1)
   many = draw.draw_episodes(LENGTHS, 0, fraction=0.5)
-  for part, chosen in few.items():
-    assert set(chosen) <= set(many[part])
+  for split, chosen in few.items():
+    assert set(chosen) <= set(many[split])
 
 
 def test_episodes_are_drawn_uniformly():
   """Each episode in every draw with the same chance, long ones too."""
-  counts = {part: np.zeros(60) for part in LENGTHS}
+  counts = {split: np.zeros(60) for split in LENGTHS}
   draws = 400
   for seed in range(draws):
-    for part, chosen in draw.draw_episodes(LENGTHS, seed, 0.25).items():
-      counts[part][chosen] += 1
+    for split, chosen in draw.draw_episodes(LENGTHS, seed, 0.25).items():
+      counts[split][chosen] += 1
   shares = np.concatenate(list(counts.values())) / draws
   assert abs(shares.mean() - 0.25) < 0.02
   # 240 episodes, standard error 0.022 each.
   assert np.abs(shares - shares.mean()).max() < 4.5 * 0.022
-  lengths = np.concatenate([LENGTHS[part] for part in counts])
+  lengths = np.concatenate([LENGTHS[split] for split in counts])
   assert abs(np.corrcoef(shares, lengths)[0, 1]) < 0.25
 
 
@@ -132,15 +134,15 @@ def test_a_number_of_transitions():
 
 
 def test_episodes_in_which_nothing_happens_are_never_drawn():
-  part = Part('Pong', 1, 0)
-  assert draw.draw_episodes({part: [0, 4, 0]}, 0) == {part: [1]}
+  split = Split('Pong', 1, 0)
+  assert draw.draw_episodes({split: [0, 4, 0]}, 0) == {split: [1]}
 
 
 def test_bad_requests():
   with pytest.raises(DataError, match=f'Pong has {TOTAL} transitions'):
     draw.draw_episodes(LENGTHS, 0, transitions=TOTAL + 1)
   with pytest.raises(DataError, match='Pong has 0 transitions'):
-    draw.draw_episodes({Part('Pong', 1, 0): []}, 0)
+    draw.draw_episodes({Split('Pong', 1, 0): []}, 0)
   for options, message in (
     (dict(fraction=0.0), 'fraction is 0'),
     (dict(fraction=1.5), 'fraction is 1.5'),
