@@ -18,7 +18,6 @@ from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import dream
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.imagine import imagine
 from jowa_jax.types import History, Params, Segment
 
 POLICIES = ('', 'planning', 'epsilon_greedy')
@@ -178,7 +177,9 @@ def _explore(model, imagination, params, context, key):
     draws = jax.random.bernoulli(keys[1], imagination.epsilon, best.shape)
     return jnp.where(draws, any_legal, best)
 
-  dreamt = imagine(model, params, context, policy, imagination.horizon, key)
+  dreamt = dream.imagine(
+    model, params, context, policy, imagination.horizon, key
+  )
   passes = dreamt.passes.max().astype(jnp.float32)
   return dreamt.actions, dreamt.rewards, dreamt.tokens, passes
 

@@ -19,6 +19,7 @@ from jowa_jax.models.world_action import (
 )
 from jowa_jax.plan import decode
 from jowa_jax.plan.base import Dream, Trails, WorldModel
+from jowa_jax.plan.imagine import DreamPolicy, Imagined, unroll
 from jowa_jax.types import History, Params
 
 DECODERS = ('parallel', 'sequential')
@@ -118,6 +119,70 @@ def world_model(
     trails=Trails(begin=_begin_trail, recall=_recall, extend=_extend_trail),
     observe=dreamer.observe,
   )
+
+
+def imagine(
+  config: WorldActionConfig,
+  params: Params,
+  context: History,
+  policy: DreamPolicy,
+  horizon: int,
+  key: chex.PRNGKey | None = None,
+  *,
+  temperature: float = 0.0,
+  decoder: str = 'parallel',
+  shares: Sequence[float] = (),
+) -> Imagined:
+  """Dreams `horizon` steps from real contexts (JOWA section 4.2).
+
+  Args:
+    config: sizes of the model.
+    params: with the top-level names of `world_action.init`.
+    context: of E environments; its last actions are not read.
+    policy: chooses every action; to replay actions, ignore what it is given.
+    horizon: steps; the position table must have room for them.
+    key: for the policy and, with a temperature, for what is drawn.
+    temperature: see `world_model`.
+    decoder: see `world_model`.
+    shares: see `world_model`.
+
+  Raises:
+    ValueError: horizon < 0, or no room for it beside the context.
+  """
+  _check_room(config, context, horizon)
+  params = world_action.in_compute_dtype(config, params)
+  memory, q = remember(config, params, context)
+  if not horizon:
+    envs, _, num_tokens = context.seen.shape
+    empty = jnp.zeros((envs, 0), jnp.int32)
+    return Imagined(
+      actions=empty,
+      rewards=empty.astype(jnp.float32),
+      tokens=jnp.zeros((envs, 0, num_tokens), jnp.int32),
+      q=q[:, None],
+      passes=empty,
+    )
+  model = world_model(
+    config,
+    params,
+    context.tasks,
+    decoder=decoder,
+    temperature=temperature,
+    shares=shares,
+  )
+  return unroll(model, memory, q, policy, horizon, key)
+
+
+def _check_room(
+  config: WorldActionConfig, context: History, horizon: int
+) -> None:
+  """Raises ValueError unless the position table has room for a dream."""
+  blocks, limit = context.seen.shape[1], config.backbone.max_blocks
+  if horizon < 0 or blocks + horizon > limit:
+    raise ValueError(
+      f'A context of {blocks} blocks and horizon={horizon} (at least 0) do not '
+      f'fit into the {limit} blocks of the position table: shorten one'
+    )
 
 
 def value(

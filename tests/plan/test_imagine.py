@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jowa_jax.plan.imagine import imagine
+from jowa_jax.plan.dream import imagine
 from tests.plan.test_dream import (
   CONFIG,
   COUNT,

@@ -9,8 +9,7 @@ import pytest
 
 from jowa_jax import games
 from jowa_jax.plan.base import Dream, Trails
-from jowa_jax.plan.dream import remember, world_model
-from jowa_jax.plan.imagine import imagine
+from jowa_jax.plan.dream import imagine, remember, world_model
 from jowa_jax.plan.mcts import tree_search
 from tests.plan import test_beam
 from tests.plan.test_dream import CONFIG, TASKS, contexts, params
