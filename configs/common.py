@@ -2,7 +2,8 @@
 
 from ml_collections import ConfigDict, FieldReference, config_dict
 
-from jowa_jax.sizes import RULES, SIZES
+from jowa_jax.mesh_rules import RULES
+from jowa_jax.sizes import SIZES
 
 
 def optimizer(

@@ -21,6 +21,7 @@ ORDER = (
   'games',
   'types',
   'sizes',
+  'mesh_rules',
   'hardware',
   'configuration',
   'models',

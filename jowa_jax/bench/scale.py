@@ -17,7 +17,7 @@ import jax
 from jowa_jax import hardware
 from jowa_jax.bench import models
 from jowa_jax.bench.train import STAGES, batch, jowa
-from jowa_jax.sizes import RULES
+from jowa_jax.mesh_rules import RULES
 from jowa_jax.train import sharding, step
 from jowa_jax.train.state import (
   TrainState,
