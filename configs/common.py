@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict, FieldReference, config_dict
 
 from jowa_jax.mesh_rules import RULES
-from jowa_jax.sizes import SIZES
+from jowa_jax.published_sizes import SIZES
 
 
 def optimizer(

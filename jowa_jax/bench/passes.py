@@ -12,7 +12,7 @@ from jowa_jax import agent as agent_lib
 from jowa_jax import games as games_lib
 from jowa_jax.bench.models import peak_bytes
 from jowa_jax.methods.base import Policy, check_actions
-from jowa_jax.plan.dream import DECODERS
+from jowa_jax.methods.jowa_dreams import DECODERS
 
 
 def measure(

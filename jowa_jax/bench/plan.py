@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jowa_jax import games, hardware
+from jowa_jax import devices, games
 from jowa_jax.bench.models import (
   peak_bytes,
   random_variables_of,
@@ -22,12 +22,12 @@ from jowa_jax.bench.models import (
   table,
 )
 from jowa_jax.bench.train import jowa
-from jowa_jax.methods import jowa_policy
+from jowa_jax.methods import jowa_dreams, jowa_policy
+from jowa_jax.methods.jowa_dreams import DECODERS, remember, world_model
 from jowa_jax.models import world_action
 from jowa_jax.models.backbone import BackboneConfig
-from jowa_jax.plan import decode, dream
+from jowa_jax.plan import decode
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import DECODERS, remember, world_model
 from jowa_jax.types import History, TimeStep
 
 SETTINGS = ((1, 0), (2, 2), (4, 2))
@@ -186,7 +186,7 @@ class _Stages:
     ]
     return self._time(
       lambda params, hidden: [
-        dream.value(self._model, params, x) for x in hidden
+        jowa_dreams.value(self._model, params, x) for x in hidden
       ],
       self._params,
       hidden,
@@ -236,7 +236,7 @@ class _Stages:
     )
     for rows in self._level_rows():
       ids = jnp.zeros((rows, cfg.block_size), jnp.int32)
-      fn = functools.partial(dream.one_pass, self._model)
+      fn = functools.partial(jowa_dreams.one_pass, self._model)
       total += self._time(fn, self._params, self._tasks, memory, ids)
     return total
 
@@ -276,7 +276,7 @@ class _Stages:
     Operations are those of products with the weights of the backbone, two for
     every weight and token; bytes are these weights, once for every pass.
     """
-    peak = hardware.peak()
+    peak = devices.peak()
     if peak is None:
       return {}
     cfg = self._model.backbone

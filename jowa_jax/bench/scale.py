@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jowa_jax import hardware
+from jowa_jax import devices
 from jowa_jax.bench import models
 from jowa_jax.bench.train import STAGES, batch, jowa
 from jowa_jax.mesh_rules import RULES
@@ -112,7 +112,7 @@ def predict(
     .lower(state, rows)
     .compile()
   )
-  memory, cost = compiled.memory_analysis(), hardware.cost(compiled)
+  memory, cost = compiled.memory_analysis(), devices.cost(compiled)
   sent = collective_bytes(compiled.as_text())
   needed = batch_size * stage_flops(method, STAGES[stage])
   compute = needed / count / device.flops

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jowa_jax import games, hardware
+from jowa_jax import devices, games
 from jowa_jax.bench import models
 from jowa_jax.checkpoint import shapes
 from jowa_jax.methods.base import BatchSpec, Method
@@ -230,24 +230,24 @@ def _measure(
 
   step_seconds = models.seconds_per_call(take, seconds)
   needed = batch_size * state.stage_flops(method, stage)
-  peak = hardware.peak()
-  counted = hardware.cost(compiled)
-  devices = len(jax.devices())
+  peak = devices.peak()
+  counted = devices.cost(compiled)
+  count = len(jax.devices())
   mfu = None
   if peak and method.dtype == 'bfloat16':
-    mfu = needed / step_seconds / (peak.flops * devices)
+    mfu = needed / step_seconds / (peak.flops * count)
   return {
     'stage': stage.name,
     'batch_size': batch_size,
     'dtype': method.dtype,
     'frames': frames,
     'device': jax.devices()[0].device_kind,
-    'devices': devices,
+    'devices': count,
     'step_seconds': step_seconds,
     'tokens_per_second': batch_size * method.tokens / step_seconds,
     'mfu': mfu,
     'model_flops': needed,
-    'compiled_flops': counted['flops'] * devices,
+    'compiled_flops': counted['flops'] * count,
     'flops_per_second': needed / step_seconds,
     'peak_bytes': models.peak_bytes(compiled),
     'compile_seconds': compile_seconds,

@@ -15,7 +15,7 @@ from PIL import Image
 
 from jowa_jax import files
 from jowa_jax.eval.findings import Dreams, Reconstructions
-from jowa_jax.report import labels, plots, words
+from jowa_jax.report import labels, numerals, plots
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report.chapters import RANDOM, chapters
 from jowa_jax.report.inputs import (
@@ -191,7 +191,7 @@ def _timings(timings: Mapping[str, float]) -> list[dict[str, Any]]:
   return [
     {
       'phase': labels.plain(phase),
-      'time': words.duration(value),
+      'time': numerals.duration(value),
       'share': 100 * value / longest if longest else 0,
     }
     for phase, value in timings.items()
@@ -245,7 +245,7 @@ def _subtitle(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
     plural = '' if high == 1 else 's'
     parts.append(f'{number} episode{plural} per game and agent')
   if inputs.timings:
-    parts.append(f'{words.duration(sum(inputs.timings.values()))} in all')
+    parts.append(f'{numerals.duration(sum(inputs.timings.values()))} in all')
   return ' · '.join(parts)
 
 
@@ -259,7 +259,7 @@ def _quality_table(quality: Mapping[str, Mapping[str, float]]):
       {
         'label': labels.label(labels.QUALITY, name),
         'values': [
-          words.optional(words.significant, table.get(name))
+          numerals.optional(numerals.significant, table.get(name))
           for table in quality.values()
         ],
       }
@@ -320,10 +320,12 @@ def _training(
     groups.setdefault(name.rpartition('/')[0], []).append(
       {
         'label': labels.label(labels.METRICS, name),
-        'last': '' if training is None else words.significant(training[1][-1]),
+        'last': ''
+        if training is None
+        else numerals.significant(training[1][-1]),
         'held_out': ''
         if held_out is None
-        else words.significant(held_out[1][-1]),
+        else numerals.significant(held_out[1][-1]),
         'svg': markupsafe.Markup(
           plots.curve(training, held_out, curves.stages)
         ),
@@ -332,7 +334,8 @@ def _training(
   return {
     'method': labels.METHODS.get(method, method),
     'stages': [
-      f'{stage} to step {words.number(end, 0)}' + (' (shaded)' if i % 2 else '')
+      f'{stage} to step {numerals.number(end, 0)}'
+      + (' (shaded)' if i % 2 else '')
       for i, (stage, _, end) in enumerate(curves.stages)
     ],
     'snapshots': _snapshots(curves, config.get('run', {})),
@@ -352,8 +355,8 @@ def _snapshots(curves: TrainingCurves, run: Mapping[str, Any]) -> str:
   steps, values = curves.series[metric]
   best = np.argmax(values if run['best_mode'] == 'max' else -values)
   found = [
-    f'{name} {words.significant(values[i])} after step '
-    f'{words.number(steps[i], 0)}'
+    f'{name} {numerals.significant(values[i])} after step '
+    f'{numerals.number(steps[i], 0)}'
     for name, i in (('best', best), ('last', -1))
   ]
   return f'{metric}: {", ".join(found)}.'

@@ -10,7 +10,7 @@ import tqdm
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from jowa_jax import hardware
+from jowa_jax import devices
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.configuration import ConfigError
@@ -263,7 +263,7 @@ def _compile(
     'devices, which hold %.3g bytes of state and %.3g of what is computed',
     stage.name,
     flops,
-    hardware.cost(compiled)['flops'],
+    devices.cost(compiled)['flops'],
     jax.device_count(),
     memory.argument_size_in_bytes,
     memory.temp_size_in_bytes,

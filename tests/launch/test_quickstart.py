@@ -16,9 +16,9 @@ from jowa_jax.bench import passes
 from jowa_jax.collect import recordings
 from jowa_jax.configuration import ConfigError
 from jowa_jax.data.episodes import DataError
-from jowa_jax.plan.dream import DECODERS
-from jowa_jax.quickstart import quickstart
-from jowa_jax.quickstart.plan import make_plan
+from jowa_jax.methods.jowa_dreams import DECODERS
+from jowa_jax.recipes.quickstart import quickstart
+from jowa_jax.recipes.quickstart.plan import make_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Nothing here depends on how well the programs are compiled.

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jowa_jax.methods.jowa_dreams import remember, world_model
 from jowa_jax.models import world_action
 from jowa_jax.models.backbone import Backbone, BackboneConfig
 from jowa_jax.models.heads import HeadSizes, WorldHeads
 from jowa_jax.models.kv_cache import Revision
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import decode
-from jowa_jax.plan.dream import remember, world_model
 from jowa_jax.types import History
 from tests.models import random_params
 

@@ -12,8 +12,7 @@ import pytest
 from PIL import Image
 
 from jowa_jax.report import html as html_lib
-from jowa_jax.report import words as words_lib
-from jowa_jax.report import write_report
+from jowa_jax.report import numerals, write_report
 
 REPS = 20  # resamples
 SECTIONS = (
@@ -240,15 +239,15 @@ def test_command_line(workdir):
   ],
 )
 def test_duration(value, text):
-  assert words_lib.duration(value) == text
+  assert numerals.duration(value) == text
 
 
 def test_numbers():
-  assert words_lib.number(-20.66, 1) == '−20.7'
-  assert words_lib.number(12345.6, 1) == '12,346'
-  assert words_lib.significant(0.012345) == '0.0123'
-  assert words_lib.significant(0.0) == '0'
-  assert words_lib.significant(1234.5) == '1,234'
+  assert numerals.number(-20.66, 1) == '−20.7'
+  assert numerals.number(12345.6, 1) == '12,346'
+  assert numerals.significant(0.012345) == '0.0123'
+  assert numerals.significant(0.0) == '0'
+  assert numerals.significant(1234.5) == '1,234'
 
 
 def test_flatten():

@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.prepare import beam_pipeline, draw
+from jowa_jax.data.prepare import beam_pipeline, selection
 from jowa_jax.data.source import Source, Split, open_source
 from jowa_jax.data.store import formats, writer
 
@@ -41,9 +41,9 @@ class Request:
     source: one of `data.source.SOURCES`.
     input: where it is; may be remote.
     games: names in `games.GAMES`.
-    runs: see `draw.draw_runs`.
-    checkpoints: see `draw.select_checkpoints`.
-    fraction: share of each game's transitions, see `draw.draw_episodes`.
+    runs: see `selection.draw_runs`.
+    checkpoints: see `selection.select_checkpoints`.
+    fraction: share of each game's transitions, see `selection.draw_episodes`.
     transitions: number of each game's transitions instead.
     seed: of all draws.
   """
@@ -107,7 +107,7 @@ def prepare(
     ValueError: the request is not understood.
     OSError: the disk is full or cannot be written.
   """
-  draw.check_amount(request.fraction, request.transitions)
+  selection.check_amount(request.fraction, request.transitions)
   output = _resolve(output)
   finished = _read_manifest(output, request)
   if finished:
@@ -215,8 +215,10 @@ def _check_unfinished(output: epath.Path, work: epath.Path) -> None:
 def _select_splits(source: Source, request: Request) -> list[Split]:
   selected = []
   for game in request.games:
-    splits = draw.draw_runs(source.splits(game), request.runs, request.seed)
-    selected += draw.select_checkpoints(splits, request.checkpoints)
+    splits = selection.draw_runs(
+      source.splits(game), request.runs, request.seed
+    )
+    selected += selection.select_checkpoints(splits, request.checkpoints)
   return selected
 
 
@@ -225,7 +227,7 @@ def _draw(
 ) -> dict[Split, list[int]]:
   drawn = {}
   for game in request.games:
-    drawn |= draw.draw_episodes(
+    drawn |= selection.draw_episodes(
       {split: found for split, found in lengths.items() if split.game == game},
       request.seed,
       request.fraction,

@@ -14,8 +14,9 @@ from jowa_jax.configuration import ConfigError, build, fill
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.methods.tokenizer import TOKENIZER
-from jowa_jax.quickstart import recorded as recorded_lib
-from jowa_jax.quickstart.settings import (
+from jowa_jax.recipes import finetuning
+from jowa_jax.recipes.quickstart import recorded as recorded_lib
+from jowa_jax.recipes.quickstart.settings import (
   FINETUNE,
   NEW,
   PLAY,
@@ -28,7 +29,6 @@ from jowa_jax.quickstart.settings import (
   Settings,
   Training,
 )
-from jowa_jax.train import finetuning
 from jowa_jax.train.run import Run
 
 # For messages: who fills in a field.

@@ -14,7 +14,7 @@ from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import ConfigError, build
 from jowa_jax.data.episodes import DataError, Episode, split_episodes
 from jowa_jax.data.feed.training import DataConfig
-from jowa_jax.data.prepare import draw
+from jowa_jax.data.prepare import selection
 from jowa_jax.data.store import stored
 from jowa_jax.envs import ale
 from jowa_jax.eval.records import Rollout
@@ -171,7 +171,7 @@ def held_out(
     seen = _seen(agent, recorded.get(game, ()))
     episodes = _outlines(seen)
     if data.quality or data.transitions:
-      episodes = draw.draw_prepared(
+      episodes = selection.draw_prepared(
         episodes, data.quality or 'all', data.transitions, seed
       )
     train, held = split_episodes(episodes, data.held_out_fraction, seed)
