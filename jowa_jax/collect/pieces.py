@@ -11,6 +11,7 @@ import ale_py
 
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
+from jowa_jax.data.play_stats import PlayStats
 from jowa_jax.data.source import Split
 from jowa_jax.data.store import formats, writer
 
@@ -150,32 +151,26 @@ def _remove_if_empty(folder: pathlib.Path) -> None:
 
 def stats_of(spec: Spec, played: play.Played) -> SplitStats:
   """How the play of a checkpoint went."""
-  returns = [
-    float(episode.rewards.sum())
-    for episode in played.episodes
-    if episode.terminated
-  ]
+  stats = PlayStats.of(
+    [len(episode.actions) for episode in played.episodes],
+    [float(episode.rewards.sum()) for episode in played.episodes],
+    [episode.terminated for episode in played.episodes],
+  )
   return SplitStats(
-    spec.game,
-    spec.checkpoint,
-    spec.epsilon,
-    len(played.episodes),
-    len(returns),
-    sum(len(episode.actions) for episode in played.episodes),
-    sum(returns) / len(returns) if returns else None,
-    round(played.seconds, 3),
+    game=spec.game,
+    checkpoint=spec.checkpoint,
+    epsilon=spec.epsilon,
+    seconds=round(played.seconds, 3),
+    **stats._asdict(),
   )
 
 
 def stats_of_recorded(some: recordings.Recorded) -> SplitStats:
   """How the play of a recorded checkpoint went."""
   return SplitStats(
-    some.game,
-    some.checkpoint,
-    some.settings['epsilon'],
-    len(some.lengths),
-    int(some.terminated.sum()),
-    len(some.actions),
-    some.mean_return,
-    some.seconds,
+    game=some.game,
+    checkpoint=some.checkpoint,
+    epsilon=some.settings['epsilon'],
+    seconds=some.seconds,
+    **some.stats._asdict(),
   )

@@ -16,6 +16,7 @@ import numpy as np
 
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode, by_game
+from jowa_jax.data.places import evenly
 from jowa_jax.eval.detection import over_thresholds
 from jowa_jax.eval.findings import Figures
 from jowa_jax.methods.base import Variables
@@ -243,11 +244,6 @@ def long_enough(game: str, episodes: Sequence[Episode], length: int) -> bool:
     length,
   )
   return False
-
-
-def evenly(total: int, count: int) -> np.ndarray:
-  """Up to `count` evenly spaced indices below `total`."""
-  return np.linspace(0, total - 1, min(count, total)).astype(int)
 
 
 def frames_between(episode: Episode, start: int, stop: int) -> np.ndarray:

@@ -14,11 +14,10 @@ import numpy as np
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.data.feed.dataset import SegmentDataset
+from jowa_jax.data.places import evenly, spread_frames
 from jowa_jax.eval.findings import Dreams, Figures, Reconstructions
 from jowa_jax.eval.open_loop import (
   dreamer,
-  evenly,
-  frames_between,
   long_enough,
   pixel_error,
   reward_metrics,
@@ -26,16 +25,6 @@ from jowa_jax.eval.open_loop import (
   token_metrics,
 )
 from jowa_jax.losses import vqvae as vqvae_losses
-
-
-def _sample_frames(episodes: Sequence[Episode], count: int) -> np.ndarray:
-  ends = np.cumsum([len(episode) for episode in episodes])
-  frames = []
-  for place in evenly(ends[-1], count):
-    i = int(np.searchsorted(ends, place, side='right'))
-    t = int(place - ends[i] + len(episodes[i]))
-    frames.append(frames_between(episodes[i], t, t + 1))
-  return np.concatenate(frames)
 
 
 def reconstruct(
@@ -68,7 +57,7 @@ def reconstruct(
 
   results = {}
   for game, group in by_game(episodes).items():
-    frames = _sample_frames(group, num_frames)
+    frames = spread_frames(group, num_frames)
     median = medians[group[0].task]
     decoded, counts = jax.device_get(run(agent.variables, frames))
     moving = np.asarray(

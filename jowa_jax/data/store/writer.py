@@ -20,6 +20,7 @@ from etils import epath
 
 from jowa_jax import games
 from jowa_jax.data.episodes import DataError, RawEpisode, digest
+from jowa_jax.data.play_stats import PlayStats
 from jowa_jax.data.source import Split
 from jowa_jax.data.store.formats import (
   CHUNK,
@@ -217,13 +218,13 @@ def _write_shards(
     'actions': np.concatenate([*actions, np.zeros(0, np.uint8)]),
     'rewards': np.concatenate([*rewards, np.zeros(0, np.int8)]),
   }
-  full = columns['episodes'][columns['episodes']['terminated']]
+  written = columns['episodes']
+  played = PlayStats.of(
+    written['length'], written['score'], written['terminated']
+  )
   stats = WrittenSplit(
     checkpoint=split.checkpoint,
-    episodes=len(table),
-    full_episodes=len(full),
-    steps=len(columns['actions']),
-    mean_return=float(full['score'].mean()) if len(full) else None,
+    **played._asdict(),
     chunks=writers.count[FRAMES],
     num_bytes=writers.num_bytes,
   )
