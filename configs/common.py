@@ -13,14 +13,14 @@ def optimizer(
   decay: str = 'constant',
   final_fraction: float = 0.0,
 ) -> ConfigDict:
-  """One part's optimizer: AdamW (Table 13)."""
+  """One objective's optimizer: AdamW (Table 13)."""
   return ConfigDict(
     dict(
       kind='adamw',  # or 'adam', 'lamb', 'sgd'
       learning_rate=learning_rate,
       weight_decay=weight_decay,
       decay_mask='kernels',  # and all of the Q heads; or 'all'
-      clip=1.0,  # global norm of the part's gradients
+      clip=1.0,  # global norm of the objective's gradients
       b1=0.9,  # of 'sgd' the momentum
       b2=0.999,
       eps=1e-8,
@@ -201,7 +201,7 @@ def _tokenizer_training() -> ConfigDict:
 
 
 def stage(steps: int, **optimizers: ConfigDict) -> ConfigDict:
-  """A stage that trains these parts, updated in this order."""
+  """A stage with these objectives, updated in this order."""
   return ConfigDict(dict(steps=steps, parts=tuple(optimizers), **optimizers))
 
 

@@ -83,10 +83,10 @@ def predict(
       f'--xla_force_host_platform_device_count={count}'
     )
   mesh = sharding.make_mesh(axes, jax.devices()[:count])
-  if batch_size % sharding.batch_parts(mesh):
+  if batch_size % sharding.batch_shares(mesh):
     raise ValueError(
       f'batch_size={batch_size} does not divide over the '
-      f'{sharding.batch_parts(mesh)} devices of data and fsdp'
+      f'{sharding.batch_shares(mesh)} devices of data and fsdp'
     )
   method, _ = jowa(size, dtype, **changes)
   variables, variable_places = abstract_variables(method, {}, mesh, RULES)

@@ -235,7 +235,7 @@ def _batches(
   interact: Callable[[int], None],
 ) -> Iterator[Segment]:
   """Yields the batches of a stage, and interacts where the data asks for it."""
-  part, parts = sharding.batch_share(session.mesh, session.run.batch_size)
+  share, shares = sharding.batch_share(session.mesh, session.run.batch_size)
   step, due = done, data.next_interaction(done)
   while step < end:
     if due == step:
@@ -246,8 +246,8 @@ def _batches(
       step,
       stop,
       put=lambda rows: sharding.put_batch(rows, session.mesh),
-      process=part,
-      num_processes=parts,
+      process=share,
+      num_processes=shares,
     )
     step = stop
 

@@ -98,12 +98,12 @@ class Run:
             f'{rows}, as stages.{stage.name}.{name} needs, times '
             f'run.accumulate={self._run.accumulate}'
           )
-    parts = sharding.batch_parts(self._mesh)
-    if self._run.batch_size % (parts * self._run.accumulate):
+    shares = sharding.batch_shares(self._mesh)
+    if self._run.batch_size % (shares * self._run.accumulate):
       raise ConfigError(
         f'run.batch_size={self._run.batch_size} does not divide over '
-        f'run.accumulate={self._run.accumulate} parts and the {parts} devices '
-        f'of the mesh axes {sharding.BATCH_AXES}'
+        f'run.accumulate={self._run.accumulate} micro-batches and the {shares} '
+        f'devices of the mesh axes {sharding.BATCH_AXES}'
       )
 
   @property
