@@ -179,7 +179,7 @@ def _train() -> list[dict]:
 
   seconds = 5.0 if _SECONDS.value is None else _SECONDS.value
   if _RUN.value is not None:
-    results = train.measure_config(_config_of(_RUN.value), seconds)
+    results = train.run_config(_config_of(_RUN.value), seconds)
   else:
     results = train.measure(
       _SIZE.value,

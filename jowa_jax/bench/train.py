@@ -174,7 +174,7 @@ def measure(
   return records
 
 
-def measure_config(
+def run_config(
   config: Mapping[str, Any], seconds: float = 5.0
 ) -> list[dict[str, Any]]:
   """A record for every stage of any method's config, on frames.

@@ -188,7 +188,7 @@ def test_a_new_game_starts_from_a_related_ones_row(
 
 
 def test_a_step_is_measured(atari_data_dir):
-  (record,) = bench.measure_config(config_of(atari_data_dir), seconds=0.01)
+  (record,) = bench.run_config(config_of(atari_data_dir), seconds=0.01)
   assert record['stage'] == 'all' and record['step_seconds'] > 0
   # Forward, and backward for what is trained.
   assert record['model_flops'] > 0 and record['frames'] == 'pixels'
