@@ -1,8 +1,9 @@
 """What the configs of all methods share, with the paper's values."""
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict, FieldReference, config_dict
 
-from jowa_jax.sizes import RULES, SIZES
+from jowa_jax.mesh_rules import RULES
+from jowa_jax.published_sizes import SIZES
 
 
 def optimizer(
@@ -12,14 +13,14 @@ def optimizer(
   decay: str = 'constant',
   final_fraction: float = 0.0,
 ) -> ConfigDict:
-  """One part's optimizer: AdamW (Table 13)."""
+  """One objective's optimizer: AdamW (Table 13)."""
   return ConfigDict(
     dict(
       kind='adamw',  # or 'adam', 'lamb', 'sgd'
       learning_rate=learning_rate,
       weight_decay=weight_decay,
       decay_mask='kernels',  # and all of the Q heads; or 'all'
-      clip=1.0,  # global norm of the part's gradients
+      clip=1.0,  # global norm of the objective's gradients
       b1=0.9,  # of 'sgd' the momentum
       b2=0.999,
       eps=1e-8,
@@ -37,7 +38,15 @@ def trainer(method: str, smoke: bool = False) -> ConfigDict:
   """The sections that the trainer reads itself, for any method."""
   config = ConfigDict()
   config.method = method
-  config.data = ConfigDict(
+  config.data = _data()
+  config.run = _run(smoke)
+  config.mesh = _mesh()
+  config.init_from = _init_from()
+  return config
+
+
+def _data() -> ConfigDict:
+  return ConfigDict(
     dict(
       directory='',  # required
       games=('pretrain',),  # games, or names of lists of them
@@ -58,7 +67,10 @@ def trainer(method: str, smoke: bool = False) -> ConfigDict:
       token_cache='',  # frames pre-encoded for stages of a frozen tokenizer
     )
   )
-  config.run = ConfigDict(
+
+
+def _run(smoke: bool) -> ConfigDict:
+  return ConfigDict(
     dict(
       seed=0,
       batch_size=8 if smoke else 512,  # segments
@@ -76,7 +88,10 @@ def trainer(method: str, smoke: bool = False) -> ConfigDict:
       play_max_frames=18_000,  # of an episode
     )
   )
-  config.mesh = ConfigDict(
+
+
+def _mesh() -> ConfigDict:
+  return ConfigDict(
     dict(
       # -1: all devices that are left. `fsdp` splits batch and parameters,
       # `tensor` parameters and what is computed with them.
@@ -86,7 +101,10 @@ def trainer(method: str, smoke: bool = False) -> ConfigDict:
       rules=ConfigDict(RULES),
     )
   )
-  config.init_from = ConfigDict(
+
+
+def _init_from() -> ConfigDict:
+  return ConfigDict(
     dict(
       checkpoints='',  # of another run; empty starts afresh
       params=(),  # which top-level parameters to take from it; all
@@ -96,17 +114,23 @@ def trainer(method: str, smoke: bool = False) -> ConfigDict:
       task_row=config_dict.placeholder(str),
     )
   )
-  return config
 
 
 def base(size: str, method: str) -> ConfigDict:
   """Everything but the stages and the losses of JOWA and its kin."""
   if size not in SIZES:
     raise ValueError(f'Unknown size {size!r}; there are {sorted(SIZES)}')
-  sizes = SIZES[size]
   smoke = size == 'smoke'
   config = trainer(method, smoke)
-  config.tokenizer = ConfigDict(
+  config.tokenizer = _tokenizer(smoke)
+  config.backbone = _backbone(size, config.tokenizer.get_ref('vocab_size'))
+  config.heads = _heads(size)
+  config.tokenizer_training = _tokenizer_training()
+  return config
+
+
+def _tokenizer(smoke: bool) -> ConfigDict:
+  return ConfigDict(
     dict(
       channels=8 if smoke else 64,
       res_blocks=1 if smoke else 2,
@@ -121,12 +145,16 @@ def base(size: str, method: str) -> ConfigDict:
       dtype='float32' if smoke else 'bfloat16',
     )
   )
-  config.backbone = ConfigDict(
+
+
+def _backbone(size: str, vocab_size: FieldReference) -> ConfigDict:
+  sizes = SIZES[size]
+  return ConfigDict(
     dict(
       num_layers=sizes['layers'],
       width=sizes['width'],
       num_heads=sizes['heads'],
-      vocab_size=config.tokenizer.get_ref('vocab_size'),
+      vocab_size=vocab_size,
       tokens_per_frame=36,
       max_blocks=8,  # steps in a segment, and the planner's longest sequence
       num_actions=18,
@@ -138,17 +166,24 @@ def base(size: str, method: str) -> ConfigDict:
       remat=False,  # saves memory for a third more computation
       task_embedding=True,
       init_scale=0.02,
-      dtype='float32' if smoke else 'bfloat16',
+      dtype='float32' if size == 'smoke' else 'bfloat16',
     )
   )
-  config.heads = ConfigDict(
+
+
+def _heads(size: str) -> ConfigDict:
+  sizes = SIZES[size]
+  return ConfigDict(
     dict(
       num_heads=sizes['num_q'],
       width=sizes['q_width'],
       dropout=0.01,  # after the first layer only
     )
   )
-  config.tokenizer_training = ConfigDict(
+
+
+def _tokenizer_training() -> ConfigDict:
+  return ConfigDict(
     dict(
       frames_per_step=2048,
       # File of LPIPS weights; without it the term is left out.
@@ -163,11 +198,10 @@ def base(size: str, method: str) -> ConfigDict:
       embed_codes=0.0,
     )
   )
-  return config
 
 
 def stage(steps: int, **optimizers: ConfigDict) -> ConfigDict:
-  """A stage that trains these parts, updated in this order."""
+  """A stage with these objectives, updated in this order."""
   return ConfigDict(dict(steps=steps, parts=tuple(optimizers), **optimizers))
 
 

@@ -20,6 +20,16 @@ class LostWorkerError(OSError):
   """A worker was killed, such as for memory."""
 
 
+def num_cores() -> int:
+  """The cores that this process may run on, of those that the machine has.
+
+  A container, `taskset` or a batch system gives a process some of them.
+  """
+  if hasattr(os, 'sched_getaffinity'):  # not on macOS
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
 def each_done(
   work: Callable[[Item, Report], Result],
   items: Sequence[Item],

@@ -104,7 +104,7 @@ def _data() -> dict[str, dict]:
   from jowa_jax.bench import data
 
   seconds = 5.0 if _SECONDS.value is None else _SECONDS.value
-  results = data.run(_STEPS.value, _LOG_ROWS.value, seconds=seconds)
+  results = data.measure(_STEPS.value, _LOG_ROWS.value, seconds=seconds)
   print(data.describe(results))
   return results
 
@@ -123,7 +123,7 @@ def _plan() -> list[dict]:
   default = _WIDTH.value is None and _HORIZON.value is None
   results = []
   for size in _SIZE.value:
-    results += plan.run(
+    results += plan.measure(
       size,
       _numbers(_ENVIRONMENTS),
       plan.SETTINGS if default else [(width, horizon)],
@@ -132,7 +132,7 @@ def _plan() -> list[dict]:
     )
   print(plan.describe(results))
   if _CHECKPOINT.value:
-    trained = passes.run(
+    trained = passes.measure(
       _CHECKPOINT.value,
       games.parse_games(_GAMES.value),
       _DECISIONS.value,
@@ -152,7 +152,7 @@ def _eval() -> list[dict]:
     record
     for size in _SIZE.value[: 1 if _CHECKPOINT.value else None]
     for environments in _numbers(_ENVIRONMENTS)
-    for record in evaluation.run(
+    for record in evaluation.measure(
       size,
       games.parse_games(_GAMES.value or 'Assault,Carnival'),
       environments,
@@ -181,7 +181,7 @@ def _train() -> list[dict]:
   if _RUN.value is not None:
     results = train.run_config(_config_of(_RUN.value), seconds)
   else:
-    results = train.run(
+    results = train.measure(
       _SIZE.value,
       _numbers(_BATCH_SIZE),
       _STAGE.value,
@@ -218,7 +218,7 @@ def _scale() -> list[dict]:
   from jowa_jax.bench import scale
 
   results = [
-    scale.run(
+    scale.predict(
       size,
       axes,
       batch_size,

@@ -68,7 +68,7 @@ def main() -> None:
   values = {flag.name: flag.value for flag in _OF_CONFIG}
   config = build(DiagnosisConfig, values, 'diagnosis')
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
-  rows = diagnosis_run.run(
+  rows = diagnosis_run.diagnose(
     agent,
     games,
     config,

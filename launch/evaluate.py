@@ -61,7 +61,7 @@ def main() -> None:
   options = planner_options(_CHECKPOINT.value)
   player = load_player(output.stem, _CHECKPOINT.value, _STEP.value)
   by_game = _CONFIG.value.games.to_dict() if _CHECKPOINT.value else {}
-  rollouts = evaluation.run(
+  rollouts = evaluation.play(
     player,
     games,
     protocol,

@@ -14,8 +14,8 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from configs import finetune
-from jowa_jax.data.prepare.draw import QUALITIES
-from jowa_jax.train import finetuning
+from jowa_jax.data.prepare.selection import QUALITIES
+from jowa_jax.recipes import finetuning
 from jowa_jax.train.run import Run
 from launch import common, training
 

@@ -15,7 +15,7 @@ import jowa_jax
 from jowa_jax.configuration import build
 from jowa_jax.data.feed import statistics
 from jowa_jax.data.feed.training import DataConfig, TrainingData
-from jowa_jax.eval.judge import judge
+from jowa_jax.eval.quality_report import judge
 from launch import common
 
 _CHECKPOINT = common.define_path(

@@ -14,12 +14,13 @@ from absl import flags
 
 from jowa_jax import games as games_lib
 from jowa_jax.data.prepare import prepare
+from jowa_jax.data.source import SOURCES
 from launch import common
 
 _SOURCE = flags.DEFINE_enum(
   'source',
   None,
-  prepare.SOURCES,
+  SOURCES,
   "dqn_replay: raw logs; rlu: RL Unplugged's TFDS sets; ale: what "
   "launch.collect wrote; jowa_hdf5: the JOWA authors' processed data.",
 )

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from absl import flags
 
-from jowa_jax.train.loop import Player
+from jowa_jax.train.loop import PlayFn
 from jowa_jax.train.run import Run
 from launch import common, distributed
 
@@ -56,7 +56,7 @@ def train(run: Run) -> None:
   )
 
 
-def _player(config: Mapping[str, Any]) -> Player | None:
+def _player(config: Mapping[str, Any]) -> PlayFn | None:
   if not config['run']['play_every']:
     return None
   from jowa_jax.eval.rollout import make_player

@@ -1,4 +1,7 @@
-"""Packages import upwards only, and training needs no TensorFlow."""
+"""The shape of the house: what imports what, and how long functions are.
+
+Packages import upwards only, and training needs no TensorFlow.
+"""
 
 import ast
 import os
@@ -20,8 +23,9 @@ ORDER = (
   'weight_files',
   'games',
   'types',
-  'sizes',
-  'hardware',
+  'published_sizes',
+  'mesh_rules',
+  'devices',
   'configuration',
   'models',
   'losses',
@@ -36,7 +40,7 @@ ORDER = (
   'collect',
   'report',
   'bench',
-  'quickstart',
+  'recipes',
 )
 TENSORFLOW = ('tensorflow', 'tensorflow_datasets', 'rlds', 'reverb')
 # Where only JAX and its companions are installed.
@@ -49,11 +53,19 @@ WITHOUT_TENSORFLOW = (
   'train',
 )
 MODULES = sorted(PACKAGE.rglob('*.py'))
+PROGRAMS = sorted(
+  path for name in ('launch', 'configs') for path in (ROOT / name).glob('*.py')
+)
+# Lines of a function's body, its docstring apart.
+MOST_LINES = 60
 # Sections and parameters of a method by name, and questions for its name.
 _OF_METHODS = re.compile(
   r'PLANNERS|_model_config|tokenizer_config'
-  r"|(?:params|config)\[['\"](?:tokenizer|backbone|\w*heads|returns|losses"
-  r"|imagination|tokenizer_training)['\"]"
+  r'|\b(?:BACKBONE|LORA|WORLD_HEADS|Q_HEADS|_FREE)\b'
+  r"|['\"](?:backbone|lora|(?:world|q|policy)_heads)['\"]"
+  r"|['\"](?:tokenizer_training|adaptation)['\"]"
+  r"|(?:params|config)\[['\"](?:tokenizer|heads|returns|losses|imagination)"
+  r"['\"]\]"
   r"|method['\"]\] [!=]="
 )
 
@@ -113,12 +125,14 @@ def test_tensorflow_is_imported_in_data_and_collect_alone(path):
 
 @pytest.mark.parametrize(
   'path',
-  [*MODULES, *sorted((ROOT / 'launch').glob('*.py'))],
+  [*MODULES, *PROGRAMS],
   ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_no_method_is_known_but_among_methods(path):
   """What others need of a method, they ask of its capabilities and options."""
   if _package(_name(path)) in ('methods', 'models'):
+    return
+  if path.is_relative_to(ROOT / 'configs'):
     return
   if path.parent.name == 'checkpoint' and path.stem.startswith(
     ('released', 'torch_names')
@@ -128,12 +142,59 @@ def test_no_method_is_known_but_among_methods(path):
   assert not found, f'{path}: {found}'
 
 
+def _long_functions(text, most):
+  """(name, lines) of the functions whose bodies have more than `most` lines."""
+  kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+  for node in ast.walk(ast.parse(text)):
+    if isinstance(node, kinds):
+      first, documented = node.body[0], ast.get_docstring(node) is not None
+      before = first.end_lineno if documented else first.lineno - 1
+      if node.end_lineno - before > most:
+        yield node.name, node.end_lineno - before
+
+
+@pytest.mark.parametrize(
+  'path',
+  [*MODULES, *PROGRAMS],
+  ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_no_function_is_long(path):
+  found = list(_long_functions(path.read_text(), MOST_LINES))
+  assert not found, f'{path}: split {found} so that each part can be named'
+
+
+def test_the_lines_of_a_function_are_counted_without_its_docstring():
+  text = """
+def documented(
+  x,
+):
+  '''One line.
+
+  And more of them.
+  '''
+  # A comment.
+  y = x
+
+  return y
+
+async def outer():
+  def inner():
+    pass
+  return inner
+"""
+  found = dict(_long_functions(text, 0))
+  # Comments and blank lines of a body count, after the docstring.
+  assert found == {'documented': 4, 'outer': 3, 'inner': 1}
+  assert dict(_long_functions(text, 3)) == {'documented': 4}
+
+
 def test_training_imports_where_tensorflow_and_ale_are_missing():
   modules = [
     _name(path)
     for path in MODULES
     if _package(_name(path)) in WITHOUT_TENSORFLOW
   ]
+  modules.append('jowa_jax.recipes.finetuning')
   assert len(modules) > 20
   code = f"""
 import importlib, sys

@@ -111,3 +111,16 @@ def test_nobody_outlives_the_parent(end, group, tmp_path):
   while not all(_ended(pid) for pid in pids):
     assert time.monotonic() < deadline
     time.sleep(0.05)
+
+
+@pytest.mark.skipif(
+  not hasattr(os, 'sched_setaffinity'), reason='the system has no affinity'
+)
+def test_cores_are_those_that_the_process_may_use():
+  allowed = os.sched_getaffinity(0)
+  try:
+    os.sched_setaffinity(0, {min(allowed)})
+    assert processes.num_cores() == 1
+  finally:
+    os.sched_setaffinity(0, allowed)
+  assert processes.num_cores() == len(allowed)

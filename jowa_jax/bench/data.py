@@ -24,7 +24,7 @@ from jowa_jax.data.feed import pipeline, tokens
 from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.data.feed.sampler import Sampler
 from jowa_jax.data.prepare import prepare
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.store import formats, stored, writer
 
 GAMES = ('Assault', 'Carnival')
@@ -51,7 +51,7 @@ class Setup:
   seconds: float
 
 
-def run(
+def measure(
   steps: int = 20_000,
   log_rows: int = 20_000,
   batch_size: int = 128,
@@ -69,8 +69,8 @@ def run(
     setup = Setup(root, steps, log_rows, batch_size, seconds)
     _alone(_make, setup)
     results = {
-      measure.__name__.strip('_'): _alone(measure, setup)
-      for measure in (
+      one.__name__.strip('_'): _alone(one, setup)
+      for one in (
         _png_decoding,
         _frames,
         _naive_reader,
@@ -86,19 +86,19 @@ def run(
   return results
 
 
-def _alone(measure: Callable[[Setup], Any], setup: Setup) -> dict[str, float]:
+def _alone(one: Callable[[Setup], Any], setup: Setup) -> dict[str, float]:
   """Calls a function in a new process; adds its memory above idle."""
   context = multiprocessing.get_context('spawn')
   results = context.SimpleQueue()
-  process = context.Process(target=_child, args=(measure, setup, results))
+  process = context.Process(target=_child, args=(one, setup, results))
   process.start()
   process.join()
   if process.exitcode:
-    raise RuntimeError(f'{measure.__name__} failed, see above')
+    raise RuntimeError(f'{one.__name__} failed, see above')
   return results.get()
 
 
-def _child(measure: Callable[[Setup], Any], setup: Setup, results: Any) -> None:
+def _child(one: Callable[[Setup], Any], setup: Setup, results: Any) -> None:
   # What is imported is idle memory.
   import apache_beam  # noqa: F401
   from array_record.python import array_record_module  # noqa: F401
@@ -109,7 +109,7 @@ def _child(measure: Callable[[Setup], Any], setup: Setup, results: Any) -> None:
   # The highest memory so far is forgotten.
   pathlib.Path('/proc/self/clear_refs').write_text('5')
   idle = _memory('VmRSS')
-  result = measure(setup) or {}
+  result = one(setup) or {}
   result['peak_mb_above_idle'] = _memory('VmHWM') - idle
   results.put(result)
 
@@ -138,10 +138,10 @@ def _make(setup: Setup) -> None:
   """Plays, and writes the play in all layouts."""
   root = pathlib.Path(setup.root)
   for game in GAMES:
-    part = Part(game, 1, 0)
+    split = Split(game, 1, 0)
     episodes = raw_logs.random_play(game, setup.steps)
-    writer.write_part(root / f'work_{game}', part, enumerate(episodes))
-    writer.finish_run(root / 'data', root / f'work_{game}', [part], {})
+    writer.write_split(root / f'work_{game}', split, enumerate(episodes))
+    writer.finish_run(root / 'data', root / f'work_{game}', [split], {})
   tokens.encode_episodes(
     stored.load_episodes(root / 'data', GAMES),
     lambda frames: frames.reshape(len(frames), _TOKENS, -1).max(-1),

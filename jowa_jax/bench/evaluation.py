@@ -18,7 +18,7 @@ WIDTH, HORIZON = 2, 2
 _WARM_UP = 3
 
 
-def run(
+def measure(
   size: str,
   games: Sequence[str],
   environments: int,

@@ -16,7 +16,7 @@ from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.vqvae import VQVAEConfig
 from jowa_jax.models.world_action import WorldActionConfig
-from jowa_jax.sizes import SIZES
+from jowa_jax.published_sizes import SIZES
 
 
 def configs(

@@ -1,7 +1,7 @@
 """How many passes a trained model's dreams take, and how fast it then plays."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,11 +11,11 @@ import numpy as np
 from jowa_jax import agent as agent_lib
 from jowa_jax import games as games_lib
 from jowa_jax.bench.models import peak_bytes
-from jowa_jax.methods.base import check_actions
-from jowa_jax.plan.dream import DECODERS
+from jowa_jax.methods.base import Policy, check_actions
+from jowa_jax.methods.jowa_dreams import DECODERS
 
 
-def run(
+def measure(
   checkpoint: str,
   games: Sequence[str],
   decisions: int = 500,
@@ -76,53 +76,74 @@ def run(
     )
     for decoder in DECODERS
   }
-  records = []
-  for game in games:
-    envs = AtariEnvs([game], environments)
-    state, step = policies['parallel'].init(envs.tasks), envs.reset(0)
-    keys, seen = jax.random.split(jax.random.key(0), environments), []
-    seconds = {decoder: [] for decoder in DECODERS}
-    compiled = {
-      decoder: policy.act.lower(agent.variables, state, step, keys).compile()
-      for decoder, policy in policies.items()
-    }
-    rounds = -(-decisions // environments)
-    for i in tqdm.trange(rounds, desc=game, disable=not progress):
-      plans, states = {}, {}
-      for decoder, act in compiled.items():
-        begun = jax.block_until_ready(jax.tree.map(jnp.copy, state))
-        start = time.perf_counter()
-        actions, states[decoder], info = jax.block_until_ready(
-          act(agent.variables, begun, step, _keys(keys, i))
-        )
-        seconds[decoder].append(time.perf_counter() - start)
-        plans[decoder] = jax.device_get(info['plan'])
-      state = states['sequential']
-      seen.append(_compare(plans, np.asarray(state.seen), step.first))
-      actions = check_actions(actions, envs.tasks)
-      step, *_ = envs.step(actions, np.ones(environments, bool))
-    summary = _summary(seen)
-    for decoder, times in seconds.items():
-      # The first calls warm up.
-      rate = environments / np.mean(times[min(2, rounds - 1) :])
-      records.append(
-        {
-          'size': f'step {agent.step} of {checkpoint}',
-          'environments': environments,
-          'width': width,
-          'horizon': horizon,
-          'decoder': decoder,
-          'decisions_per_second': float(rate),
-          'passes_per_frame': summary['passes']
-          if decoder == 'parallel'
-          else plans['sequential'].tokens.shape[-1] + 1.0,
-          'peak_bytes': peak_bytes(compiled[decoder]),
-          'game': game,
-          'decisions': rounds * environments,
-          **{k: v for k, v in summary.items() if k != 'passes'},
-        }
+  rounds = -(-decisions // environments)
+
+  def turns(game: str) -> Iterable[int]:
+    return tqdm.trange(rounds, desc=game, disable=not progress)
+
+  setting = {
+    'size': f'step {agent.step} of {checkpoint}',
+    'environments': environments,
+    'width': width,
+    'horizon': horizon,
+  }
+  return [
+    {**setting, **record}
+    for game in games
+    for record in _records(
+      agent, policies, AtariEnvs([game], environments), turns(game)
+    )
+  ]
+
+
+def _records(
+  agent: agent_lib.Agent,
+  policies: Mapping[str, Policy],
+  envs: Any,
+  rounds: Iterable[int],
+) -> Iterator[dict[str, Any]]:
+  """Plays one game's `AtariEnvs` with every decoder; yields each one's record.
+
+  All see what the sequential one brings about.
+  """
+  state, step = policies['parallel'].init(envs.tasks), envs.reset(0)
+  keys, seen = jax.random.split(jax.random.key(0), envs.num_envs), []
+  seconds = {decoder: [] for decoder in policies}
+  compiled = {
+    decoder: policy.act.lower(agent.variables, state, step, keys).compile()
+    for decoder, policy in policies.items()
+  }
+  for i in rounds:
+    plans, states = {}, {}
+    for decoder, act in compiled.items():
+      begun = jax.block_until_ready(jax.tree.map(jnp.copy, state))
+      start = time.perf_counter()
+      actions, states[decoder], info = jax.block_until_ready(
+        act(agent.variables, begun, step, _keys(keys, i))
       )
-  return records
+      seconds[decoder].append(time.perf_counter() - start)
+      plans[decoder] = jax.device_get(info['plan'])
+    state = states['sequential']
+    seen.append(_compare(plans, np.asarray(state.seen), step.first))
+    actions = check_actions(actions, envs.tasks)
+    step, *_ = envs.step(actions, np.ones(envs.num_envs, bool))
+  summary = _summary(seen)
+  passes = {
+    'parallel': summary.pop('passes'),
+    'sequential': plans['sequential'].tokens.shape[-1] + 1.0,
+  }
+  for decoder, times in seconds.items():
+    # The first calls warm up.
+    rate = envs.num_envs / np.mean(times[min(2, len(times) - 1) :])
+    yield {
+      'decoder': decoder,
+      'decisions_per_second': float(rate),
+      'passes_per_frame': passes[decoder],
+      'peak_bytes': peak_bytes(compiled[decoder]),
+      'game': envs.games[0],
+      'decisions': len(times) * envs.num_envs,
+      **summary,
+    }
 
 
 @jax.jit

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jowa_jax import games, hardware
+from jowa_jax import devices, games
 from jowa_jax.bench.models import (
   peak_bytes,
   random_variables_of,
@@ -22,14 +22,12 @@ from jowa_jax.bench.models import (
   table,
 )
 from jowa_jax.bench.train import jowa
-from jowa_jax.methods import jowa_policy
+from jowa_jax.methods import jowa_dreams, jowa_policy
+from jowa_jax.methods.jowa_dreams import DECODERS, remember, world_model
 from jowa_jax.models import world_action
-from jowa_jax.models.backbone import Backbone, BackboneConfig
-from jowa_jax.models.heads import WorldHeads
-from jowa_jax.models.world_action import BACKBONE, Q_HEADS, WORLD_HEADS
+from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.plan import decode
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import DECODERS, remember, world_model
 from jowa_jax.types import History, TimeStep
 
 SETTINGS = ((1, 0), (2, 2), (4, 2))
@@ -49,7 +47,7 @@ class Case:
   dtype: str
 
 
-def run(
+def measure(
   size: str,
   environments: Sequence[int] = ENVIRONMENTS,
   settings: Sequence[tuple[int, int]] = SETTINGS,
@@ -188,9 +186,9 @@ class _Stages:
     ]
     return self._time(
       lambda params, hidden: [
-        world_action.q_values(self._model, params, x) for x in hidden
+        jowa_dreams.value(self._model, params, x) for x in hidden
       ],
-      self._params[Q_HEADS],
+      self._params,
       hidden,
     )
 
@@ -238,20 +236,8 @@ class _Stages:
     )
     for rows in self._level_rows():
       ids = jnp.zeros((rows, cfg.block_size), jnp.int32)
-      tasks = jnp.repeat(self._tasks, rows // self._case.environments)
-
-      def fn(params, cache, ids, tasks):
-        hidden, part = Backbone(cfg).apply(
-          {'params': params[BACKBONE]}, ids, tasks, cache
-        )
-        logits = WorldHeads(cfg).apply(
-          {'params': params[WORLD_HEADS]},
-          hidden[:, :-1],
-          method='next_token',
-        )
-        return hidden[:, -1], part, jnp.argmax(logits, axis=-1)
-
-      total += self._time(fn, self._params, memory.cache, ids, tasks)
+      fn = functools.partial(jowa_dreams.one_pass, self._model)
+      total += self._time(fn, self._params, self._tasks, memory, ids)
     return total
 
   def passes(self, decoder: str) -> float:
@@ -290,7 +276,7 @@ class _Stages:
     Operations are those of products with the weights of the backbone, two for
     every weight and token; bytes are these weights, once for every pass.
     """
-    peak = hardware.peak()
+    peak = devices.peak()
     if peak is None:
       return {}
     cfg = self._model.backbone

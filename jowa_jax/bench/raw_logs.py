@@ -292,6 +292,6 @@ def write_segments(
 def random_play(game: str, steps: int) -> list[RawEpisode]:
   """The episodes of random play, always the same."""
   settings = play.Checkpoint(
-    game, 1, 0, 1.0, steps, 0, sticky=0.0, search=policies.Search()
+    game, 1, 0, 1.0, steps, 0, sticky=0.0, search=policies.LookaheadConfig()
   )
   return play.play(settings).episodes

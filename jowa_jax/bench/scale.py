@@ -14,10 +14,10 @@ from typing import Any
 
 import jax
 
-from jowa_jax import hardware
+from jowa_jax import devices
 from jowa_jax.bench import models
 from jowa_jax.bench.train import STAGES, batch, jowa
-from jowa_jax.sizes import RULES
+from jowa_jax.mesh_rules import RULES
 from jowa_jax.train import sharding, step
 from jowa_jax.train.state import (
   TrainState,
@@ -50,7 +50,7 @@ class Device:
   bandwidth: float
 
 
-def run(
+def predict(
   size: str,
   axes: Mapping[str, int],
   batch_size: int,
@@ -83,10 +83,10 @@ def run(
       f'--xla_force_host_platform_device_count={count}'
     )
   mesh = sharding.make_mesh(axes, jax.devices()[:count])
-  if batch_size % sharding.batch_parts(mesh):
+  if batch_size % sharding.batch_shares(mesh):
     raise ValueError(
       f'batch_size={batch_size} does not divide over the '
-      f'{sharding.batch_parts(mesh)} devices of data and fsdp'
+      f'{sharding.batch_shares(mesh)} devices of data and fsdp'
     )
   method, _ = jowa(size, dtype, **changes)
   variables, variable_places = abstract_variables(method, {}, mesh, RULES)
@@ -112,7 +112,7 @@ def run(
     .lower(state, rows)
     .compile()
   )
-  memory, cost = compiled.memory_analysis(), hardware.cost(compiled)
+  memory, cost = compiled.memory_analysis(), devices.cost(compiled)
   sent = collective_bytes(compiled.as_text())
   needed = batch_size * stage_flops(method, STAGES[stage])
   compute = needed / count / device.flops

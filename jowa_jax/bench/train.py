@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jowa_jax import games, hardware
+from jowa_jax import devices, games
 from jowa_jax.bench import models
 from jowa_jax.checkpoint import shapes
 from jowa_jax.methods.base import BatchSpec, Method
@@ -114,7 +114,7 @@ def _counted(spec: BatchSpec, field: str, count: int) -> np.ndarray | None:
   return np.arange(count, dtype=np.int32) if field in spec.fields else None
 
 
-def run(
+def measure(
   sizes: Sequence[str],
   batch_sizes: Sequence[int],
   stage: str = 'stage2',
@@ -160,15 +160,15 @@ def run(
   for size, dtype, count in itertools.product(sizes, dtypes, batch_sizes):
     names = {'size': size, 'dtype': dtype, **changes}
 
-    def measure(imagination, size=size, dtype=dtype, count=count, names=names):
+    def one(imagination, size=size, dtype=dtype, count=count, names=names):
       method, _ = jowa(size, dtype, imagination, **changes)
       rows = batch(method, count, tokens)
       return _measure(method, STAGES[stage], rows, seconds) | names
 
-    plain = measure('')
+    plain = one('')
     records.append(plain)
     if imagination:
-      imagined = measure(imagination) | {'imagination': imagination}
+      imagined = one(imagination) | {'imagination': imagination}
       ratio = imagined['step_seconds'] / plain['step_seconds'] - 1
       records.append({**imagined, 'dream_ratio': ratio})
   return records
@@ -230,24 +230,24 @@ def _measure(
 
   step_seconds = models.seconds_per_call(take, seconds)
   needed = batch_size * state.stage_flops(method, stage)
-  peak = hardware.peak()
-  counted = hardware.cost(compiled)
-  devices = len(jax.devices())
+  peak = devices.peak()
+  counted = devices.cost(compiled)
+  count = len(jax.devices())
   mfu = None
   if peak and method.dtype == 'bfloat16':
-    mfu = needed / step_seconds / (peak.flops * devices)
+    mfu = needed / step_seconds / (peak.flops * count)
   return {
     'stage': stage.name,
     'batch_size': batch_size,
     'dtype': method.dtype,
     'frames': frames,
     'device': jax.devices()[0].device_kind,
-    'devices': devices,
+    'devices': count,
     'step_seconds': step_seconds,
     'tokens_per_second': batch_size * method.tokens / step_seconds,
     'mfu': mfu,
     'model_flops': needed,
-    'compiled_flops': counted['flops'] * devices,
+    'compiled_flops': counted['flops'] * count,
     'flops_per_second': needed / step_seconds,
     'peak_bytes': models.peak_bytes(compiled),
     'compile_seconds': compile_seconds,

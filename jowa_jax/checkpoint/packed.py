@@ -22,6 +22,7 @@ from jowa_jax.checkpoint.manager import (
   DamagedCheckpointError,
   as_dict,
 )
+from jowa_jax.methods import adaptation
 from jowa_jax.methods.base import Variables
 from jowa_jax.methods.factory import METHODS, make_method
 
@@ -75,8 +76,7 @@ def write_packed(
     as_dict(jax.device_get(variables.replace(targets={}))), sep='/'
   )
   tensors = {name: _halved(name, np.asarray(x)) for name, x in tensors.items()}
-  config = dict(meta['config'])
-  config.pop('adaptation', None)
+  config = adaptation.without(meta['config'])
   config['data'] = {**config['data'], **dict.fromkeys(_PLACES, '')}
   # Of other files, the names tell that there were some.
   for name in ('init_from.checkpoints', *make_method(config).files):

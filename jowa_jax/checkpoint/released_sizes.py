@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jowa_jax.sizes import SIZES
+from jowa_jax.published_sizes import SIZES
 
 Tensors = Mapping[str, np.ndarray]
 

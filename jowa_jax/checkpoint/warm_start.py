@@ -14,7 +14,7 @@ from jowa_jax.checkpoint.manager import CheckpointError, Checkpoints
 from jowa_jax.checkpoint.packed import PackedAgent, is_packed
 from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.checkpoint.task_rows import Path, row_games, rows_by_game
-from jowa_jax.methods.adaptation import BACKBONE, LORA
+from jowa_jax.methods.adaptation import names_to_take
 from jowa_jax.methods.base import Variables
 from jowa_jax.types import Params
 
@@ -45,7 +45,7 @@ def warm_start(
   games: Sequence[str] = games_lib.GAMES,
   tables: Collection[Path] = (),
   starts: Mapping[str, str | None] | None = None,
-  adaptation: Mapping[str, Any] | None = None,
+  config: Mapping[str, Any] | None = None,
 ) -> Variables:
   """Variables with top-level parameters taken from a checkpoint.
 
@@ -53,15 +53,14 @@ def warm_start(
     variables: fresh ones.
     shardings: where they go.
     checkpoints: of another run, see `open_run`.
-    params: top-level names, such as ('tokenizer',); all if empty, but for
-      adapters that the checkpoint has none of.
+    params: top-level names; all if empty, see `adaptation.names_to_take`.
     step: which checkpoint; default the latest.
     games: of the run that starts.
     tables: of the parameters, those with a row for every game; their rows are
       taken by the names of the games, see `task_rows`.
     starts: games whose rows some of `games` start from, see
       `task_rows.origins`; the others keep their own.
-    adaptation: that section of the config of `variables`.
+    config: of the run that starts.
 
   Raises:
     CheckpointError: there is no checkpoint, a name is not in both, shapes
@@ -83,9 +82,15 @@ def warm_start(
   with contextlib.closing(open_run(checkpoints)) as source:
     rows = source.shapes(step)
     template = _with_rows(variables, tables, rows)
-    taken = _restore(source, template, shardings, params, step, adaptation)
-    config = source.meta(step).get('config', {})
-  their_games = config.get('data', {}).get('games', ())
+    theirs = source.meta(step).get('config', {})
+    try:
+      taking = names_to_take(
+        params, variables.params, config or {}, theirs, str(source.directory)
+      )
+    except ValueError as error:
+      raise CheckpointError(str(error)) from error
+    taken = _restore(source, template, shardings, taking, step)
+  their_games = theirs.get('data', {}).get('games', ())
   if their_games:
     their_games = games_lib.parse_games(their_games)
   flat, fresh, places = map(
@@ -146,27 +151,10 @@ def _restore(
   source: Checkpoints | PackedAgent,
   variables: Variables,
   shardings: Variables,
-  params: Sequence[str],
+  names: Collection[str],
   step: int | None,
-  adaptation: Mapping[str, Any] | None,
 ) -> dict[str, Params]:
-  """The parameters of a checkpoint, see `warm_start`."""
-  theirs = source.meta(step).get('config', {}).get('adaptation', {})
-  if params and BACKBONE not in params and LORA in params:
-    raise CheckpointError(
-      f'init_from.params={tuple(params)}: adapters belong to a backbone, take '
-      f'{BACKBONE!r} too'
-    )
-  names = set(params or variables.params) - {LORA}
-  if theirs.get('mode') == LORA and BACKBONE in names:
-    # The backbone without its adapters would be another agent's.
-    if theirs != adaptation:
-      raise CheckpointError(
-        f'init_from.checkpoints={source.directory} is a run with low-rank '
-        f'adapters: set the section adaptation to theirs, {theirs}, or merge '
-        'them by launch.export_checkpoint and launch.import_checkpoint'
-      )
-    names.add(LORA)
+  """The named parameters of a checkpoint."""
   template = Variables(
     params={name: variables.params[name] for name in names},
     targets={},

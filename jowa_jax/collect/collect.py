@@ -30,7 +30,7 @@ def collect(
   *,
   run: int = 1,
   sticky: float = 0.0,
-  search: policies.Search | None = None,
+  search: policies.LookaheadConfig | None = None,
   max_episode_steps: int = 0,
   record: str | os.PathLike | None = None,
 ) -> list[SplitStats]:
@@ -71,7 +71,7 @@ def collect(
   )
   if output is None and record is None:
     raise ValueError('Nothing would be written: give an output or a recording')
-  search = search or policies.Search()
+  search = search or policies.LookaheadConfig()
   runs = [
     [
       play.Checkpoint(
@@ -125,7 +125,7 @@ def _collect(
       if not all(path.exists() for path in paths):
         missing.append(spec)
       elif paths:
-        logging.info('%s %s was played before', spec.game, spec.split)
+        logging.info('%s %s was played before', spec.game, spec.checkpoint_name)
         yield spec
     work = functools.partial(_play_to_files, kept, recorded)
     for spec, _ in pool.each_done(work, missing, num_processes, progress):
@@ -180,7 +180,7 @@ def collect_from_config(
     progress,
     run=config['run'],
     sticky=config['sticky'],
-    search=build(policies.Search, config['search'], 'search'),
+    search=build(policies.LookaheadConfig, config['search'], 'search'),
     max_episode_steps=config['max_episode_steps'],
     record=record,
   )

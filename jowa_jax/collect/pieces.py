@@ -13,7 +13,8 @@ import ale_py
 from jowa_jax import ownership
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
-from jowa_jax.data.source import Part
+from jowa_jax.data.play_stats import PlayStats
+from jowa_jax.data.source import Split
 from jowa_jax.data.store import formats, writer
 
 # Where finished checkpoints wait until their run is complete.
@@ -49,7 +50,7 @@ def file_name(spec: Spec) -> str:
   # What another version of ale-py played before an interruption is no part.
   settings = json.dumps([spec.settings(), ale_py.__version__], sort_keys=True)
   digest = hashlib.sha256(settings.encode()).hexdigest()[:12]
-  return f'{spec.split}-{digest}.npz'
+  return f'{spec.checkpoint_name}-{digest}.npz'
 
 
 def path_of(output: pathlib.Path, spec: Spec) -> pathlib.Path:
@@ -140,18 +141,18 @@ def _finish(
 ) -> list[SplitStats]:
   """Turns a run's pieces into its data sets and removes them."""
   work = _run_folder(output, specs[0])
-  stats, parts = [], []
+  stats, splits = [], []
   for spec in specs:
     played = play.load(path_of(output, spec))
     stats.append(stats_of(spec, played))
-    parts.append(Part(spec.game, spec.run, spec.checkpoint))
-    writer.write_part(work / 'data', parts[-1], enumerate(played.episodes))
+    splits.append(Split(spec.game, spec.run, spec.checkpoint))
+    writer.write_split(work / 'data', splits[-1], enumerate(played.episodes))
   record = {
     'source': source,
     'settings': [spec.settings() for spec in specs],
     'splits': [dataclasses.asdict(split) for split in stats],
   }
-  writer.finish_run(output, work / 'data', parts, record)
+  writer.finish_run(output, work / 'data', splits, record)
   shutil.rmtree(work)
   _remove_if_empty(work.parent)
   return stats
@@ -172,32 +173,26 @@ def _remove_if_empty(folder: pathlib.Path) -> None:
 
 def stats_of(spec: Spec, played: play.Played) -> SplitStats:
   """How the play of a checkpoint went."""
-  returns = [
-    float(episode.rewards.sum())
-    for episode in played.episodes
-    if episode.terminated
-  ]
+  stats = PlayStats.of(
+    [len(episode.actions) for episode in played.episodes],
+    [float(episode.rewards.sum()) for episode in played.episodes],
+    [episode.terminated for episode in played.episodes],
+  )
   return SplitStats(
-    spec.game,
-    spec.checkpoint,
-    spec.epsilon,
-    len(played.episodes),
-    len(returns),
-    sum(len(episode.actions) for episode in played.episodes),
-    sum(returns) / len(returns) if returns else None,
-    round(played.seconds, 3),
+    game=spec.game,
+    checkpoint=spec.checkpoint,
+    epsilon=spec.epsilon,
+    seconds=round(played.seconds, 3),
+    **stats._asdict(),
   )
 
 
 def stats_of_recorded(some: recordings.Recorded) -> SplitStats:
   """How the play of a recorded checkpoint went."""
   return SplitStats(
-    some.game,
-    some.checkpoint,
-    some.settings['epsilon'],
-    len(some.lengths),
-    int(some.terminated.sum()),
-    len(some.actions),
-    some.mean_return,
-    some.seconds,
+    game=some.game,
+    checkpoint=some.checkpoint,
+    epsilon=some.settings['epsilon'],
+    seconds=some.seconds,
+    **some.stats._asdict(),
   )

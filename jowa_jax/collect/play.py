@@ -26,12 +26,12 @@ class Checkpoint:
   steps: int  # decisions
   seed: int
   sticky: float
-  search: policies.Search
+  search: policies.LookaheadConfig
   # Decisions after which an episode is cut off; 0 leaves that to the emulator.
   max_episode_steps: int = 0
 
   @property
-  def split(self) -> str:
+  def checkpoint_name(self) -> str:
     return f'checkpoint_{self.checkpoint:02d}'
 
   @property
@@ -72,7 +72,7 @@ def _seeds(spec: Checkpoint) -> tuple[int, int, int, int]:
 
 def play_episode(
   env: ale.AleEnv,
-  policy: policies.Policy,
+  policy: policies.Teacher,
   limit: int,
   report: Callable[[int], None] = lambda done: None,
 ) -> RawEpisode:

@@ -15,13 +15,13 @@ from jowa_jax.envs import ale
 
 # Takes the environment and whether an episode has just begun; returns an index
 # into the game's minimal actions.
-Policy = Callable[[ale.AleEnv, bool], int]
+Teacher = Callable[[ale.AleEnv, bool], int]
 # Values that differ by less are equal.
 _MARGIN = 1e-9
 
 
 @dataclasses.dataclass(frozen=True)
-class Search:
+class LookaheadConfig:
   """Settings of the look-ahead teacher.
 
   Attributes:
@@ -41,7 +41,7 @@ class Search:
       raise ValueError(f'depth and every must be at least 1: {self}')
 
 
-class _Teacher:
+class _Lookahead:
   """Tries every action, held for a while, and plays the one that scores most.
 
   Nothing is drawn at random, so that what it plays is a function of the game's
@@ -50,7 +50,9 @@ class _Teacher:
   each time. Among equals the last action stays.
   """
 
-  def __init__(self, game: str, seed: int, search: Search, sticky: float):
+  def __init__(
+    self, game: str, seed: int, search: LookaheadConfig, sticky: float
+  ):
     self._search = search
     self._legal = [int(action) for action in games.LEGAL_ACTIONS[game]]
     # Rollouts need no pixels, so the emulator itself skips the frames; its
@@ -101,12 +103,12 @@ class _Teacher:
     return value
 
 
-class _EpsilonTeacher:
+class _EpsilonLookahead:
   """The teacher's decisions, each with the chance epsilon of a random one."""
 
   def __init__(
     self,
-    teacher: _Teacher,
+    teacher: _Lookahead,
     epsilon: float,
     rng: np.random.Generator,
     count: int,
@@ -130,9 +132,9 @@ def make_policy(
   game: str,
   epsilon: float,
   seed: int | Sequence[int],
-  search: Search | None = None,
+  search: LookaheadConfig | None = None,
   sticky: float = 0.0,
-) -> Policy:
+) -> Teacher:
   """A policy that mixes the look-ahead teacher with random play.
 
   Args:
@@ -148,16 +150,18 @@ def make_policy(
   """
   if not 0 <= epsilon <= 1:
     raise ValueError(f'epsilon is {epsilon}, not a probability')
-  search = search or Search()
+  search = search or LookaheadConfig()
   rng = np.random.default_rng(seed)
   if epsilon == 1:
     count = len(games.LEGAL_ACTIONS[games.check_game(game)])
     return lambda env, first: int(rng.integers(count))
-  teacher = _Teacher(game, int(rng.integers(2**31)), search, sticky)
-  return _EpsilonTeacher(teacher, epsilon, rng, len(games.LEGAL_ACTIONS[game]))
+  teacher = _Lookahead(game, int(rng.integers(2**31)), search, sticky)
+  return _EpsilonLookahead(
+    teacher, epsilon, rng, len(games.LEGAL_ACTIONS[game])
+  )
 
 
-def relative_cost(game: str, epsilon: float, search: Search) -> float:
+def relative_cost(game: str, epsilon: float, search: LookaheadConfig) -> float:
   """A decision's expected emulator steps, to foretell durations."""
   steps = len(games.LEGAL_ACTIONS[game]) * search.depth
   # A random decision is followed by a search, however few went before it.

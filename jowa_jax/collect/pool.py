@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import tqdm
 
-from jowa_jax import hardware
+from jowa_jax import processes
 from jowa_jax.collect.play import Played
 
 
@@ -29,7 +29,7 @@ class Spec(Protocol):
   steps: int  # decisions
 
   @property
-  def split(self) -> str: ...
+  def checkpoint_name(self) -> str: ...
 
   @property
   def cost(self) -> float:
@@ -72,7 +72,7 @@ def each_done(
   specs = sorted(specs, key=lambda spec: -spec.cost)
   context = multiprocessing.get_context('spawn')
   done, stop = context.SimpleQueue(), context.Event()
-  workers = min(num_processes or hardware.num_cores(), len(specs))
+  workers = min(num_processes or processes.num_cores(), len(specs))
   bar = _Progress(specs, progress, verb)
   executor = futures.ProcessPoolExecutor(
     workers, context, initializer=_start_worker, initargs=(done, stop)
@@ -153,7 +153,7 @@ class _Progress:
     self._bar.update(decisions - self._done.get(number, 0))
     self._done[number] = decisions
     running = [
-      f'{self._specs[i].game} {self._specs[i].split}'
+      f'{self._specs[i].game} {self._specs[i].checkpoint_name}'
       for i, done in self._done.items()
       if done < self._specs[i].steps
     ]

@@ -29,6 +29,8 @@ import numpy as np
 from jowa_jax import files, games
 from jowa_jax.collect import play
 from jowa_jax.data.episodes import DataError, RawEpisode
+from jowa_jax.data.places import locate
+from jowa_jax.data.play_stats import PlayStats
 
 FORMAT = 'jowa_jax recorded play'
 FORMAT_VERSION = 1
@@ -96,10 +98,9 @@ class Recorded:
     return state.hexdigest()
 
   @property
-  def mean_return(self) -> float | None:
-    """The mean score of the full episodes, None if there are none."""
-    scores = self.scores[self.terminated]
-    return float(scores.mean()) if len(scores) else None
+  def stats(self) -> PlayStats:
+    """How the play went, unclipped."""
+    return PlayStats.of(self.lengths, self.scores, self.terminated)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -199,9 +200,9 @@ def write(path: str | os.PathLike, recording: Recording) -> None:
         'settings': dict(some.settings),
         'emulator_seed': some.emulator_seed,
         'seconds': some.seconds,
-        'episodes': len(some.lengths),
-        'steps': len(some.actions),
-        'mean_return': some.mean_return,
+        'episodes': some.stats.episodes,
+        'steps': some.stats.steps,
+        'mean_return': some.stats.mean_return,
       }
       for some in recording.checkpoints
     ],
@@ -328,9 +329,7 @@ def _check_play(some: Recorded, where: str) -> None:
   wrong = ~np.isin(some.actions, legal)
   if wrong.any():
     place = int(np.argmax(wrong))
-    stops = np.cumsum(some.lengths)
-    episode = int(np.searchsorted(stops, place, side='right'))
-    step = place - int(stops[episode] - some.lengths[episode])
+    episode, step = locate(np.cumsum(some.lengths), place)
     raise DataError(
       f'{where}, episode {episode}: the action {some.actions[place]} of '
       f'decision {step} is not legal in {some.game}, which has {legal}'

@@ -46,7 +46,7 @@ class Replay:
     return self.recorded.settings['epsilon']
 
   @property
-  def split(self) -> str:
+  def checkpoint_name(self) -> str:
     return f'checkpoint_{self.checkpoint:02d}'
 
   @property

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from jowa_jax.data.play_stats import PlayStats
 from jowa_jax.types import FRAME_SHAPE
 
 # Atari's flat areas compress best without a filter: 30 % fewer bytes.
@@ -115,6 +116,29 @@ def by_game(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
   for episode in sorted(episodes, key=lambda episode: episode.task):
     groups.setdefault(episode.game, []).append(episode)
   return groups
+
+
+def by_checkpoint(episodes: Iterable[Episode]) -> dict[str, PlayStats]:
+  """How the play of every checkpoint of a game went, in the order given.
+
+  Args:
+    episodes: of one game.
+
+  Returns:
+    By 'run_<number>/checkpoint_<number>'.
+  """
+  groups: dict[str, list[Episode]] = {}
+  for episode in episodes:
+    name = f'run_{episode.run}/checkpoint_{episode.checkpoint:02d}'
+    groups.setdefault(name, []).append(episode)
+  return {
+    name: PlayStats.of(
+      [len(episode) for episode in group],
+      [episode.score for episode in group],
+      [episode.terminated for episode in group],
+    )
+    for name, group in groups.items()
+  }
 
 
 def split_episodes(

@@ -1,4 +1,4 @@
-"""Where play comes from: the interface of every kind of data set."""
+"""Where play comes from: kinds of data sets, and what they have in common."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -6,9 +6,11 @@ from typing import Protocol
 
 from jowa_jax.data.episodes import RawEpisode
 
+SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
+
 
 @dataclasses.dataclass(frozen=True, order=True)
-class Part:
+class Split:
   """The play of one checkpoint of one run of a game: what is read in one go."""
 
   game: str  # a name in `games.GAMES`
@@ -20,28 +22,28 @@ class Part:
     return f'{self.game}_run_{self.run}'
 
   @property
-  def split(self) -> str:
+  def checkpoint_name(self) -> str:
     return f'checkpoint_{self.checkpoint:02d}'
 
   @property
   def name(self) -> str:
-    return f'{self.run_name}-{self.split}'
+    return f'{self.run_name}-{self.checkpoint_name}'
 
   def __str__(self) -> str:
-    return f'{self.run_name}/{self.split}'
+    return f'{self.run_name}/{self.checkpoint_name}'
 
 
 class Source(Protocol):
   """A data set in some format; can be pickled and sent to other machines."""
 
-  def parts(self, game: str) -> list[Part]:
+  def splits(self, game: str) -> list[Split]:
     """What there is of a game, sorted.
 
     Raises:
       DataError: there is nothing, with the place looked at and the remedy.
     """
 
-  def lengths(self, part: Part) -> list[int]:
+  def lengths(self, split: Split) -> list[int]:
     """The transitions of each episode, reading as little as it can.
 
     0 stands for an episode in which nothing happens; it is never chosen.
@@ -51,16 +53,39 @@ class Source(Protocol):
         names the file and the remedy.
     """
 
-  def episodes(self, part: Part, chosen: Sequence[int]) -> Iterator[RawEpisode]:
+  def episodes(
+    self, split: Split, chosen: Sequence[int]
+  ) -> Iterator[RawEpisode]:
     """Yields the chosen episodes, one at a time in memory.
 
     Args:
-      part: one that `parts` gave.
+      split: one that `splits` gave.
       chosen: places in what `lengths` returned, ascending.
 
     Raises:
       DataError: as `lengths`; or an action is not in the game's set.
     """
 
-  def files(self, part: Part) -> dict[str, int]:
-    """The files that a part is read from and their sizes in bytes."""
+  def files(self, split: Split) -> dict[str, int]:
+    """The files that a split is read from and their sizes in bytes."""
+
+
+def open_source(name: str, root: str) -> Source:
+  """The source of a name in `SOURCES` at a directory.
+
+  Raises:
+    ValueError: there is no such source.
+  """
+  if name in ('rlu', 'ale'):
+    from jowa_jax.data.sources.rlds_atari import RldsSource
+
+    return RldsSource(root)
+  if name == 'dqn_replay':
+    from jowa_jax.data.sources.dqn_replay import DqnReplaySource
+
+    return DqnReplaySource(root)
+  if name == 'jowa_hdf5':
+    from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source
+
+    return JowaHdf5Source(root)
+  raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')

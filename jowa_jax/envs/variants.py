@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jowa_jax import hardware
+from jowa_jax import processes
 from jowa_jax.envs.ale import FRAME_SIZE, FRAME_SKIP, AleEnv
 from jowa_jax.envs.protocol import Protocol
 
@@ -58,7 +58,7 @@ class VariantVectorEnv:
     self._frames = np.zeros((num_envs, 1, FRAME_SIZE, FRAME_SIZE), np.uint8)
     # The emulator computes without Python's lock.
     self._threads = concurrent.futures.ThreadPoolExecutor(
-      min(num_threads or hardware.num_cores(), num_envs)
+      min(num_threads or processes.num_cores(), num_envs)
     )
     self._sent: list[concurrent.futures.Future] = []
 

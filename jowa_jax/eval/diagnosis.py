@@ -24,7 +24,8 @@ from jowa_jax.eval.emulator import (
   emulator_world,
   make_viewer,
 )
-from jowa_jax.eval.planning_errors import Compared, Metrics
+from jowa_jax.eval.findings import Figures
+from jowa_jax.eval.planning_errors import Compared
 from jowa_jax.eval.rollout import decision_keys
 from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.methods.history_policy import epsilon_greedy
@@ -325,7 +326,7 @@ def _compare(searches: _Searches, state, branches, chosen, paths) -> Compared:
   )
 
 
-def summarize(played: Played, gamma: float) -> Metrics:
+def summarize(played: Played, gamma: float) -> Figures:
   """Scores and metrics; see `planning_errors` for the latter."""
   episodes = played.episodes
   scores = [float(episode.rewards.sum()) for episode in episodes]

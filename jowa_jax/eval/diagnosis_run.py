@@ -29,7 +29,7 @@ from jowa_jax.train.identity import run_digest, weights_digest
 Row = dict[str, Any]
 
 
-def run(
+def diagnose(
   agent: Agent,
   games: Sequence[str],
   config: DiagnosisConfig,
@@ -138,7 +138,7 @@ def rollouts(
   episode that was left before its end are left out.
 
   Args:
-    rows: what `run` returned.
+    rows: what `diagnose` returned.
     name: what the agents' names begin with.
     config: settings of the diagnosis.
     agent: the one that played.

@@ -75,7 +75,7 @@ class Shard(NamedTuple):
 WHOLE = Shard()
 
 
-class Player(NamedTuple):
+class EvaluatedAgent(NamedTuple):
   """Who plays."""
 
   name: str  # in the records
@@ -113,8 +113,8 @@ def make_batches(
   ]
 
 
-def run(
-  player: Player,
+def play(
+  player: EvaluatedAgent,
   games: Sequence[str],
   protocol: Protocol,
   seed: int,
@@ -207,7 +207,11 @@ def run(
 
 
 def _setup(
-  player: Player, protocol: Protocol, seed: int, batch: Batch, slots: int
+  player: EvaluatedAgent,
+  protocol: Protocol,
+  seed: int,
+  batch: Batch,
+  slots: int,
 ) -> dict[str, Any]:
   """What a rollout's outcome depends on, but for game and number.
 

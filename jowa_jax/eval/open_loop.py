@@ -16,13 +16,14 @@ import numpy as np
 
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode, by_game
+from jowa_jax.data.places import evenly
 from jowa_jax.eval.detection import over_thresholds
+from jowa_jax.eval.findings import Figures
 from jowa_jax.methods.base import Variables
 from jowa_jax.plan.imagine import unroll
 from jowa_jax.types import FRAME_SHAPE, History
 
-# Metrics by name; a curve has None where a step lacks one.
-Metrics = dict[str, float]
+# By name, a figure for every step; None where a step lacks one.
 Curves = dict[str, list[float | None]]
 
 
@@ -196,7 +197,7 @@ def _in_batches(
 
 def _step_metrics(
   real: Played, dreamed: Dreamed, context: int, step: int
-) -> Metrics:
+) -> Figures:
   """Compares one dreamed frame with the real one, and their rewards."""
   last, now = context - 1, context + step
   frames = real.frames[:, now]
@@ -222,7 +223,7 @@ def _step_metrics(
   }
 
 
-def _end_metrics(going_on: np.ndarray, ended: np.ndarray) -> Metrics:
+def _end_metrics(going_on: np.ndarray, ended: np.ndarray) -> Figures:
   """Scores predicted ends where play really went on, and where it did not."""
   metrics = {
     'end_accuracy': float(np.concatenate([~going_on, ended]).mean()),
@@ -243,11 +244,6 @@ def long_enough(game: str, episodes: Sequence[Episode], length: int) -> bool:
     length,
   )
   return False
-
-
-def evenly(total: int, count: int) -> np.ndarray:
-  """Up to `count` evenly spaced indices below `total`."""
-  return np.linspace(0, total - 1, min(count, total)).astype(int)
 
 
 def frames_between(episode: Episode, start: int, stop: int) -> np.ndarray:
@@ -305,7 +301,7 @@ def _endings(
 
 def token_metrics(
   dreamed: np.ndarray, real: np.ndarray, last: np.ndarray
-) -> Metrics:
+) -> Figures:
   """Compares a dreamed frame with the real one and with the last one known.
 
   `token_accuracy` stands beside `copy_token_accuracy`, of repeating the last;
@@ -331,7 +327,7 @@ def token_metrics(
   return {name: float(value) for name, value in metrics.items()}
 
 
-def reward_metrics(predicted: np.ndarray, real: np.ndarray) -> Metrics:
+def reward_metrics(predicted: np.ndarray, real: np.ndarray) -> Figures:
   """Compares signs of rewards, of any shape.
 
   Recall only if there are any, precision only if any are predicted.

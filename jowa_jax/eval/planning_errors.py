@@ -11,10 +11,9 @@ import chex
 import jax.numpy as jnp
 import numpy as np
 
+from jowa_jax.eval.findings import Figures
 from jowa_jax.plan.base import WorldModel
 
-# None where there is nothing to tell it from.
-Metrics = dict[str, float | int | None]
 # A return is known once what is left of it is discounted to this share.
 _NEGLIGIBLE = 0.05
 
@@ -64,7 +63,7 @@ def first_times(paths: np.ndarray) -> np.ndarray:
   return ~(same & before[:, :, None]).any(axis=2)
 
 
-def planning_metrics(compared: Compared, gamma: float) -> Metrics:
+def planning_metrics(compared: Compared, gamma: float) -> Figures:
   """What sets both searches apart.
 
   - `decisions`; `model_differs` and `emulator_differs`, shares of them where
@@ -110,7 +109,7 @@ def planning_metrics(compared: Compared, gamma: float) -> Metrics:
   return metrics | _losses(compared, gamma)
 
 
-def _agreement(compared: Compared) -> Metrics:
+def _agreement(compared: Compared) -> Figures:
   greedy, model, emulator = compared[:3]
   departs = model != greedy
   return {
@@ -122,7 +121,7 @@ def _agreement(compared: Compared) -> Metrics:
   }
 
 
-def _reward_metrics(dreamed: np.ndarray, real: np.ndarray) -> Metrics:
+def _reward_metrics(dreamed: np.ndarray, real: np.ndarray) -> Figures:
   right = dreamed == real
   return {
     'reward_steps': real.size,
@@ -132,7 +131,7 @@ def _reward_metrics(dreamed: np.ndarray, real: np.ndarray) -> Metrics:
   }
 
 
-def _losses(compared: Compared, gamma: float) -> Metrics:
+def _losses(compared: Compared, gamma: float) -> Figures:
   horizon = compared.paths.shape[-1]
   discounts = gamma ** np.arange(horizon)
 
@@ -167,7 +166,7 @@ def return_metrics(
   rewards: list[np.ndarray],
   terminated: list[bool],
   gamma: float,
-) -> Metrics:
+) -> Figures:
   """Holds the highest Q of every decision against the return that followed.
 
   `q_decisions` counts those whose return is known; `q_correlation`, `q_rmse`

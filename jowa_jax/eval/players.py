@@ -7,7 +7,7 @@ import jax
 
 from jowa_jax import games as games_lib
 from jowa_jax.agent import load
-from jowa_jax.eval.evaluation import Player
+from jowa_jax.eval.evaluation import EvaluatedAgent
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.base import Policy
@@ -17,7 +17,7 @@ from jowa_jax.train.identity import run_digest, weights_digest
 
 def load_player(
   name: str, checkpoint: str | None, step: int | None = None
-) -> Player:
+) -> EvaluatedAgent:
   """A trained agent, or random play.
 
   Args:
@@ -42,7 +42,7 @@ def load_player(
       method = agent.config['method']
       raise ValueError(f'{method} has no such option: {error}') from error
 
-  return Player(
+  return EvaluatedAgent(
     name=name,
     policy=policy,
     variables=agent.variables,
@@ -60,14 +60,14 @@ def load_player(
   )
 
 
-def random_player(name: str) -> Player:
+def random_player(name: str) -> EvaluatedAgent:
   """Uniform play over a game's legal actions."""
 
   def policy(epsilon: float) -> Policy:
     del epsilon  # All of it is random.
     return random_policy()
 
-  return Player(name, policy, None, {'method': 'random'})
+  return EvaluatedAgent(name, policy, None, {'method': 'random'})
 
 
 def game_options(

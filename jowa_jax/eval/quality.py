@@ -6,7 +6,6 @@ leave the game's static background.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +14,10 @@ import numpy as np
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.data.feed.dataset import SegmentDataset
+from jowa_jax.data.places import evenly, spread_frames
+from jowa_jax.eval.findings import Dreams, Figures, Reconstructions
 from jowa_jax.eval.open_loop import (
-  Metrics,
   dreamer,
-  evenly,
-  frames_between,
   long_enough,
   pixel_error,
   reward_metrics,
@@ -29,40 +27,12 @@ from jowa_jax.eval.open_loop import (
 from jowa_jax.losses import vqvae as vqvae_losses
 
 
-class Reconstructions(NamedTuple):
-  """Some frames of one game and what the tokenizer keeps of them."""
-
-  frames: np.ndarray  # [N, 84, 84] uint8
-  reconstructions: np.ndarray  # [N, 84, 84] uint8
-  median: np.ndarray  # [84, 84] uint8
-
-
-class Dreams(NamedTuple):
-  """Real continuations and dreamed ones under the same actions.
-
-  Both begin with the last frame of the real context.
-  """
-
-  real: np.ndarray  # [S, L, 84, 84] uint8
-  dreamed: np.ndarray  # [S, L, 84, 84] uint8
-
-
-def _sample_frames(episodes: Sequence[Episode], count: int) -> np.ndarray:
-  ends = np.cumsum([len(episode) for episode in episodes])
-  frames = []
-  for place in evenly(ends[-1], count):
-    i = int(np.searchsorted(ends, place, side='right'))
-    t = int(place - ends[i] + len(episodes[i]))
-    frames.append(frames_between(episodes[i], t, t + 1))
-  return np.concatenate(frames)
-
-
 def reconstruct(
   agent: Agent,
   episodes: Sequence[Episode],
   medians: np.ndarray,
   num_frames: int = 128,
-) -> dict[str, tuple[Metrics, Reconstructions]]:
+) -> dict[str, tuple[Figures, Reconstructions]]:
   """The tokenizer's quality on each game of held-out episodes.
 
   Errors are mean absolute differences of pixels in [0, 1].
@@ -87,7 +57,7 @@ def reconstruct(
 
   results = {}
   for game, group in by_game(episodes).items():
-    frames = _sample_frames(group, num_frames)
+    frames = spread_frames(group, num_frames)
     median = medians[group[0].task]
     decoded, counts = jax.device_get(run(agent.variables, frames))
     moving = np.asarray(
@@ -119,7 +89,7 @@ def dream(
   episodes: Sequence[Episode],
   horizon: int | None = None,
   num_sequences: int = 64,
-) -> dict[str, tuple[Metrics, Dreams]]:
+) -> dict[str, tuple[Figures, Dreams]]:
   """Compares dreams with what really followed, under the real actions.
 
   The dream starts from a context of real frames and then feeds on itself.

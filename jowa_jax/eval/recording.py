@@ -25,7 +25,7 @@ _DECODED_AT_ONCE = 64
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Dreams:
+class Branches:
   """The best leaf of the plan behind each decision; T of them, H steps deep.
 
   Step h of the branch of decision t is of the same time as decision t + h + 1.
@@ -56,7 +56,7 @@ class Recording:
   rewards: np.ndarray  # [T] float32, unclipped, of each decision
   scores: np.ndarray  # [T] float64, rewards of the decisions before
   ended: bool  # the last decision ended the episode
-  dreams: Dreams | None  # of planners that tell
+  dreams: Branches | None  # of planners that tell
 
   def __post_init__(self):
     games_lib.check_game(self.game)
@@ -229,14 +229,14 @@ def _read(info: dict[str, Any], task: int) -> dict[str, Any]:
   return {'values': values, 'value_name': _VALUES[names[0]], 'dream': dream}
 
 
-def _dreams(agent: Agent, dreams: list) -> Dreams | None:
+def _dreams(agent: Agent, dreams: list) -> Branches | None:
   if dreams[0] is None:
     return None
   tokens, paths, rewards, scores = (
     np.stack(x) for x in zip(*dreams, strict=True)
   )
   frames = decode_tokens(agent, tokens.reshape(-1, tokens.shape[-1]))
-  return Dreams(
+  return Branches(
     frames=frames.reshape(*paths.shape, 84, 84),
     actions=paths,
     rewards=rewards,

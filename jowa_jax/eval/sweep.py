@@ -11,7 +11,7 @@ import numpy as np
 from jowa_jax import files
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation
-from jowa_jax.eval.evaluation import Player
+from jowa_jax.eval.evaluation import EvaluatedAgent
 from jowa_jax.eval.records import Rollout
 
 SELECTED = 'selected.json'
@@ -23,7 +23,7 @@ def label(options: Mapping[str, Any]) -> str:
 
 
 def sweep(
-  player: Player,
+  player: EvaluatedAgent,
   games: Sequence[str],
   candidates: Sequence[Mapping[str, Any]],
   directory: str | pathlib.Path,
@@ -51,7 +51,7 @@ def sweep(
     select_seed: its seed.
     report: the protocol of the second evaluation.
     report_seed: its seed, another one.
-    **how: see `evaluation.run`.
+    **how: see `evaluation.play`.
 
   Returns:
     By game: 'options' chosen, 'mean' score that chose them, 'means' of all
@@ -81,7 +81,7 @@ def sweep(
   directory = pathlib.Path(directory)
   means: dict[str, dict[str, float]] = {game: {} for game in games}
   for name, options in zip(names, candidates, strict=True):
-    rollouts = evaluation.run(
+    rollouts = evaluation.play(
       player._replace(name=name),
       games,
       select,
@@ -95,7 +95,7 @@ def sweep(
   # The first of the best: settings are listed from cheap to dear.
   best = {game: max(means[game], key=means[game].get) for game in games}
   chosen = {game: dict(candidates[names.index(best[game])]) for game in games}
-  rollouts = evaluation.run(
+  rollouts = evaluation.play(
     player,
     games,
     report,
@@ -118,7 +118,9 @@ def sweep(
 
 
 def _possible(
-  player: Player, candidates: Sequence[Mapping[str, Any]], epsilon: float
+  player: EvaluatedAgent,
+  candidates: Sequence[Mapping[str, Any]],
+  epsilon: float,
 ) -> list[Mapping[str, Any]]:
   """Leaves out settings that cannot be, before hours of playing the others."""
   possible = []

@@ -11,7 +11,8 @@ decay would pull the agent back to the pretrained one.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import chex
 import jax
@@ -25,6 +26,8 @@ from jowa_jax.types import Params
 
 MODES = ('full', 'heads', 'lora')
 BACKBONE, LORA = 'backbone', 'lora'
+# The section of a config that says it.
+SECTION = 'adaptation'
 # The projections of attention, and how many leading axes of a kernel they read.
 _INPUTS = {'query': 1, 'key': 1, 'value': 1, 'proj': 2}
 TARGETS = tuple(_INPUTS)
@@ -194,3 +197,48 @@ def merge(config: AdaptationConfig, variables: Variables) -> Variables:
     backbone[kernel] = backbone[kernel] + scale * jnp.tensordot(a, b, 1)
   merged = {**params, BACKBONE: traverse_util.unflatten_dict(backbone)}
   return variables.replace(params=merged)
+
+
+def without(config: Mapping[str, Any]) -> dict[str, Any]:
+  """A config of the same agent, its adapters merged: nothing is adapted."""
+  return {name: value for name, value in config.items() if name != SECTION}
+
+
+def names_to_take(
+  named: Sequence[str],
+  own: Collection[str],
+  config: Mapping[str, Any],
+  theirs: Mapping[str, Any],
+  source: str,
+) -> set[str]:
+  """The parameters that a run takes from a checkpoint.
+
+  A backbone and its adapters belong together: either without the other would
+  be another agent's.
+
+  Args:
+    named: top-level names that are asked for; all if empty, but for adapters
+      that the checkpoint has none of.
+    own: top-level names of the run's parameters.
+    config: of the run.
+    theirs: config of the checkpoint.
+    source: the checkpoint's place, for messages.
+
+  Raises:
+    ValueError: adapters would be parted from their backbone.
+  """
+  if named and BACKBONE not in named and LORA in named:
+    raise ValueError(
+      f'init_from.params={tuple(named)}: adapters belong to a backbone, take '
+      f'{BACKBONE!r} too'
+    )
+  names, theirs = set(named or own) - {LORA}, theirs.get(SECTION, {})
+  if theirs.get('mode') == LORA and BACKBONE in names:
+    if theirs != config.get(SECTION):
+      raise ValueError(
+        f'init_from.checkpoints={source} is a run with low-rank adapters: set '
+        f'the section {SECTION} to theirs, {theirs}, or merge them by '
+        'launch.export_checkpoint and launch.import_checkpoint'
+      )
+    names.add(LORA)
+  return names

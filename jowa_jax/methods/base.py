@@ -201,7 +201,7 @@ class Method(NamedTuple):
       None if the method reads pixels.
     evaluate: (variables, batch) -> metrics on held-out segments, `Ratio`s
       among them.
-    begin_stage: (variables, parts, before) -> Variables, called once as a
+    begin_stage: (variables, objectives, before) -> Variables, called once as a
       training stage begins, with the names of its objectives and of those of
       the stages before it; None for nothing.
     policy: (**options) -> Policy; options are the fields of the method's own

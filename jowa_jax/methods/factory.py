@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jowa_jax.configuration import ConfigError, build, with_defaults
+from jowa_jax.methods import adaptation
 from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
@@ -41,6 +42,19 @@ METHODS: dict[str, Entry] = {
 }
 
 
+# Of the sections of models: how weights begin, are trained and computed with.
+INCIDENTAL = frozenset(
+  {
+    'dropout',
+    'attention_dropout',
+    'fused_attention',
+    'remat',
+    'init_scale',
+    'dtype',
+  }
+)
+
+
 def _entry(config: Mapping[str, Any]) -> Entry:
   name = config.get('method')
   if name not in METHODS:
@@ -65,6 +79,25 @@ def model_sections(config: Mapping[str, Any]) -> tuple[str, ...]:
     ConfigError: an unknown method.
   """
   return _entry(config).config.MODEL
+
+
+def model_of(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What weights depend on: shapes, and what outputs mean.
+
+  Args:
+    config: with the sections of `model_sections`, complete.
+
+  Returns:
+    By section, all fields but those of `INCIDENTAL`; and the method's name.
+
+  Raises:
+    ConfigError: an unknown method.
+  """
+  fields = {
+    section: {k: v for k, v in config[section].items() if k not in INCIDENTAL}
+    for section in model_sections(config)
+  }
+  return {'method': config['method'], **fields}
 
 
 def acting_options(config: Mapping[str, Any]) -> type[Acting]:
@@ -121,7 +154,8 @@ def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
 
 def adaptation_config(config: Mapping[str, Any]) -> AdaptationConfig:
   """Which parameters are trained; all, where nothing is said."""
-  return build(AdaptationConfig, config.get('adaptation', {}), 'adaptation')
+  name = adaptation.SECTION
+  return build(AdaptationConfig, config.get(name, {}), name)
 
 
 def without_adapters(
@@ -135,5 +169,4 @@ def without_adapters(
   """
   if LORA in variables.params:
     variables = merge(adaptation_config(config), variables)
-  plain = {name: part for name, part in config.items() if name != 'adaptation'}
-  return make_method(plain), variables
+  return make_method(adaptation.without(config)), variables

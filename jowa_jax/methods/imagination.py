@@ -13,12 +13,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from jowa_jax import games
+from jowa_jax.methods import jowa_dreams
 from jowa_jax.methods.base import Metrics
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
-from jowa_jax.plan import dream
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.imagine import imagine
 from jowa_jax.types import History, Params, Segment
 
 POLICIES = ('', 'planning', 'epsilon_greedy')
@@ -148,9 +147,9 @@ def _plan(model, imagination, params, context, key):
   """Actions [B, H], rewards [B, H], frames [B, H, K], most passes."""
   del key
   params = world_action.in_compute_dtype(model, params)
-  memory, q = dream.remember(model, params, context)
+  memory, q = jowa_dreams.remember(model, params, context)
   plan = beam_search(
-    dream.world_model(model, params, context.tasks),
+    jowa_dreams.world_model(model, params, context.tasks),
     q,
     memory,
     jnp.asarray(games.legal_mask())[context.tasks],
@@ -178,7 +177,9 @@ def _explore(model, imagination, params, context, key):
     draws = jax.random.bernoulli(keys[1], imagination.epsilon, best.shape)
     return jnp.where(draws, any_legal, best)
 
-  dreamt = imagine(model, params, context, policy, imagination.horizon, key)
+  dreamt = jowa_dreams.imagine(
+    model, params, context, policy, imagination.horizon, key
+  )
   passes = dreamt.passes.max().astype(jnp.float32)
   return dreamt.actions, dreamt.rewards, dreamt.tokens, passes
 

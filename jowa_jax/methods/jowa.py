@@ -6,8 +6,10 @@ sections 4.1 to 4.3 of the paper.
 
 import dataclasses
 import functools
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -75,118 +77,143 @@ def make_jowa(config: JowaConfig) -> Method:
     ValueError: tokenizer and backbone disagree on tokens, or a segment has no
       room for what is imagined.
   """
-  tokenizer, model, losses = config.tokenizer, config.model, config.losses
-  training, imagination = config.tokenizer_training, config.imagination
-  check_sizes(tokenizer, model.backbone)
-  check_imagination(imagination, model.backbone.max_blocks)
-  codec = tokenizer_lib.tokenizer(tokenizer, training)
-
-  def init(key, statistics) -> Variables:
-    tokenizer_key, model_key = jax.random.split(key)
-    params = world_action.init(model, model_key)
-    params['tokenizer'] = tokenizer_lib.init(tokenizer, tokenizer_key)
-    return Variables(
-      params=params,
-      targets={'q_heads': jax.tree.map(jnp.copy, params['q_heads'])},
-      extras=tokenizer_lib.init_extras(tokenizer, training, statistics),
-    )
-
-  def segment_tokens(variables: Variables, batch: Segment):
-    return tokenizer_lib.segment_tokens(
-      tokenizer, variables.params['tokenizer'], batch
-    )
-
-  def loss(joint: bool):
-    def fn(variables: Variables, batch: Segment, key, step):
-      del step
-      terms, metrics = world_action_losses(
-        model,
-        losses,
-        variables.params,
-        variables.targets['q_heads'] if joint else None,
-        segment_tokens(variables, batch),
-        batch,
-        key,
-      )
-      return sum(terms.values()), Aux(metrics, {})
-
-    return fn
-
-  def after_update(variables, carry, step) -> Variables:
-    variables = tokenizer_lib.replace_codes(training, variables, carry, step)
-    copy = step % losses.target_period == 0
-    targets = jax.tree.map(
-      lambda new, old: jnp.where(copy, new, old),
-      variables.params['q_heads'],
-      variables.targets['q_heads'],
-    )
-    return variables.replace(targets={'q_heads': targets})
-
-  def imagine(variables: Variables, batch: Segment, key, step):
-    # Encoded once, for the dreams and for the losses.
-    tokens = segment_tokens(variables, batch)
-    return imagine_half(
-      model, imagination, variables.params, tokens, batch, key, step
-    )
-
-  def evaluate(variables: Variables, batch: Segment) -> Metrics:
-    params = variables.params
-    tokens = segment_tokens(variables, batch)
-    equal = dataclasses.replace(losses, rem=False)
-    _, metrics = world_action_losses(
-      model, equal, params, variables.targets['q_heads'], tokens, batch
-    )
-    # The compiler finds that these are computed already.
-    hidden = world_action.hidden_states(
-      model.backbone, params['backbone'], tokens, batch.actions, batch.task
-    )
-    logits = world_action.world_logits(
-      model.backbone, params['world_heads'], hidden
-    )
-    return {
-      **tokenizer_lib.evaluate(tokenizer, params['tokenizer'], batch),
-      **metrics,
-      **prediction_metrics(logits, tokens, batch),
-    }
-
-  cfg = model.backbone
-  world_flops = {
-    'backbone': flops.backbone(cfg),
-    'world_heads': flops.world_heads(cfg),
-  }
-  q_flops = flops.ensemble(
-    cfg, model.heads, cfg.num_actions * model.returns.num_atoms
-  )
+  model, training = config.model, config.tokenizer_training
+  check_sizes(config.tokenizer, model.backbone)
+  check_imagination(config.imagination, model.backbone.max_blocks)
+  codec = tokenizer_lib.tokenizer(config.tokenizer, training)
   method = Method(
     spec=BatchSpec(
       length=model.backbone.max_blocks, statistics=training.statistics
     ),
     tokens=model.backbone.max_tokens,
     dtype=model.backbone.dtype,
-    init=init,
-    objectives={
-      'tokenizer': tokenizer_lib.objective(tokenizer, training),
-      'world': Objective(
-        ('backbone', 'world_heads'), loss(joint=False), world_flops
-      ),
-      'world_action': Objective(
-        ('backbone', 'world_heads', 'q_heads'),
-        loss(joint=True),
-        {**world_flops, 'q_heads': q_flops, 'target_q_heads': q_flops},
-        augment=imagine if imagination.policy else None,
-        rows=2 if imagination.policy else 1,
-        decays=decays,
-      ),
-    },
-    after_update=after_update,
+    init=functools.partial(_init, config),
+    objectives=_objectives(config),
+    after_update=functools.partial(_after_update, config),
     tokenizer=codec,
-    evaluate=evaluate,
+    evaluate=functools.partial(_evaluate, config),
     begin_stage=functools.partial(tokenizer_lib.embed_codes, training),
     simulator=make_simulator(model),
     policy=make_policy(model, codec.encode),
     files=training.files,
   )
-  return adapt(method, config.adaptation, cfg)
+  return adapt(method, config.adaptation, model.backbone)
+
+
+def _init(
+  config: JowaConfig,
+  key: chex.PRNGKey,
+  statistics: Mapping[str, chex.Array],
+) -> Variables:
+  tokenizer_key, model_key = jax.random.split(key)
+  params = world_action.init(config.model, model_key)
+  params['tokenizer'] = tokenizer_lib.init(config.tokenizer, tokenizer_key)
+  return Variables(
+    params=params,
+    targets={'q_heads': jax.tree.map(jnp.copy, params['q_heads'])},
+    extras=tokenizer_lib.init_extras(
+      config.tokenizer, config.tokenizer_training, statistics
+    ),
+  )
+
+
+def _tokens(
+  config: JowaConfig, variables: Variables, batch: Segment
+) -> chex.Array:
+  """The frames of a batch as tokens, [B, T, K] int32."""
+  return tokenizer_lib.segment_tokens(
+    config.tokenizer, variables.params['tokenizer'], batch
+  )
+
+
+def _objectives(config: JowaConfig) -> dict[str, Objective]:
+  """What the stages train."""
+  model, imagination = config.model, config.imagination
+
+  def loss(joint: bool, variables: Variables, batch: Segment, key, step):
+    del step
+    terms, metrics = world_action_losses(
+      model,
+      config.losses,
+      variables.params,
+      variables.targets['q_heads'] if joint else None,
+      _tokens(config, variables, batch),
+      batch,
+      key,
+    )
+    return sum(terms.values()), Aux(metrics, {})
+
+  def imagine(variables: Variables, batch: Segment, key, step):
+    # Encoded once, for the dreams and for the losses.
+    tokens = _tokens(config, variables, batch)
+    return imagine_half(
+      model, imagination, variables.params, tokens, batch, key, step
+    )
+
+  world_flops = {
+    'backbone': flops.backbone(model.backbone),
+    'world_heads': flops.world_heads(model.backbone),
+  }
+  outputs = model.backbone.num_actions * model.returns.num_atoms
+  q_flops = flops.ensemble(model.backbone, model.heads, outputs)
+  return {
+    'tokenizer': tokenizer_lib.objective(
+      config.tokenizer, config.tokenizer_training
+    ),
+    'world': Objective(
+      ('backbone', 'world_heads'), functools.partial(loss, False), world_flops
+    ),
+    'world_action': Objective(
+      ('backbone', 'world_heads', 'q_heads'),
+      functools.partial(loss, True),
+      {**world_flops, 'q_heads': q_flops, 'target_q_heads': q_flops},
+      augment=imagine if imagination.policy else None,
+      rows=2 if imagination.policy else 1,
+      decays=decays,
+    ),
+  }
+
+
+def _after_update(
+  config: JowaConfig,
+  variables: Variables,
+  carry: dict[str, Any],
+  step: chex.Array,
+) -> Variables:
+  """Replaces codes that nothing uses, and copies the Q heads now and then."""
+  variables = tokenizer_lib.replace_codes(
+    config.tokenizer_training, variables, carry, step
+  )
+  copy = step % config.losses.target_period == 0
+  targets = jax.tree.map(
+    lambda new, old: jnp.where(copy, new, old),
+    variables.params['q_heads'],
+    variables.targets['q_heads'],
+  )
+  return variables.replace(targets={'q_heads': targets})
+
+
+def _evaluate(
+  config: JowaConfig, variables: Variables, batch: Segment
+) -> Metrics:
+  model, params = config.model, variables.params
+  tokens = _tokens(config, variables, batch)
+  equal = dataclasses.replace(config.losses, rem=False)
+  _, metrics = world_action_losses(
+    model, equal, params, variables.targets['q_heads'], tokens, batch
+  )
+  # The compiler finds that these are computed already.
+  hidden = world_action.hidden_states(
+    model.backbone, params['backbone'], tokens, batch.actions, batch.task
+  )
+  logits = world_action.world_logits(
+    model.backbone, params['world_heads'], hidden
+  )
+  return {
+    **tokenizer_lib.evaluate(config.tokenizer, params['tokenizer'], batch),
+    **metrics,
+    **prediction_metrics(logits, tokens, batch),
+  }
 
 
 def decays(path: tuple[str, ...]) -> bool:

@@ -8,12 +8,13 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jowa_jax.methods import jowa_dreams
 from jowa_jax.methods.acting import Acting, option
 from jowa_jax.methods.base import Policy
 from jowa_jax.methods.history_policy import history_policy
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
-from jowa_jax.plan import dream, mcts
+from jowa_jax.plan import mcts
 from jowa_jax.plan.base import faulty
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.types import History, Params
@@ -58,7 +59,7 @@ class JowaActing(Acting):
     temperature: of a tree's priors; without a planner, actions are drawn from
       the softmax of Q values over it, or are the best where it is 0.
     choose_by: see `mcts.tree_search`.
-    decoder: see `dream.world_model`.
+    decoder: see `jowa_dreams.world_model`.
     shares: see `decode.parallel`; by default `default_shares`.
     schedule: see `decode.parallel`.
   """
@@ -140,7 +141,7 @@ def _check(planner: str, settings: Mapping[str, Any]) -> None:
         f'temperature={settings["temperature"]} must be at least 0'
       )
     return
-  dream.check_options(
+  jowa_dreams.check_options(
     settings['decoder'],
     shares=settings['shares'] or (),
     schedule=settings['schedule'],
@@ -192,7 +193,7 @@ def make_policy(
 
     def decide(variables, history: History, legal, keys):
       params = world_action.in_compute_dtype(model, variables.params)
-      memory, q = dream.remember(model, params, history)
+      memory, q = jowa_dreams.remember(model, params, history)
       if acting.planner == 'none':
         actions = choose(q, legal, keys, settings['temperature'])
         return actions, {'q': q}
@@ -237,7 +238,7 @@ def _world(
   shares = settings['shares']
   if shares is None:
     shares = default_shares(settings['decoder'], len(tasks))
-  return dream.world_model(
+  return jowa_dreams.world_model(
     model,
     params,
     tasks,

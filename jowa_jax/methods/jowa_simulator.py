@@ -4,11 +4,11 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jowa_jax.methods import jowa_dreams
 from jowa_jax.methods.base import Foresight, Simulator, Variables
 from jowa_jax.methods.jowa_losses import next_tokens
 from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
-from jowa_jax.plan import dream
 from jowa_jax.types import History
 
 
@@ -17,11 +17,11 @@ def make_simulator(model: WorldActionConfig) -> Simulator:
 
   def remember(variables: Variables, context: History):
     params = world_action.in_compute_dtype(model, variables.params)
-    return dream.remember(model, params, context)
+    return jowa_dreams.remember(model, params, context)
 
   def world(variables: Variables, tasks: chex.Array):
     params = world_action.in_compute_dtype(model, variables.params)
-    return dream.world_model(model, params, tasks)
+    return jowa_dreams.world_model(model, params, tasks)
 
   def foresee(
     variables: Variables,

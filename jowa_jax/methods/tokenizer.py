@@ -1,4 +1,4 @@
-"""Training of the VQ-VAE tokenizer, a part shared by several methods."""
+"""Training of the VQ-VAE tokenizer, an objective that several methods share."""
 
 import dataclasses
 import functools
@@ -22,7 +22,7 @@ from jowa_jax.models import lpips
 from jowa_jax.models.vqvae import VQVAE, VQVAEConfig, normalize_frames
 from jowa_jax.types import Params, Segment
 
-# The part that trains a tokenizer, and what its parameters are called.
+# The objective that trains a tokenizer, and what its parameters are called.
 TOKENIZER = 'tokenizer'
 
 
@@ -107,7 +107,7 @@ def init(config: VQVAEConfig, key: chex.PRNGKey) -> Params:
 def init_extras(
   config: VQVAEConfig, training: TokenizerTraining, statistics
 ) -> dict[str, chex.Array]:
-  """What `part` and `replace_codes` keep in `Variables.extras`."""
+  """What `objective` and `replace_codes` keep in `Variables.extras`."""
   extras = {}
   if training.replaces_codes:
     extras['code_usage'] = jnp.zeros((config.vocab_size,), jnp.int32)
@@ -216,7 +216,7 @@ def objective(config: VQVAEConfig, training: TokenizerTraining) -> Objective:
       config, variables.params['tokenizer'], frames, weights
     )
     if training.perceptual_weights is None:
-      # Said when the step is traced, so once per stage that trains this part.
+      # Said when the step is traced, so once per stage that trains it.
       logging.info(
         'No LPIPS weight file given: the tokenizer trains without the '
         'perceptual loss (tokenizer_training.perceptual_weights).'
@@ -273,7 +273,7 @@ def replace_codes(
   Args:
     training: names the steps at which codes are replaced.
     variables: after the update.
-    carry: of `part`'s loss; its latents are the pool that codes are drawn
+    carry: of `objective`'s loss; its latents are the pool that codes are drawn
       from.
     step: of the stage, from 1.
   """
@@ -315,7 +315,7 @@ def replace_codes(
 def embed_codes(
   training: TokenizerTraining,
   variables: Variables,
-  parts: Collection[str],
+  objectives: Collection[str],
   before: Collection[str],
 ) -> Variables:
   """Puts the codebook's geometry into the backbone's observation embedding.
@@ -326,10 +326,10 @@ def embed_codes(
   Args:
     training: says how much.
     variables: before the stage.
-    parts: that the stage trains.
-    before: parts that the stages before it trained.
+    objectives: those of the stage.
+    before: those of the stages before it.
   """
-  alone = set(before) == {'tokenizer'} and 'tokenizer' not in parts
+  alone = set(before) == {'tokenizer'} and 'tokenizer' not in objectives
   if not training.embed_codes or not alone:
     return variables
   codes = variables.params['tokenizer']['codebook']

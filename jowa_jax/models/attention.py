@@ -1,4 +1,4 @@
-"""Causal attention on arrays: of whole segments, and over parts of a cache.
+"""Causal attention on arrays: of whole segments, and over spans of a cache.
 
 Queries and keys are [B, heads, N, head_dim]; queries are scaled already. What
 costs time at small widths is not arithmetic but the score matrices, [B, heads,
@@ -154,7 +154,7 @@ def _split(x, batch):
 
 
 def _read(q, keys, mask):
-  """Attention logits [B, heads, N, S] on a part of R rows.
+  """Attention logits [B, heads, N, S] on a span of R rows.
 
   Args:
     q: [B, heads, N, head_dim].
@@ -169,30 +169,30 @@ def _read(q, keys, mask):
 
 
 def _mix(weights, values):
-  """What weights [B, heads, N, S] make of a part's values."""
+  """What weights [B, heads, N, S] make of a span's values."""
   grouped = _grouped(weights, values.shape[0])
   y = jnp.einsum('rhms,rhsd->rhmd', grouped, values)
   return _split(y, weights.shape[0])
 
 
-def over_parts(
+def over_spans(
   q: chex.Array,
-  parts: Sequence[tuple[chex.Array, chex.Array, chex.Array]],
+  spans: Sequence[tuple[chex.Array, chex.Array, chex.Array]],
   drop: Callable[[chex.Array], chex.Array],
 ) -> chex.Array:
-  """Attention [B, heads, N, head_dim] over all parts together.
+  """Attention [B, heads, N, head_dim] over all spans together.
 
   Args:
     q: [B, heads, N, head_dim], scaled.
-    parts: (keys, values, mask) of each; see `_read`.
+    spans: (keys, values, mask) of each; see `_read`.
     drop: dropout of the weights.
   """
-  logits = [_read(q, keys, mask) for keys, _, mask in parts]
+  logits = [_read(q, keys, mask) for keys, _, mask in spans]
   weights = jax.nn.softmax(jnp.concatenate(logits, axis=-1)).astype(q.dtype)
-  ends = np.cumsum([part.shape[-1] for part in logits])[:-1]
+  ends = np.cumsum([span.shape[-1] for span in logits])[:-1]
   pieces = jnp.split(drop(weights), ends, axis=-1)
   return sum(
-    _mix(w, values) for w, (_, values, _) in zip(pieces, parts, strict=True)
+    _mix(w, values) for w, (_, values, _) in zip(pieces, spans, strict=True)
   )
 
 

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jowa_jax.models.dropout import Dropout
-from jowa_jax.models.kv_cache import KVCache, Part, Revision
+from jowa_jax.models.kv_cache import KVCache, Revision, Span
 from jowa_jax.models.transformer import (
   TransformerConfig,
   normal,
@@ -103,7 +103,7 @@ class Backbone(nn.Module):
     start: chex.Array | None = None,
     revision: Revision | None = None,
     deterministic: bool = True,
-  ) -> tuple[chex.Array, Part]:
+  ) -> tuple[chex.Array, Span]:
     """Runs N tokens of every row, or M of them all again.
 
     Args:
@@ -126,8 +126,8 @@ class Backbone(nn.Module):
     """
     cfg = self.config
     batch, tokens = ids.shape
-    parts = () if cache is None else cache.parts
-    slots = tokens + sum(part.valid.shape[1] for part in parts)
+    spans = () if cache is None else cache.spans
+    slots = tokens + sum(span.valid.shape[1] for span in spans)
     if slots > cfg.max_tokens:
       raise ValueError(
         f'{slots} tokens, but the position table has {cfg.max_tokens}: shorten '
@@ -147,7 +147,7 @@ class Backbone(nn.Module):
       cfg.trunk,
       x,
       valid=valid,
-      parts=parts,
+      spans=spans,
       revision=revision,
       deterministic=deterministic,
     )

@@ -3,7 +3,7 @@
 A product with a weight takes two operations for every token; the backward pass
 takes twice that, see `train.state.stage_flops`. Counted are the transformer and
 its heads: what a step has to compute, whatever the program computes again. The
-tokenizer's convolutions are not; the compiler counts all (`hardware.cost`).
+tokenizer's convolutions are not; the compiler counts all (`devices.cost`).
 """
 
 from jowa_jax.models.backbone import BackboneConfig

@@ -1,7 +1,7 @@
 """Keys and values of past tokens, as an explicit pytree that is never written.
 
-A cache is a tuple of parts: the context, and one part for every frame dreamed
-after it. A part may have fewer rows than the batch that reads it: each of its
+A cache is a tuple of spans: the context, and one span for every frame dreamed
+after it. A span may have fewer rows than the batch that reads it: each of its
 rows is then read by as many neighbouring rows of the batch. So all beams of an
 environment share the context they branched from, and children their parent's
 frames; choosing rows gathers the dreamed frames alone.
@@ -14,7 +14,7 @@ from jax import lax
 
 
 @chex.dataclass(frozen=True)
-class Part:
+class Span:
   """Keys and values of S neighbouring tokens."""
 
   keys: tuple[chex.Array, ...]  # per layer [R, heads, S, head_dim]
@@ -26,20 +26,20 @@ class Part:
 class KVCache:
   """What a batch of N sequences has read."""
 
-  context: Part  # of R rows, each shared by N / R sequences
-  frames: tuple[Part, ...]  # what was dreamed, in order
+  context: Span  # of R rows, each shared by N / R sequences
+  frames: tuple[Span, ...]  # what was dreamed, in order
   length: chex.Array  # [N] int32, tokens of each sequence
 
   @property
-  def parts(self) -> tuple[Part, ...]:
+  def spans(self) -> tuple[Span, ...]:
     return (self.context, *self.frames)
 
 
 @chex.dataclass(frozen=True)
 class Revision:
-  """Tokens of a part that are run again, since ones before them changed."""
+  """Tokens of a span that are run again, since ones before them changed."""
 
-  part: Part  # of all B rows of N tokens, as they were
+  span: Span  # of all B rows of N tokens, as they were
   places: chex.Array  # [M] int32, row * N + column; B * N stands for none
 
 
@@ -54,16 +54,16 @@ def put(x: chex.Array, places: chex.Array, new: chex.Array) -> chex.Array:
   return flat.at[places].set(new.astype(x.dtype), mode='drop').reshape(x.shape)
 
 
-def append(cache: KVCache, part: Part) -> KVCache:
-  """The cache with a further part, all of whose slots hold tokens.
+def append(cache: KVCache, span: Span) -> KVCache:
+  """The cache with a further span, all of whose slots hold tokens.
 
   Args:
     cache: of N sequences.
-    part: of M rows, M / N continuations of each of the sequences.
+    span: of M rows, M / N continuations of each of the sequences.
   """
-  rows, tokens = part.valid.shape
+  rows, tokens = span.valid.shape
   length = jnp.repeat(cache.length, rows // len(cache.length))
-  return cache.replace(frames=(*cache.frames, part), length=length + tokens)
+  return cache.replace(frames=(*cache.frames, span), length=length + tokens)
 
 
 def take_rows(cache: KVCache, rows: chex.Array) -> KVCache:
@@ -91,25 +91,25 @@ def take_rows(cache: KVCache, rows: chex.Array) -> KVCache:
   )
 
 
-def empty_part(like: Part, tokens: int, rows: int) -> Part:
-  """A part of `tokens` slots that hold nothing, shaped like another."""
+def empty_span(like: Span, tokens: int, rows: int) -> Span:
+  """A span of `tokens` slots that hold nothing, shaped like another."""
 
   def empty(x):
     return jnp.zeros((rows, x.shape[1], tokens, x.shape[3]), x.dtype)
 
-  return Part(
+  return Span(
     keys=jax.tree.map(empty, like.keys),
     values=jax.tree.map(empty, like.values),
     valid=jnp.zeros((rows, tokens), bool),
   )
 
 
-def write_rows(part: Part, new: Part, slots: chex.Array) -> Part:
+def write_rows(span: Span, new: Span, slots: chex.Array) -> Span:
   """Writes every row of `new` to the slots from its own of `slots` [R] on.
 
   A row without room for its tokens stays as it is.
   """
-  fits = slots + new.valid.shape[1] <= part.valid.shape[1]
+  fits = slots + new.valid.shape[1] <= span.valid.shape[1]
 
   def put(old, x, axis):
     place = jax.vmap(
@@ -121,21 +121,21 @@ def write_rows(part: Part, new: Part, slots: chex.Array) -> Part:
   def put_heads(old, x):
     return put(old, x, 1)
 
-  return Part(
-    keys=jax.tree.map(put_heads, part.keys, new.keys),
-    values=jax.tree.map(put_heads, part.values, new.values),
-    valid=put(part.valid, new.valid, 0),
+  return Span(
+    keys=jax.tree.map(put_heads, span.keys, new.keys),
+    values=jax.tree.map(put_heads, span.values, new.values),
+    valid=put(span.valid, new.valid, 0),
   )
 
 
-def write(part: Part, new: Part, slot: chex.Array) -> Part:
+def write(span: Span, new: Span, slot: chex.Array) -> Span:
   """Writes the tokens of `new` to the slots from `slot` [] on."""
 
   def put(old, x):
     return lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), slot, 2)
 
-  return Part(
-    keys=jax.tree.map(put, part.keys, new.keys),
-    values=jax.tree.map(put, part.values, new.values),
-    valid=lax.dynamic_update_slice_in_dim(part.valid, new.valid, slot, 1),
+  return Span(
+    keys=jax.tree.map(put, span.keys, new.keys),
+    values=jax.tree.map(put, span.values, new.values),
+    valid=lax.dynamic_update_slice_in_dim(span.valid, new.valid, slot, 1),
   )

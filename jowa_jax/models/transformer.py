@@ -18,7 +18,7 @@ from jax import lax
 
 from jowa_jax.models import attention, kv_cache
 from jowa_jax.models.dropout import Dropout
-from jowa_jax.models.kv_cache import Part, Revision
+from jowa_jax.models.kv_cache import Revision, Span
 
 NORMS, GELUS = ('pre', 'post'), ('exact', 'tanh')
 INITS = ('normal', 'fan_in', 'uniform')
@@ -211,7 +211,7 @@ class Attention(nn.Module):
       valid: [B or 1, N] bool, which of the N slots hold tokens; None for all.
       mask: [B or 1, N, N] bool, which slots a query may read; None for those
         up to its own.
-      past: (keys, values, valid) of every part that all of x may read.
+      past: (keys, values, valid) of every span that all of x may read.
       again: (keys, values, places) as they were, or None; see `Revision`.
       deterministic: no dropout.
     """
@@ -251,9 +251,9 @@ class Attention(nn.Module):
       mask = (slots[:, None] >= slots)[None]
     if valid is not None:
       mask = mask & valid[:, None]
-    parts = [(keys, values, valid[:, None]) for keys, values, valid in past]
-    parts.append((k, v, mask))
-    y = attention.over_parts(q, parts, lambda w: drop(w, deterministic))
+    spans = [(keys, values, valid[:, None]) for keys, values, valid in past]
+    spans.append((k, v, mask))
+    y = attention.over_spans(q, spans, lambda w: drop(w, deterministic))
     y = jnp.swapaxes(y, 1, 2)
     if again is not None:
       y = kv_cache.pick(y, places)[None]
@@ -291,10 +291,10 @@ def run_layers(
   *,
   valid: chex.Array | None = None,
   mask: chex.Array | None = None,
-  parts: Sequence[Part] = (),
+  spans: Sequence[Span] = (),
   revision: Revision | None = None,
   deterministic: bool = True,
-) -> tuple[chex.Array, Part]:
+) -> tuple[chex.Array, Span]:
   """Runs embedded tokens through the layers, within a compact module.
 
   Their parameters are `layer_0` and so on and, of 'pre' norms, `ln_f`.
@@ -305,7 +305,7 @@ def run_layers(
     valid: [B or 1, N] bool, which slots hold tokens; None for all.
     mask: [B or 1, N, N] bool, which of the N slots a query may read; None for
       those up to its own, which is computed in blocks.
-    parts: keys and values of what came before, all of which every query may
+    spans: keys and values of what came before, all of which every query may
       read, of as many sequences or of fewer, see `kv_cache`.
     revision: which tokens to run again, and what the others are.
     deterministic: no dropout (otherwise the rng 'dropout' is used).
@@ -320,9 +320,9 @@ def run_layers(
   layer = nn.remat(Layer, static_argnums=(6,)) if config.remat else Layer
   keys, values, again = [], [], None
   for i in range(config.num_layers):
-    past = [(part.keys[i], part.values[i], part.valid) for part in parts]
+    past = [(span.keys[i], span.values[i], span.valid) for span in spans]
     if revision is not None:
-      old = revision.part
+      old = revision.span
       again = (old.keys[i], old.values[i], revision.places)
     x, (k, v) = layer(config, name=f'layer_{i}')(
       x, valid, mask, past, again, deterministic
@@ -333,5 +333,5 @@ def run_layers(
     x = layer_norm('ln_f', config.dtype)(x)
   held = jnp.bool_(True) if valid is None else valid
   held = jnp.broadcast_to(held, (rows, tokens))
-  part = Part(keys=tuple(keys), values=tuple(values), valid=held)
-  return x if revision is None else x[0], part
+  span = Span(keys=tuple(keys), values=tuple(values), valid=held)
+  return x if revision is None else x[0], span

@@ -22,12 +22,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jowa_jax.models import kv_cache
-from jowa_jax.models.kv_cache import KVCache, Part, Revision
+from jowa_jax.models.kv_cache import KVCache, Revision, Span
 
 # (cache, ids [B, N], revision) -> hidden states and keys and values, as of
 # `Backbone`.
 Forward = Callable[
-  [KVCache, chex.Array, Revision | None], tuple[chex.Array, Part]
+  [KVCache, chex.Array, Revision | None], tuple[chex.Array, Span]
 ]
 
 
@@ -37,7 +37,7 @@ class Decoded(NamedTuple):
   tokens: chex.Array  # [B, K] int32
   action_hidden: chex.Array  # [B, D], at the action
   frame_hidden: chex.Array  # [B, D], at the frame's last token
-  part: Part  # keys and values of the action and the frame
+  span: Span  # keys and values of the action and the frame
   runs: chex.Array  # [B, K + 1] int32, tokens that each pass had to run
 
 
@@ -48,7 +48,7 @@ class _State:
   ids: chex.Array  # [B, N] int32, the action and the draft
   first: chex.Array  # [B] int32, of the ids that changed; N if none did
   hidden: chex.Array  # [B, N, D]
-  part: Part
+  span: Span
   runs: chex.Array  # [B, N] int32, tokens that each pass had to run
   passes: chex.Array  # [] int32
 
@@ -82,33 +82,15 @@ def parallel(
   batch, num_tokens = draft.shape
   size = num_tokens + 1
   ids = jnp.concatenate([actions[:, None], draft], axis=1)
-  hidden, part = jax.eval_shape(forward, cache, ids, None)
-
-  def run_all(state: _State) -> tuple[chex.Array, chex.Array, Part]:
-    hidden, part = forward(cache, state.ids, None)
-    return predict(hidden[:, :-1]), hidden, part
-
-  def run_again(capacity: int) -> Callable:
-    def fn(state: _State) -> tuple[chex.Array, chex.Array, Part]:
-      changed = jnp.arange(size) >= state.first[:, None]
-      (places,) = jnp.nonzero(
-        changed.reshape(-1), size=capacity, fill_value=batch * size
-      )
-      hidden, part = forward(
-        cache, state.ids, Revision(part=state.part, places=places)
-      )
-      # What follows every id, as far as it is known.
-      following = jnp.pad(state.ids[:, 1:], ((0, 0), (0, 1)))
-      following = kv_cache.put(following, places, predict(hidden))
-      return following[:, :-1], kv_cache.put(state.hidden, places, hidden), part
-
-    return fn
 
   def tokens_of(shares: Sequence[float]) -> list[int]:
     return [math.ceil(batch * size * share) for share in shares]
 
   capacities = tokens_of(shares)
-  branches = [run_all, *map(run_again, capacities)]
+  passes = [
+    _run_all(forward, predict, cache),
+    *(_run_again(forward, predict, cache, c) for c in capacities),
+  ]
 
   def step(state: _State) -> _State:
     runs = size - state.first
@@ -116,14 +98,14 @@ def parallel(
     if schedule:
       needed = jnp.array(tokens_of(schedule))[state.passes]
     branch = jnp.sum(jnp.array([needed <= c for c in capacities], jnp.int32))
-    predicted, hidden, part = lax.switch(branch, branches, state)
+    predicted, hidden, span = lax.switch(branch, passes, state)
     changed = predicted != state.ids[:, 1:]
     first = jnp.where(changed.any(axis=1), changed.argmax(axis=1) + 1, size)
     return _State(
       ids=state.ids.at[:, 1:].set(predicted),
       first=first.astype(jnp.int32),
       hidden=hidden,
-      part=part,
+      span=span,
       runs=state.runs.at[:, state.passes].set(runs),
       passes=state.passes + 1,
     )
@@ -134,28 +116,67 @@ def parallel(
     # A token more is right after every pass, whatever the draft.
     return (state.first < size).any() & (state.passes <= num_tokens)
 
-  def empty(x):
-    return jnp.zeros(x.shape, x.dtype)
-
-  state = lax.while_loop(
-    unsettled,
-    step,
-    _State(
-      ids=ids,
-      first=jnp.zeros((batch,), jnp.int32),
-      hidden=empty(hidden),
-      part=jax.tree.map(empty, part),
-      runs=jnp.zeros((batch, size), jnp.int32),
-      passes=jnp.zeros((), jnp.int32),
-    ),
-  )
+  state = lax.while_loop(unsettled, step, _nothing_run(forward, cache, ids))
   return Decoded(
     tokens=state.ids[:, 1:],
     action_hidden=state.hidden[:, 0],
     frame_hidden=state.hidden[:, -1],
-    part=state.part,
+    span=state.span,
     runs=state.runs,
   )
+
+
+# A pass: predicted tokens [B, K], hidden states [B, N, D], keys and values.
+_Pass = Callable[[_State], tuple[chex.Array, chex.Array, Span]]
+
+
+def _nothing_run(forward: Forward, cache: KVCache, ids: chex.Array) -> _State:
+  """The state before the first pass, which runs all of the ids."""
+  hidden, span = jax.eval_shape(forward, cache, ids, None)
+
+  def empty(x):
+    return jnp.zeros(x.shape, x.dtype)
+
+  return _State(
+    ids=ids,
+    first=jnp.zeros(ids.shape[:1], jnp.int32),
+    hidden=empty(hidden),
+    span=jax.tree.map(empty, span),
+    runs=jnp.zeros(ids.shape, jnp.int32),
+    passes=jnp.zeros((), jnp.int32),
+  )
+
+
+def _run_all(forward: Forward, predict: Callable, cache: KVCache) -> _Pass:
+  """A pass over all tokens."""
+
+  def run(state: _State):
+    hidden, span = forward(cache, state.ids, None)
+    return predict(hidden[:, :-1]), hidden, span
+
+  return run
+
+
+def _run_again(
+  forward: Forward, predict: Callable, cache: KVCache, capacity: int
+) -> _Pass:
+  """A pass over the tokens that changed, of which there is room for some."""
+
+  def run(state: _State):
+    batch, size = state.ids.shape
+    changed = jnp.arange(size) >= state.first[:, None]
+    (places,) = jnp.nonzero(
+      changed.reshape(-1), size=capacity, fill_value=batch * size
+    )
+    hidden, span = forward(
+      cache, state.ids, Revision(span=state.span, places=places)
+    )
+    # What follows every id, as far as it is known.
+    following = jnp.pad(state.ids[:, 1:], ((0, 0), (0, 1)))
+    following = kv_cache.put(following, places, predict(hidden))
+    return following[:, :-1], kv_cache.put(state.hidden, places, hidden), span
+
+  return run
 
 
 def check_shares(shares: Sequence[float], schedule: Sequence[float]) -> None:
@@ -191,7 +212,7 @@ def sequential(
   """
   batch = actions.shape[0]
   _, like = jax.eval_shape(forward, cache, actions[:, None], None)
-  buffer = kv_cache.empty_part(like, num_tokens + 1, batch)
+  buffer = kv_cache.empty_span(like, num_tokens + 1, batch)
 
   def step(carry, place):
     ids, buffer = carry
@@ -205,8 +226,8 @@ def sequential(
     return (token, kv_cache.write(buffer, new, place)), (token, hidden)
 
   # The last pass feeds the last token: its hidden state is what is wanted.
-  (_, part), (tokens, hidden) = lax.scan(
+  (_, span), (tokens, hidden) = lax.scan(
     step, (actions, buffer), jnp.arange(num_tokens + 1)
   )
   runs = jnp.ones((batch, num_tokens + 1), jnp.int32)
-  return Decoded(tokens[:-1].T, hidden[0], hidden[-1], part, runs)
+  return Decoded(tokens[:-1].T, hidden[0], hidden[-1], span, runs)

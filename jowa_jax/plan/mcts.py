@@ -16,7 +16,7 @@ CHOICES = ('value', 'visits')
 
 
 @chex.dataclass(frozen=True)
-class Search:
+class TreePlan:
   """What a tree search found."""
 
   action: chex.Array  # [E] int32; -1 see `base.faulty`
@@ -44,7 +44,7 @@ def tree_search(
   gamma: float = 0.99,
   temperature: float = 1.0,
   choose_by: str = 'value',
-) -> Search:
+) -> TreePlan:
   """Grows one tree for every environment, all together.
 
   Priors are the softmax of Q over temperature, over legal actions; a leaf is
@@ -124,12 +124,17 @@ def tree_search(
     qtransform=_legal_qtransform(mctx),
     temperature=0.0,
   ).search_tree
-  summary = found.summary()
+  return _chosen(found, choose_by)
+
+
+def _chosen(tree: Any, choose_by: str) -> TreePlan:
+  """The actions of trees that are grown, -1 where a node of one is faulty."""
+  summary = tree.summary()
   visited = summary.visit_counts > 0
   score = summary.qvalues if choose_by == 'value' else summary.visit_counts
   action = jnp.argmax(jnp.where(visited, score, -jnp.inf), axis=-1)
-  sound = (found.embeddings.sound | (found.node_visits == 0)).all(axis=1)
-  return Search(
+  sound = (tree.embeddings.sound | (tree.node_visits == 0)).all(axis=1)
+  return TreePlan(
     action=jnp.where(sound, action, -1).astype(jnp.int32),
     visits=summary.visit_counts.astype(jnp.int32),
     values=jnp.where(visited, summary.qvalues, 0.0),

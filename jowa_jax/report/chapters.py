@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jowa_jax.report import labels, words
+from jowa_jax.report import labels, numerals
 from jowa_jax.report.scores import Score, ScoreTable
 
 RANDOM, DATA = 'random', 'data'
@@ -65,13 +65,13 @@ def _row(
   for agent in agents:
     score = scores.get(agent)
     if score is None:
-      cells.append({'mean': words.DASH, 'error': '', 'best': False})
+      cells.append({'mean': numerals.DASH, 'error': '', 'best': False})
       continue
     error = score.standard_error
     cells.append(
       {
-        'mean': words.number(score.mean, 1),
-        'error': '' if error is None else '± ' + words.number(error, 1),
+        'mean': numerals.number(score.mean, 1),
+        'error': '' if error is None else '± ' + numerals.number(error, 1),
         'best': agent != DATA and score.mean == best,
       }
     )

@@ -14,14 +14,13 @@ import numpy as np
 from PIL import Image
 
 from jowa_jax import files
-from jowa_jax.report import labels, plots, words
+from jowa_jax.eval.findings import Dreams, Reconstructions
+from jowa_jax.report import labels, numerals, plots
 from jowa_jax.report import scores as scores_lib
-from jowa_jax.report.chapters import chapters
+from jowa_jax.report.chapters import RANDOM, chapters
 from jowa_jax.report.inputs import (
-  Curves,
-  Dreams,
   Inputs,
-  Reconstructions,
+  TrainingCurves,
   ordered,
   read_inputs,
 )
@@ -94,21 +93,13 @@ def render(
   inputs: Inputs, table: scores_lib.ScoreTable, summary: Summary
 ) -> str:
   """The page as HTML text."""
-  environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('jowa_jax.report', '.'),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-  )
   games = sorted(
     {*table, *inputs.quality, *inputs.reconstructions, *inputs.dreams}
   )
   colors = agent_colors(inputs.rollouts)
   names = _names(inputs)
-  longest = max(inputs.timings.values(), default=0)
-  return environment.get_template('page.html.jinja').render(
-    title='JOWA on ' + _enumerate(games) if games else 'A JOWA run',
+  return _template().render(
+    title=_title(inputs, games),
     subtitle=_subtitle(inputs, table),
     chapters=chapters(inputs.summary, table, names, colors),
     scores=[
@@ -119,14 +110,7 @@ def render(
     matrix=matrix(table, colors, names),
     over_games=over_games(summary, colors, names),
     videos={
-      game: [
-        (
-          (names.get(agent) or labels.label(labels.AGENTS, agent)).title,
-          _data_uri('video/mp4', data),
-        )
-        for agent, data in videos.items()
-      ]
-      for game, videos in inputs.videos.items()
+      game: _videos(videos, names) for game, videos in inputs.videos.items()
     },
     open_loop={
       game: _open_loop(curves) for game, curves in inputs.open_loop.items()
@@ -141,14 +125,7 @@ def render(
       _training(m, curves, inputs.configs.get(m, {}))
       for m, curves in inputs.curves.items()
     ],
-    timings=[
-      {
-        'phase': labels.plain(phase),
-        'time': words.duration(value),
-        'share': 100 * value / longest if longest else 0,
-      }
-      for phase, value in inputs.timings.items()
-    ],
+    timings=_timings(inputs.timings),
     configs={
       labels.METHODS.get(m, m): flatten(config)
       for m, config in inputs.configs.items()
@@ -156,6 +133,34 @@ def render(
     versions=inputs.versions,
     missing=inputs.missing,
   )
+
+
+def _template() -> jinja2.Template:
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('jowa_jax.report', '.'),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+  )
+  return environment.get_template('page.html.jinja')
+
+
+def _title(inputs: Inputs, games: list[str]) -> str:
+  """Says whose play is on the page, and of which games."""
+  named = [config.get('method') for config in inputs.configs.values()]
+  for records in inputs.rollouts.values():
+    named += [record.setup.get('method') for record in records]
+  methods = _enumerate(
+    [
+      labels.METHODS.get(method, method).partition(',')[0]
+      for method in ordered({*named} - {None, RANDOM}, tuple(labels.METHODS))
+    ],
+    'methods',
+  )
+  if not games:
+    return methods or 'Nothing to show'
+  return f'{methods or "Play"} on {_enumerate(games, "games")}'
 
 
 def _names(inputs: Inputs) -> dict[str, labels.Label]:
@@ -167,6 +172,30 @@ def _names(inputs: Inputs) -> dict[str, labels.Label]:
     else labels.agent_label(agent, records)
     for agent, records in inputs.rollouts.items()
   }
+
+
+def _videos(videos: Mapping[str, bytes], names: Mapping[str, labels.Label]):
+  """(title, video) of every agent that was filmed in a game."""
+  return [
+    (
+      (names.get(agent) or labels.label(labels.AGENTS, agent)).title,
+      _data_uri('video/mp4', data),
+    )
+    for agent, data in videos.items()
+  ]
+
+
+def _timings(timings: Mapping[str, float]) -> list[dict[str, Any]]:
+  """The phases, each with its share of the longest in per cent."""
+  longest = max(timings.values(), default=0)
+  return [
+    {
+      'phase': labels.plain(phase),
+      'time': numerals.duration(value),
+      'share': 100 * value / longest if longest else 0,
+    }
+    for phase, value in timings.items()
+  ]
 
 
 def _open_loop(curves: Mapping[str, Sequence[float | None]]):
@@ -216,7 +245,7 @@ def _subtitle(inputs: Inputs, table: scores_lib.ScoreTable) -> str:
     plural = '' if high == 1 else 's'
     parts.append(f'{number} episode{plural} per game and agent')
   if inputs.timings:
-    parts.append(f'{words.duration(sum(inputs.timings.values()))} in all')
+    parts.append(f'{numerals.duration(sum(inputs.timings.values()))} in all')
   return ' · '.join(parts)
 
 
@@ -230,7 +259,7 @@ def _quality_table(quality: Mapping[str, Mapping[str, float]]):
       {
         'label': labels.label(labels.QUALITY, name),
         'values': [
-          words.optional(words.significant, table.get(name))
+          numerals.optional(numerals.significant, table.get(name))
           for table in quality.values()
         ],
       }
@@ -280,7 +309,7 @@ def _spread(length: int) -> list[int]:
 
 
 def _training(
-  method: str, curves: Curves, config: Mapping[str, Any]
+  method: str, curves: TrainingCurves, config: Mapping[str, Any]
 ) -> dict[str, Any]:
   """A method's plots, grouped by the prefix of the metric's name."""
   names = dict.fromkeys(name.removeprefix(_HELD_OUT) for name in curves.series)
@@ -291,10 +320,12 @@ def _training(
     groups.setdefault(name.rpartition('/')[0], []).append(
       {
         'label': labels.label(labels.METRICS, name),
-        'last': '' if training is None else words.significant(training[1][-1]),
+        'last': ''
+        if training is None
+        else numerals.significant(training[1][-1]),
         'held_out': ''
         if held_out is None
-        else words.significant(held_out[1][-1]),
+        else numerals.significant(held_out[1][-1]),
         'svg': markupsafe.Markup(
           plots.curve(training, held_out, curves.stages)
         ),
@@ -303,7 +334,8 @@ def _training(
   return {
     'method': labels.METHODS.get(method, method),
     'stages': [
-      f'{stage} to step {words.number(end, 0)}' + (' (shaded)' if i % 2 else '')
+      f'{stage} to step {numerals.number(end, 0)}'
+      + (' (shaded)' if i % 2 else '')
       for i, (stage, _, end) in enumerate(curves.stages)
     ],
     'snapshots': _snapshots(curves, config.get('run', {})),
@@ -315,7 +347,7 @@ def _training(
   }
 
 
-def _snapshots(curves: Curves, run: Mapping[str, Any]) -> str:
+def _snapshots(curves: TrainingCurves, run: Mapping[str, Any]) -> str:
   """Says which snapshot was the best by the run's metric, beside the last."""
   metric = run.get('best_metric')
   if metric not in curves.series:
@@ -323,8 +355,8 @@ def _snapshots(curves: Curves, run: Mapping[str, Any]) -> str:
   steps, values = curves.series[metric]
   best = np.argmax(values if run['best_mode'] == 'max' else -values)
   found = [
-    f'{name} {words.significant(values[i])} after step '
-    f'{words.number(steps[i], 0)}'
+    f'{name} {numerals.significant(values[i])} after step '
+    f'{numerals.number(steps[i], 0)}'
     for name, i in (('best', best), ('last', -1))
   ]
   return f'{metric}: {", ".join(found)}.'
@@ -359,7 +391,7 @@ def flatten(config: Any, prefix: str = '') -> dict[str, str]:
   return flat
 
 
-def _enumerate(names: list[str]) -> str:
+def _enumerate(names: list[str], kind: str) -> str:
   if len(names) > 4:
-    return f'{len(names)} games'
-  return ' and '.join(filter(None, [', '.join(names[:-1]), names[-1]]))
+    return f'{len(names)} {kind}'
+  return ' and '.join(filter(None, [', '.join(names[:-1]), *names[-1:]]))

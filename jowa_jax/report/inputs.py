@@ -16,6 +16,7 @@ import numpy as np
 
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.run_directory import RunDirectory
+from jowa_jax.eval.findings import Dreams, Reconstructions
 from jowa_jax.eval.records import Rollout, merge, read_rollouts
 
 # Preferred order of methods and agents; others follow by name.
@@ -26,7 +27,7 @@ SUMMARY = 'summary.json'
 
 
 @dataclasses.dataclass(frozen=True)
-class Curves:
+class TrainingCurves:
   """The metrics of one training run, in the order of its steps."""
 
   stages: list[tuple[str, float, float]]  # name, first and last position
@@ -34,28 +35,11 @@ class Curves:
 
 
 @dataclasses.dataclass(frozen=True)
-class Reconstructions:
-  """Frames of one game beside what the tokenizer made of them."""
-
-  frames: np.ndarray  # [N, 84, 84] uint8
-  reconstructions: np.ndarray  # [N, 84, 84] uint8
-  median: np.ndarray | None  # [84, 84] uint8
-
-
-@dataclasses.dataclass(frozen=True)
-class Dreams:
-  """Real and dreamed futures of one game; frame 0 is the last real one."""
-
-  real: np.ndarray  # [S, L, 84, 84] uint8
-  dreamed: np.ndarray  # [S, L, 84, 84] uint8
-
-
-@dataclasses.dataclass(frozen=True)
 class Inputs:
   """Everything that was found; by method, agent or game."""
 
   configs: dict[str, dict[str, Any]]
-  curves: dict[str, Curves]
+  curves: dict[str, TrainingCurves]
   rollouts: dict[str, list[Rollout]]
   reconstructions: dict[str, Reconstructions]
   dreams: dict[str, Dreams]
@@ -190,10 +174,10 @@ class _Reader:
         )
     return tables
 
-  def curves(self, name: str | pathlib.Path) -> Curves:
+  def curves(self, name: str | pathlib.Path) -> TrainingCurves:
     path = self._find(name)
     if path is None:
-      return Curves(stages=[], series={})
+      return TrainingCurves(stages=[], series={})
     records = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
       try:
@@ -334,7 +318,7 @@ def _parse_metrics(record: Any) -> dict[str, Any]:
   return record
 
 
-def _join_stages(records: list[dict[str, Any]]) -> Curves:
+def _join_stages(records: list[dict[str, Any]]) -> TrainingCurves:
   """Lays the stages end to end.
 
   A run that was interrupted logs some steps twice: the later record counts.
@@ -361,4 +345,4 @@ def _join_stages(records: list[dict[str, Any]]) -> Curves:
     name: tuple(np.array(column, float) for column in zip(*pairs, strict=True))
     for name, pairs in points.items()
   }
-  return Curves(stages=spans, series=series)
+  return TrainingCurves(stages=spans, series=series)

@@ -6,7 +6,7 @@ from typing import Any
 import markupsafe
 
 from jowa_jax.eval.records import Rollout
-from jowa_jax.report import labels, plots, words
+from jowa_jax.report import labels, numerals, plots
 from jowa_jax.report.inputs import AGENTS
 from jowa_jax.report.scores import Score, ScoreTable
 from jowa_jax.report.statistics import Estimate
@@ -68,11 +68,13 @@ def score_section(
         'seeds': len(score.runs) if score.noise == 'seeds' else 0,
         'sort': (score.mean, score.decisions, score.human_normalized),
         'cut_off': score.cut_off,
-        'decisions': words.number(score.decisions, 0),
-        'mean': words.number(score.mean, decimals),
-        'error': words.DASH if error is None else words.number(error, decimals),
-        'human': words.optional(
-          lambda x: words.number(x, 3), score.human_normalized
+        'decisions': numerals.number(score.decisions, 0),
+        'mean': numerals.number(score.mean, decimals),
+        'error': numerals.DASH
+        if error is None
+        else numerals.number(error, decimals),
+        'human': numerals.optional(
+          lambda x: numerals.number(x, 3), score.human_normalized
         ),
         'best': agent != 'data' and score.mean == best,
         # Golden-ratio steps spread equal scores, always in the same way.
@@ -144,10 +146,10 @@ def over_games(
 def _cell(estimate: Estimate, decimals: int = 3) -> dict[str, Any]:
   interval = ''
   if estimate.interval is not None:
-    low, high = (words.number(end, decimals) for end in estimate.interval)
+    low, high = (numerals.number(end, decimals) for end in estimate.interval)
     interval = f'{low} to {high}'
   return {
-    'value': words.number(estimate.value, decimals),
+    'value': numerals.number(estimate.value, decimals),
     'interval': interval,
     'sort': estimate.value,
   }
@@ -216,10 +218,10 @@ def matrix(
       {
         'game': game,
         'cells': [
-          {'value': words.DASH, 'sort': ''}
+          {'value': numerals.DASH, 'sort': ''}
           if agent not in played
           else {
-            'value': words.number(played[agent].mean, 1),
+            'value': numerals.number(played[agent].mean, 1),
             'sort': played[agent].mean,
           }
           for agent in agents
@@ -241,7 +243,7 @@ def players(
       options = setup.get('options', {})
       row = {
         'agent': names[agent].title,
-        'method': setup.get('method', words.DASH),
+        'method': setup.get('method', numerals.DASH),
         'options': ', '.join(f'{k} {v}' for k, v in sorted(options.items())),
         'step': setup.get('checkpoint_step'),
         'weights': setup.get('weights', ''),

@@ -27,7 +27,7 @@ class HeldOut:
 
   @staticmethod
   def _place(batch: Segment, mesh: Mesh) -> Segment:
-    divides = len(batch.task) % sharding.batch_parts(mesh) == 0
+    divides = len(batch.task) % sharding.batch_shares(mesh) == 0
     place = (sharding.batch_sharding if divides else sharding.replicated)(mesh)
     return jax.device_put(batch, place)
 

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jowa_jax.methods.factory import make_method
+from jowa_jax.methods.older_runs import recorded_sections
 from jowa_jax.train.settings import complete
 
 # What a run may be gone on with otherwise and still be itself: where files
@@ -22,17 +23,6 @@ _NO_MATTER = {
     *('best_metric', 'best_mode', 'evaluate_every', 'evaluate_batches'),
     *('play_every', 'play_episodes', 'play_max_frames', 'accumulate'),
   ),
-}
-
-# What the first half of a digest is made of, and the fields that came later,
-# with the values that change nothing: with these it is as without the field.
-_FIRST = (
-  *('method', 'tokenizer', 'backbone', 'heads', 'losses'),
-  *('adaptation', 'imagination'),
-)
-_LATER = {
-  'tokenizer': {'encoder_field': 'frame'},
-  'losses': {'backup': 'max', 'hide_actions': 0.0},
 }
 
 
@@ -60,7 +50,8 @@ def run_digest(config: Mapping[str, Any]) -> str:
   such as nothing of `returns`, and is kept so that what was recorded then is
   found to be of the same run, see `eval.records.by_run`; evaluations that were
   begun then are gone on with, as their weights are compared and not their run.
-  A field that comes to one of its sections is to be named in `_LATER`.
+  A field that comes to one of its sections is to be named in
+  `methods.older_runs`.
   """
   config = json.loads(json.dumps(config))
   return f'{_hash(_first(config))}-{_hash(_second(config))}'
@@ -113,17 +104,7 @@ def _changed(section: Mapping[str, Any], defaults: Mapping[str, Any]):
 
 def _first(config: dict[str, Any]) -> dict[str, Any]:
   """The fields that were taken to tell runs apart before."""
-  kept = {name: config[name] for name in _FIRST if name in config}
-  for name, fields in _LATER.items():
-    if name in kept:
-      kept[name] = {
-        key: value
-        for key, value in kept[name].items()
-        if key not in fields or value != fields[key]
-      }
-  # MTBC's came later.
-  if not kept.get('losses', True):
-    del kept['losses']
+  kept = recorded_sections(config)
   kept |= {'games': config['data']['games'], 'seed': config['run']['seed']}
   drawn = ('quality', 'transitions', 'runs', 'checkpoints')
   kept |= {name: config['data'].get(name) for name in drawn}

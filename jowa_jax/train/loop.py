@@ -10,7 +10,7 @@ import tqdm
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from jowa_jax import hardware
+from jowa_jax import devices
 from jowa_jax.checkpoint.manager import Checkpoints
 from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.configuration import ConfigError
@@ -28,7 +28,7 @@ from jowa_jax.train.step import StepFn, compile_step
 from jowa_jax.types import Segment
 
 # Variables -> scores by name, by playing; calls a function at each decision.
-Player = Callable[[Variables, Callable[[], None]], dict[str, float]]
+PlayFn = Callable[[Variables, Callable[[], None]], dict[str, float]]
 
 
 class Session(NamedTuple):
@@ -48,7 +48,7 @@ class Session(NamedTuple):
   bar: tqdm.tqdm
   preemption: Preemption
   profiler: Profiler
-  play: Player | None
+  play: PlayFn | None
   on_step: Callable[[int], None]
 
 
@@ -87,73 +87,112 @@ def run_stage(
   data = session.data
   if session.encodes and _tokenizer_is_frozen(method, stage):
     data = _encode(session, done, variables)
-  held_out = None
-  if run.evaluate_every:
-    held_out = HeldOut(method, session.mesh, data, run.evaluate_batches)
+  flops = run.batch_size * stage_flops(method, stage)
+  end = begin + stage.steps
+  between = _Between(session, stage, data, flops, done, end)
   state, state_shardings = begin_stage(
-    method,
-    stage,
-    done,
-    variables,
-    shardings,
-    session.mesh,
-    opt_state,
-    before,
+    method, stage, done, variables, shardings, session.mesh, opt_state, before
   )
   del variables, opt_state
   take = compile_step(
-    method,
-    stage,
-    begin,
-    run.seed,
-    session.mesh,
-    state_shardings,
-    run.accumulate,
+    *(method, stage, begin, run.seed),
+    *(session.mesh, state_shardings, run.accumulate),
   )
-  flops = run.batch_size * stage_flops(method, stage)
-  meter = Meter(run.batch_size, method.tokens, flops, method.dtype)
-  end, compiled, logged = begin + stage.steps, None, done
-  played: dict[str, float] = {}
+  compiled = None
 
   def interact(step: int) -> None:
     # Called between two steps: the state is that after the one before.
-    played.update(data.interact(step, state.variables))
+    between.played(data.interact(step, state.variables))
 
-  batches = meter.count(_batches(session, data, done, end, interact))
-  for step, batch in enumerate(batches, start=done + 1):
+  batches = _batches(session, data, done, end, interact)
+  for step, batch in enumerate(between.meter.count(batches), start=done + 1):
     if compiled is None:
       compiled = _compile(take, state, batch, stage, flops)
-      meter.skip()
+      between.meter.skip()
     session.profiler.before(step)
     state, metrics = compiled(state, batch)
     session.profiler.after(step, metrics)
     session.bar.update()
-    last = step == end
-    logs = last or step % run.log_every == 0
+    between.after(step, state, metrics)
+  return state.variables
+
+
+class _Between:
+  """What happens between the steps of a stage: logging, measuring, saving."""
+
+  def __init__(
+    self,
+    session: Session,
+    stage: Stage,
+    data: Feed,
+    flops: float,
+    done: int,
+    end: int,
+  ):
+    """For the steps from `done` to `end`; `flops` are those of one."""
+    run, method = session.run, session.method
+    self.meter = Meter(run.batch_size, method.tokens, flops, method.dtype)
+    self._session = session
+    self._stage = stage
+    self._end = end
+    self._logged = done  # the last step that was
+    self._played: dict[str, float] = {}
+    self._held_out = None
+    if run.evaluate_every:
+      self._held_out = HeldOut(method, session.mesh, data, run.evaluate_batches)
+
+  def played(self, values: Mapping[str, float]) -> None:
+    """Keeps what interaction measured until it is logged."""
+    self._played.update(values)
+
+  def after(self, step: int, state: TrainState, metrics: Mapping) -> None:
+    """Does what is due after a step, see `run_stage` for what it raises."""
+    session = self._session
+    last = step == self._end
+    logs = last or step % session.run.log_every == 0
     stops = session.preemption.asked()
-    saves = last or stops or step % run.save_every == 0
+    saves = last or stops or step % session.run.save_every == 0
     values = {}
     if logs or saves:
       values = {k: float(v) for k, v in jax.device_get(metrics).items()}
       check_finite(step, values, session.checkpoints.latest_step())
     if logs:
-      values |= meter.read(step - logged) | played
-      played.clear()
+      values |= self.meter.read(step - self._logged) | self._played
+      self._played.clear()
       if not stops:
         try:
-          values |= _evaluate(session, state.variables, step, last, held_out)
+          values |= self._evaluate(state.variables, step, last)
         except AskedToStop:
           logging.warning('What is measured after step %d is left out', step)
           stops = saves = True
-      _log(session, stage, step, values)
-      logged = step
-      meter.skip()
+      _log(session, self._stage, step, values)
+      self._logged = step
+      self.meter.skip()
     if saves:
-      _save(session, stage, step, state, values, stops)
+      _save(session, self._stage, step, state, values, stops)
     session.on_step(step)
     if stops and step < session.total_steps:
       _stop(session, step)
-  return state.variables
+
+  def _evaluate(
+    self, variables: Variables, step: int, last: bool
+  ) -> dict[str, float]:
+    """What is measured beside training after a step."""
+    session = self._session
+
+    def due(every: int) -> bool:
+      return bool(every) and (last or step % every == 0)
+
+    values = {}
+    if self._held_out and due(session.run.evaluate_every):
+      values |= self._held_out.evaluate(variables)
+    if session.play and due(session.run.play_every):
+      if jax.process_count() > 1:
+        # Every process plays the same: all wait for it anyway.
+        variables = multihost_utils.process_allgather(variables, tiled=True)
+      with session.preemption.watched() as before_decision:
+        values |= session.play(variables, before_decision)
+    return values
 
 
 def _tokenizer_is_frozen(method: Method, stage: Stage) -> bool:
@@ -196,7 +235,7 @@ def _batches(
   interact: Callable[[int], None],
 ) -> Iterator[Segment]:
   """Yields the batches of a stage, and interacts where the data asks for it."""
-  part, parts = sharding.batch_share(session.mesh, session.run.batch_size)
+  share, shares = sharding.batch_share(session.mesh, session.run.batch_size)
   step, due = done, data.next_interaction(done)
   while step < end:
     if due == step:
@@ -207,8 +246,8 @@ def _batches(
       step,
       stop,
       put=lambda rows: sharding.put_batch(rows, session.mesh),
-      process=part,
-      num_processes=parts,
+      process=share,
+      num_processes=shares,
     )
     step = stop
 
@@ -224,36 +263,12 @@ def _compile(
     'devices, which hold %.3g bytes of state and %.3g of what is computed',
     stage.name,
     flops,
-    hardware.cost(compiled)['flops'],
+    devices.cost(compiled)['flops'],
     jax.device_count(),
     memory.argument_size_in_bytes,
     memory.temp_size_in_bytes,
   )
   return compiled
-
-
-def _evaluate(
-  session: Session,
-  variables: Variables,
-  step: int,
-  last: bool,
-  held_out: HeldOut | None,
-) -> dict[str, float]:
-  """What is measured beside training after a step."""
-
-  def due(every: int) -> bool:
-    return bool(every) and (last or step % every == 0)
-
-  values = {}
-  if held_out and due(session.run.evaluate_every):
-    values |= held_out.evaluate(variables)
-  if session.play and due(session.run.play_every):
-    if jax.process_count() > 1:
-      # Every process plays the same: all wait for it anyway.
-      variables = multihost_utils.process_allgather(variables, tiled=True)
-    with session.preemption.watched() as before_decision:
-      values |= session.play(variables, before_decision)
-  return values
 
 
 def _log(

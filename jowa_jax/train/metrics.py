@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import jax
 
-from jowa_jax import files, hardware
+from jowa_jax import devices, files
 from jowa_jax.checkpoint.run_directory import RunDirectory
 
 T = TypeVar('T')
@@ -83,12 +83,12 @@ class Meter:
       'tokens_per_second': steps * self._tokens / seconds,
       'input_wait_share': self._waited / seconds,
     }
-    peak = hardware.peak()
+    peak = devices.peak()
     if peak and self._flops and self._half:
       rates['mfu'] = (
         steps * self._flops / seconds / (peak.flops * jax.device_count())
       )
-    if in_use := hardware.memory_in_use():
+    if in_use := devices.memory_in_use():
       rates['device_memory_bytes'] = float(in_use)
     self.skip()
     return rates

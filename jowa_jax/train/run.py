@@ -30,7 +30,7 @@ from jowa_jax.data.feed.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.factory import adaptation_config, make_method
 from jowa_jax.train import sharding
-from jowa_jax.train.loop import Player, Session, run_stage
+from jowa_jax.train.loop import PlayFn, Session, run_stage
 from jowa_jax.train.metrics import MetricWriter, import_wandb
 from jowa_jax.train.preemption import Preemption, closing_unless_lost
 from jowa_jax.train.profiling import Profiler
@@ -106,12 +106,12 @@ class Run:
             f'{rows}, as stages.{stage.name}.{name} needs, times '
             f'run.accumulate={self._run.accumulate}'
           )
-    parts = sharding.batch_parts(self._mesh)
-    if self._run.batch_size % (parts * self._run.accumulate):
+    shares = sharding.batch_shares(self._mesh)
+    if self._run.batch_size % (shares * self._run.accumulate):
       raise ConfigError(
         f'run.batch_size={self._run.batch_size} does not divide over '
-        f'run.accumulate={self._run.accumulate} parts and the {parts} devices '
-        f'of the mesh axes {sharding.BATCH_AXES}'
+        f'run.accumulate={self._run.accumulate} micro-batches and the {shares} '
+        f'devices of the mesh axes {sharding.BATCH_AXES}'
       )
 
   @property
@@ -129,7 +129,7 @@ class Run:
     *,
     data: Feed | None = None,
     accept_changes: bool = False,
-    play: Player | None = None,
+    play: PlayFn | None = None,
     profile_steps: tuple[int, int] | None = None,
     wandb_project: str = '',
   ) -> Variables:
@@ -300,7 +300,7 @@ class Run:
           games=games,
           tables=task_tables(self.method),
           starts=origins(games, self._init_from.task_row),
-          adaptation=self.config.get('adaptation'),
+          config=self.config,
         )
     # From here on the directory is this run's.
     if self._writes:

@@ -101,19 +101,19 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec(axes))
 
 
-def batch_parts(mesh: Mesh) -> int:
-  """Into how many parts a batch is split."""
+def batch_shares(mesh: Mesh) -> int:
+  """Into how many shares a batch is split."""
   return math.prod(mesh.shape.get(axis, 1) for axis in BATCH_AXES)
 
 
 def batch_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
-  """Which part of a batch this process reads: (index, how many).
+  """Which share of a batch this process reads: (index, how many).
 
-  Processes whose devices hold the same rows read the same part.
+  Processes whose devices hold the same rows read the same share.
 
   Args:
     mesh: over the devices of all processes.
-    batch_size: segments, a multiple of `batch_parts`.
+    batch_size: segments, a multiple of `batch_shares`.
 
   Raises:
     ValueError: processes share some of their rows and not others.
@@ -122,7 +122,7 @@ def batch_share(mesh: Mesh, batch_size: int) -> tuple[int, int]:
   places = batch_sharding(mesh).devices_indices_map((batch_size,))
   for device, (index,) in places.items():
     rows.setdefault(device.process_index, set()).add(index.indices(batch_size))
-  shares = sorted({tuple(sorted(part)) for part in rows.values()})
+  shares = sorted({tuple(sorted(share)) for share in rows.values()})
   if len(set(sum(shares, ()))) < sum(map(len, shares)):
     raise ValueError(
       f'On the mesh {dict(mesh.shape)} processes share some rows of a batch '
@@ -137,7 +137,7 @@ def put_batch(rows: Any, mesh: Mesh) -> Any:
   """A batch on the mesh, of which each process gives its rows.
 
   Args:
-    rows: arrays [B / parts, ...], of the part that `batch_share` names.
+    rows: arrays [B / shares, ...], of the share that `batch_share` names.
     mesh: it divides the batch.
   """
   return jax.make_array_from_process_local_data(batch_sharding(mesh), rows)

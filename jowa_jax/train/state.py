@@ -148,7 +148,9 @@ def begin_stage(
   check_stage(method, stage)
   if opt_state is None and method.begin_stage:
     begin = functools.partial(
-      method.begin_stage, parts=tuple(stage.optimizers), before=tuple(before)
+      method.begin_stage,
+      objectives=tuple(stage.optimizers),
+      before=tuple(before),
     )
     variables = jax.jit(begin, out_shardings=shardings)(variables)
   _, places = abstract_optimizers(method, stage, variables, shardings, mesh)

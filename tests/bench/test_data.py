@@ -7,7 +7,7 @@ from jowa_jax.bench import data
 
 @pytest.mark.slow
 def test_every_measurement_is_there():
-  results = data.run(steps=900, log_rows=1500, batch_size=8, seconds=0.3)
+  results = data.measure(steps=900, log_rows=1500, batch_size=8, seconds=0.3)
   rates = {
     'png_decoding': 'frames_per_second',
     'frames': 'frames_per_second',

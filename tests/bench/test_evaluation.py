@@ -49,4 +49,4 @@ def test_rates_are_measured(tmp_path):
 
 def test_numbers_that_cannot_be():
   with pytest.raises(ValueError, match='decisions=0'):
-    evaluation.run('smoke', ['Pong'], 1, 0)
+    evaluation.measure('smoke', ['Pong'], 1, 0)

@@ -51,7 +51,7 @@ def test_every_row_is_there(tmp_path):
 
 
 def test_greedy_play_dreams_nothing():
-  (record,) = plan.run('smoke', [2], [(1, 0)], seconds=0.01)
+  (record,) = plan.measure('smoke', [2], [(1, 0)], seconds=0.01)
   assert record['decoder'] == 'none' and record['passes_per_frame'] == 0
   assert record['decisions_per_second'] > 0
 

@@ -133,12 +133,12 @@ def test_formula_of_the_published_model():
 )
 def test_bad_requests_are_errors(arguments, message):
   with pytest.raises(ValueError, match=message):
-    train.run(**{'sizes': ['smoke'], 'batch_sizes': [1], **arguments})
+    train.measure(**{'sizes': ['smoke'], 'batch_sizes': [1], **arguments})
 
 
 def test_a_mesh_needs_its_devices():
   with pytest.raises(ValueError, match='has 4 devices, here are'):
-    scale.run('smoke', {'data': 4}, 4, scale.Device(1.0, 1.0))
+    scale.predict('smoke', {'data': 4}, 4, scale.Device(1.0, 1.0))
 
 
 def test_sizes_of_a_billion():

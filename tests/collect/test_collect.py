@@ -82,7 +82,14 @@ def test_stored_actions_replay_to_stored_frames(atari_data_dir, split):
 
 def _spec(checkpoint, epsilon, steps):
   return play.Checkpoint(
-    'Carnival', 1, checkpoint, epsilon, steps, 0, 0.0, policies.Search()
+    'Carnival',
+    1,
+    checkpoint,
+    epsilon,
+    steps,
+    0,
+    0.0,
+    policies.LookaheadConfig(),
   )
 
 

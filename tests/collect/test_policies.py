@@ -28,14 +28,14 @@ def test_random_play_is_uniform_over_the_minimal_actions():
 
 
 def test_same_seed_same_play():
-  search = policies.Search(depth=4)
+  search = policies.LookaheadConfig(depth=4)
   first, _ = _play('Carnival', 0.3, 5, 40, search)
   assert first == _play('Carnival', 0.3, 5, 40, search)[0]
   assert first != _play('Carnival', 0.3, 6, 40, search)[0]
 
 
 def test_the_teacher_itself_draws_nothing():
-  search = policies.Search(depth=6)
+  search = policies.LookaheadConfig(depth=6)
   first, _ = _play('MsPacman', 0.0, 0, 90, search)
   assert first == _play('MsPacman', 0.0, 1, 90, search)[0]
   assert len(set(first)) > 2
@@ -43,7 +43,7 @@ def test_the_teacher_itself_draws_nothing():
 
 def test_teacher_scores_more_than_random_play():
   random = np.mean([_play('MsPacman', 1.0, seed, 150)[1] for seed in range(3)])
-  search = policies.Search(depth=8)
+  search = policies.LookaheadConfig(depth=8)
   assert _play('MsPacman', 0.0, 0, 150, search)[1] > 2 * random
 
 
@@ -51,13 +51,13 @@ def _teacher(monkeypatch, best, every=1):
   """A policy without random decisions, whose search finds these best."""
   searches = iter(best)
   monkeypatch.setattr(
-    policies._Teacher,
+    policies._Lookahead,
     'search',
     lambda self, env: np.isin(np.arange(7), next(searches)),
   )
-  search = policies.Search(every=every)
-  return policies._EpsilonTeacher(
-    policies._Teacher('Assault', 0, search, 0.0),
+  search = policies.LookaheadConfig(every=every)
+  return policies._EpsilonLookahead(
+    policies._Lookahead('Assault', 0, search, 0.0),
     0.0,
     np.random.default_rng(0),
     7,
@@ -107,9 +107,9 @@ def _value_by_hand(env, action, search):
 
 
 def test_value_is_the_discounted_reward_of_holding_less_the_penalty():
-  search = policies.Search(depth=12, life_penalty=50.0)
+  search = policies.LookaheadConfig(depth=12, life_penalty=50.0)
   rng = np.random.default_rng(0)
-  teacher = policies._Teacher('MsPacman', 0, search, 0.0)
+  teacher = policies._Lookahead('MsPacman', 0, search, 0.0)
   env = ale.AleEnv('MsPacman')
   env.reset()
   values = []
@@ -123,7 +123,7 @@ def test_value_is_the_discounted_reward_of_holding_less_the_penalty():
 
 
 def test_search_names_all_actions_of_the_highest_value(monkeypatch):
-  teacher = policies._Teacher('Assault', 0, policies.Search(), 0.0)
+  teacher = policies._Lookahead('Assault', 0, policies.LookaheadConfig(), 0.0)
   values = {0: 1.0, 1: 2.0, 2: 2.0 + 1e-12, 3: -5.0, 4: 0.0, 11: 2.0, 12: 1.9}
   monkeypatch.setattr(
     teacher, '_value', lambda state, lives, action: values[action]
@@ -140,4 +140,4 @@ def test_bad_settings():
   with pytest.raises(ValueError, match="Unknown game 'pong'"):
     policies.make_policy('pong', 1.0, 0)
   with pytest.raises(ValueError, match='at least 1'):
-    policies.Search(every=0)
+    policies.LookaheadConfig(every=0)

@@ -47,7 +47,7 @@ def _episodes(data, game):
 
 
 def _spec(epsilon=1.0, steps=STEPS, sticky=0.0):
-  search = policies.Search(depth=2)
+  search = policies.LookaheadConfig(depth=2)
   return play.Checkpoint('Carnival', 2, 3, epsilon, steps, 7, sticky, search)
 
 

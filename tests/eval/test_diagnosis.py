@@ -135,10 +135,10 @@ def test_a_diagnosis_on_disk(agent, tmp_path):
   config = dataclasses.replace(SHORT, compare_every=2)
   new = []
   how = dict(on_row=new.append, progress=False)
-  few = diagnosis_run.run(
+  few = diagnosis_run.diagnose(
     agent, [GAME], config, Ends, output, players=('greedy',), **how
   )
-  rows = diagnosis_run.run(agent, [GAME], config, Ends, output, **how)
+  rows = diagnosis_run.diagnose(agent, [GAME], config, Ends, output, **how)
   assert [row['player'] for row in new] == list(PLAYERS)
   assert rows[0] == few[0]
   assert json.loads(output.read_text())['rows'] == rows
@@ -161,13 +161,13 @@ def test_a_diagnosis_on_disk(agent, tmp_path):
   with pytest.raises(
     ValueError, match='(?s)beam.json is of another.*width: was 2, now 3'
   ):
-    diagnosis_run.run(
+    diagnosis_run.diagnose(
       *(agent, [GAME], dataclasses.replace(config, width=3), Ends, output),
       **how,
     )
   output.write_text('{}')
   with pytest.raises(ValueError, match='beam.json is no diagnosis'):
-    diagnosis_run.run(agent, [GAME], config, Ends, output, **how)
+    diagnosis_run.diagnose(agent, [GAME], config, Ends, output, **how)
 
 
 def test_unfinished_episodes_are_no_records(agent):
@@ -182,14 +182,16 @@ def test_unfinished_episodes_are_no_records(agent):
 def test_errors(agent, tmp_path):
   output = tmp_path / 'x.json'
   with pytest.raises(ValueError, match=r'players=\[.dreamer.\]'):
-    diagnosis_run.run(agent, [GAME], SHORT, Ends, output, players=['dreamer'])
+    diagnosis_run.diagnose(
+      agent, [GAME], SHORT, Ends, output, players=['dreamer']
+    )
   with pytest.raises(ValueError, match='player='):
     diagnosis.play(agent, GAME, 'dreamer', SHORT, Ends)
   with pytest.raises(ValueError, match='Asault'):
-    diagnosis_run.run(agent, ['Asault'], SHORT, Ends, output)
+    diagnosis_run.diagnose(agent, ['Asault'], SHORT, Ends, output)
   config = dataclasses.replace(SHORT, context_length=None, horizon=99)
   with pytest.raises(ValueError, match='horizon=99'):
-    diagnosis_run.run(agent, [GAME], config, Ends, output)
+    diagnosis_run.diagnose(agent, [GAME], config, Ends, output)
   method = SimpleNamespace(tokenizer='one', simulator=None)
   cloner = Agent({'method': 'mtbc'}, method, None, 0)
   with pytest.raises(ValueError, match='mtbc has no simulator'):

@@ -16,8 +16,8 @@ from jowa_jax.eval.emulator import (
   emulator_world,
   make_viewer,
 )
+from jowa_jax.methods import jowa_dreams
 from jowa_jax.methods.factory import method_config
-from jowa_jax.plan import dream
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.types import History
 from tests.eval.small_agent import CONFIG, make_agent
@@ -202,7 +202,9 @@ def test_leaves_are_valued_after_the_true_context():
     count=jnp.full(2, 3),
     tasks=context.tasks,
   )
-  read = jax.jit(lambda c: dream.remember(model, agent.variables.params, c)[1])
+  read = jax.jit(
+    lambda c: jowa_dreams.remember(model, agent.variables.params, c)[1]
+  )
   np.testing.assert_allclose(leaf_q, read(whole), atol=1e-4)
   part = whole.replace(
     seen=whole.seen[:, :2],

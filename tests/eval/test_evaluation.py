@@ -34,7 +34,7 @@ def without_seconds(rollouts):
 
 
 def run(output, protocol=SHORT, player=None, seed=0, **how):
-  return evaluation.run(
+  return evaluation.play(
     player or random_player('random'),
     GAMES,
     protocol,

@@ -23,7 +23,7 @@ import tensorflow_datasets  # noqa: F401
 import jowa_jax.collect.collect
 import jowa_jax.data.prepare.prepare
 import jowa_jax.eval.evaluation
-import jowa_jax.quickstart.plan
+import jowa_jax.recipes.quickstart.plan
 import jowa_jax.report.html
 import jowa_jax.train.run  # noqa: F401
 

@@ -16,9 +16,9 @@ from jowa_jax.bench import passes
 from jowa_jax.collect import recordings
 from jowa_jax.configuration import ConfigError
 from jowa_jax.data.episodes import DataError
-from jowa_jax.plan.dream import DECODERS
-from jowa_jax.quickstart import quickstart
-from jowa_jax.quickstart.plan import make_plan
+from jowa_jax.methods.jowa_dreams import DECODERS
+from jowa_jax.recipes.quickstart import quickstart
+from jowa_jax.recipes.quickstart.plan import make_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 # Nothing here depends on how well the programs are compiled.
@@ -89,7 +89,7 @@ def test_from_recordings_to_report(recording, tmp_path):
 
 def check_decoders(checkpoint):
   """What was trained dreams the same at once and token by token."""
-  parallel, sequential = passes.run(
+  parallel, sequential = passes.measure(
     str(checkpoint),
     ['Assault'],
     20,

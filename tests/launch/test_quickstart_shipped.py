@@ -10,8 +10,8 @@ from jowa_jax import agent as agent_lib
 from jowa_jax.collect import recordings
 from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import ConfigError
-from jowa_jax.quickstart import quickstart
-from jowa_jax.quickstart import recorded as recorded_lib
+from jowa_jax.recipes.quickstart import quickstart
+from jowa_jax.recipes.quickstart import recorded as recorded_lib
 from jowa_jax.train.run import Run
 from tests.train import helpers
 
@@ -102,7 +102,7 @@ def test_from_a_packed_agent_to_the_page(config, tmp_path, capsys):
 
 
 def test_the_runs_start_from_what_they_say(config, packed, tmp_path):
-  from jowa_jax.quickstart.plan import make_plan
+  from jowa_jax.recipes.quickstart.plan import make_plan
 
   runs = make_plan(config, tmp_path).runs
   sources = {n: r.config['init_from']['checkpoints'] for n, r in runs.items()}

@@ -28,10 +28,10 @@ def variables():
   return small.variables(method(TokenizerTraining(motion_weight=1.0)))
 
 
-def run_part(training, variables, batch, seed=0):
-  part = tokenizer_lib.objective(small.TOKENIZER, training)
-  assert part.params == ('tokenizer',)
-  return jax.jit(part.loss)(variables, batch, jax.random.key(seed), 0)
+def run_objective(training, variables, batch, seed=0):
+  objective = tokenizer_lib.objective(small.TOKENIZER, training)
+  assert objective.params == ('tokenizer',)
+  return jax.jit(objective.loss)(variables, batch, jax.random.key(seed), 0)
 
 
 losses_of = jax.jit(tokenizer_lib.tokenizer_losses, static_argnums=0)
@@ -58,8 +58,8 @@ def test_padding_is_drawn_last(variables):
   @functools.partial(jax.jit, static_argnums=0)
   def latents(count, batch, key):
     training = dataclasses.replace(PLAIN, frames_per_step=count)
-    part = tokenizer_lib.objective(small.TOKENIZER, training)
-    return part.loss(variables, batch, key, 0)[1].carry['latents']
+    objective = tokenizer_lib.objective(small.TOKENIZER, training)
+    return objective.loss(variables, batch, key, 0)[1].carry['latents']
 
   def draw(count, seed):
     return drawn(latents(count, batch, jax.random.key(seed)), pool)
@@ -75,7 +75,7 @@ def test_padding_is_drawn_last(variables):
 
 def test_loss_is_the_sum_of_its_terms(variables):
   batch = small.segment()
-  value, aux = run_part(PLAIN, variables, batch)
+  value, aux = run_objective(PLAIN, variables, batch)
   frames = batch.observations.reshape(-1, 8, 8)
   terms, out = losses_of(small.TOKENIZER, variables.params['tokenizer'], frames)
   assert set(terms) == {'reconstruction', 'commitment'}
@@ -99,7 +99,7 @@ def test_moving_pixels_weigh_more(variables):
   medians = small.STATISTICS['median_frames'].copy()
   medians[small.PONG] = 200
   extras = {'median_frames': medians}
-  value, aux = run_part(training, variables.replace(extras=extras), batch)
+  value, aux = run_objective(training, variables.replace(extras=extras), batch)
   frames = batch.observations.reshape(-1, 8, 8)
   median = np.repeat([200, 100], 4)[:, None, None]
   moving = np.abs(frames.astype(float) - median) > 25.5
@@ -250,7 +250,7 @@ def test_nothing_happens_when_off_or_not_trained():
   assert tokenizer_lib.replace_codes(INIT, variables, {}, 3) is variables
 
 
-def embed(codes, scale=0.5, parts=('world',), before=('tokenizer',)):
+def embed(codes, scale=0.5, objectives=('world',), before=('tokenizer',)):
   table = jnp.zeros((len(codes), 6))
   variables = Variables(
     params={
@@ -261,7 +261,7 @@ def embed(codes, scale=0.5, parts=('world',), before=('tokenizer',)):
     extras={},
   )
   training = TokenizerTraining(embed_codes=scale)
-  out = tokenizer_lib.embed_codes(training, variables, parts, before)
+  out = tokenizer_lib.embed_codes(training, variables, objectives, before)
   return np.asarray(out.params['backbone']['observation_embedding'])
 
 
@@ -286,7 +286,7 @@ def test_codes_that_are_alike_are_embedded_alike():
     {'scale': 0.0},
     {'before': ()},
     {'before': ('tokenizer', 'world')},
-    {'parts': ('tokenizer', 'world')},
+    {'objectives': ('tokenizer', 'world')},
   ],
 )
 def test_codes_are_embedded_after_a_tokenizer_alone_if_at_all(case):
@@ -320,7 +320,7 @@ def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
     resolution=16,
   )
   training = TokenizerTraining(frames_per_step=2, perceptual_weights=str(path))
-  part = tokenizer_lib.objective(config, training)
+  objective = tokenizer_lib.objective(config, training)
   variables = Variables(
     params={
       'tokenizer': nn.meta.unbox(
@@ -334,7 +334,7 @@ def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
   shape = (*batch.mask.shape, 16, 16)
   frames = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
   batch = batch.replace(observations=frames)
-  total, aux = jax.jit(part.loss)(variables, batch, jax.random.key(2), 0)
+  total, aux = jax.jit(objective.loss)(variables, batch, jax.random.key(2), 0)
   terms = [
     aux.metrics[f'tokenizer/{name}']
     for name in ('reconstruction', 'commitment', 'perceptual')

@@ -12,7 +12,7 @@ import jowa_jax
 from jowa_jax import games
 from jowa_jax.bench import train as bench
 from jowa_jax.methods import factory
-from jowa_jax.train import finetuning
+from jowa_jax.recipes import finetuning
 from jowa_jax.train.run import Run
 from tests.methods import toy
 from tests.train import helpers

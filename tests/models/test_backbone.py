@@ -58,8 +58,8 @@ def decode(params, ids, start, chunks):
   cache = KVCache(context=context, frames=(), length=slot - start)
   for length in chunks[1:]:
     piece = ids[:, slot : slot + length]
-    out, part = run(CONFIG, params, piece, tasks, cache)
-    cache = kv_cache.append(cache, part)
+    out, span = run(CONFIG, params, piece, tasks, cache)
+    cache = kv_cache.append(cache, span)
     hidden.append(out)
     slot += length
   assert slot == ids.shape[1]
@@ -72,23 +72,23 @@ def decode(params, ids, start, chunks):
   ids=['at once', 'by blocks', 'uneven'],
 )
 def test_cached_equals_uncached(params, ids, chunks):
-  expected, part = run(CONFIG, params, ids, TASKS)
-  assert part.valid.all() and part.valid.shape == ids.shape
-  assert part.keys[0].shape == (3, 2, LENGTH, 8)
+  expected, span = run(CONFIG, params, ids, TASKS)
+  assert span.valid.all() and span.valid.shape == ids.shape
+  assert span.keys[0].shape == (3, 2, LENGTH, 8)
   got = decode(params, ids, jnp.zeros(3, jnp.int32), chunks)
   assert np.asarray(expected).std() > 0.1
   np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_continuations_share_what_they_follow(params, ids):
-  """Rows of parts are read by one, two or four neighbours of the batch."""
+  """Rows of spans are read by one, two or four neighbours of the batch."""
   start = np.array([0, BLOCK])
   _, context = run(CONFIG, params, ids[:2, :8], TASKS[:2], start=start)
   cache = KVCache(context=context, frames=(), length=8 - start)
   middle = jnp.stack([ids[0, 8:12], ids[1, 8:12], ids[2, 8:12], ids[1, 4:8]])
   last = jnp.concatenate([ids[:, 12:16], ids[:, 16:20], ids[:2, 4:8]])
-  _, part = run(CONFIG, params, middle, jnp.repeat(TASKS[:2], 2), cache)
-  cache = kv_cache.append(cache, part)
+  _, span = run(CONFIG, params, middle, jnp.repeat(TASKS[:2], 2), cache)
+  cache = kv_cache.append(cache, span)
   got, _ = run(CONFIG, params, last, jnp.repeat(TASKS[:2], 4), cache)
   for row in range(8):
     env = row // 4
@@ -174,8 +174,8 @@ def test_bfloat16_computes_close_to_float32(params, ids):
   assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {
     jnp.dtype('float32')
   }
-  got, part = run(config, params, ids, TASKS)
-  assert got.dtype == part.keys[0].dtype == jnp.bfloat16
+  got, span = run(config, params, ids, TASKS)
+  assert got.dtype == span.keys[0].dtype == jnp.bfloat16
   expected, _ = run(CONFIG, params, ids, TASKS)
   difference = np.abs(np.asarray(got, np.float32) - np.asarray(expected))
   assert 0 < difference.mean() < 0.05
@@ -224,8 +224,8 @@ def test_width_must_divide_over_the_heads():
 def gradients(config, params, ids):
   @jax.jit
   def fn(params):
-    hidden, part = run(config, params, ids, TASKS)
-    return jnp.sum(jnp.sin(hidden) * 3), (hidden, part)
+    hidden, span = run(config, params, ids, TASKS)
+    return jnp.sum(jnp.sin(hidden) * 3), (hidden, span)
 
   return jax.grad(fn, has_aux=True)(params)
 

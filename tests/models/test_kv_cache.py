@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jowa_jax.models import kv_cache
-from jowa_jax.models.kv_cache import KVCache, Part
+from jowa_jax.models.kv_cache import KVCache, Span
 
 
 def numbered(rows, tokens, first=0.0):
@@ -13,11 +13,11 @@ def numbered(rows, tokens, first=0.0):
   number = first + jnp.arange(float(rows))[:, None, None, None]
   keys = jnp.zeros((rows, 1, tokens, 2)) + number
   valid = jnp.ones((rows, tokens), bool)
-  return Part(keys=(keys, keys + 0.5), values=(-keys, -keys), valid=valid)
+  return Span(keys=(keys, keys + 0.5), values=(-keys, -keys), valid=valid)
 
 
-def first_key(part):
-  return np.asarray(part.keys[0][:, 0, 0, 0]).tolist()
+def first_key(span):
+  return np.asarray(span.keys[0][:, 0, 0, 0]).tolist()
 
 
 def test_append_counts_and_shares():
@@ -28,7 +28,7 @@ def test_append_counts_and_shares():
   np.testing.assert_array_equal(once.length, [8, 8, 6, 6])
   twice = kv_cache.append(once, numbered(8, 3))
   assert twice.length.tolist() == [11] * 4 + [9] * 4
-  assert [len(part.valid) for part in twice.parts] == [2, 4, 8]
+  assert [len(span.valid) for span in twice.spans] == [2, 4, 8]
 
 
 def test_take_rows_gathers_frames_and_leaves_the_context():
@@ -46,7 +46,7 @@ def test_take_rows_gathers_frames_and_leaves_the_context():
 
 
 def test_write_fills_slots_and_leaves_the_others():
-  empty = kv_cache.empty_part(numbered(2, 1), 5, 3)
+  empty = kv_cache.empty_span(numbered(2, 1), 5, 3)
   assert empty.keys[1].shape == (3, 1, 5, 2) and not empty.valid.any()
   got = kv_cache.write(empty, numbered(3, 2, 1.0), jnp.int32(2))
   np.testing.assert_array_equal(
@@ -57,7 +57,7 @@ def test_write_fills_slots_and_leaves_the_others():
 
 
 def test_rows_are_written_to_their_own_slots_if_they_have_room():
-  empty = kv_cache.empty_part(numbered(4, 1), 4, 4)
+  empty = kv_cache.empty_span(numbered(4, 1), 4, 4)
   new = numbered(4, 2, 1.0)
   got = kv_cache.write_rows(empty, new, jnp.array([0, 2, 3, 4]))
   assert got.valid.tolist() == [

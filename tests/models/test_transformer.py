@@ -129,8 +129,8 @@ def wide(params):
 def test_layers_of_decision_transformers(params, wide, x, norm, gelu, fused):
   cfg = config(norm=norm, gelu=gelu, fused_attention=fused)
   mask = frame_mask()
-  got, part = run(cfg, params, x, mask=mask[None])
-  assert part.valid.shape == (2, TOKENS) and part.valid.all()
+  got, span = run(cfg, params, x, mask=mask[None])
+  assert span.valid.shape == (2, TOKENS) and span.valid.all()
   for row in range(2):
     expected = reference(cfg, wide, x[row], mask)
     np.testing.assert_allclose(got[row], expected, rtol=1e-4, atol=1e-5)
@@ -154,8 +154,8 @@ def test_masks_of_rows_and_slots_without_a_token(params, wide, x):
   cfg = config(norm='post')
   masks = np.stack([frame_mask(), np.tril(np.ones((TOKENS, TOKENS), bool))])
   valid = np.arange(TOKENS) >= np.array([[STEP], [2 * STEP]])
-  got, part = run(cfg, params, x, mask=masks, valid=valid)
-  np.testing.assert_array_equal(part.valid, valid)
+  got, span = run(cfg, params, x, mask=masks, valid=valid)
+  np.testing.assert_array_equal(span.valid, valid)
   for row in range(2):
     held = valid[row]
     expected = reference(cfg, wide, x[row][held], masks[row][held][:, held])
@@ -172,7 +172,7 @@ def test_a_mask_with_what_came_before(params, x, norm):
   rest, _ = run(
     *(cfg, params, x[:, RETURN:]),
     mask=later,
-    parts=(before,),
+    spans=(before,),
   )
   got = np.concatenate([first, rest], axis=1)
   np.testing.assert_allclose(got, whole, atol=1e-5)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
+from jowa_jax.methods.jowa_dreams import remember, world_model
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import remember, world_model
 from jowa_jax.types import History
 from tests.parity import fixtures
 

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jowa_jax.methods.jowa_dreams import remember, world_model
 from jowa_jax.models import world_action
 from jowa_jax.models.backbone import Backbone, BackboneConfig
 from jowa_jax.models.heads import HeadSizes, WorldHeads
 from jowa_jax.models.kv_cache import Revision
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import decode
-from jowa_jax.plan.dream import remember, world_model
 from jowa_jax.types import History
 from tests.models import random_params
 
@@ -156,13 +156,13 @@ def test_a_revision_runs_the_tokens_it_names(params):
   tasks = np.array([3, 8], np.int32)
   backbone = Backbone(CONFIG.backbone)
   variables = {'params': params['backbone']}
-  _, part = backbone.apply(variables, ids, tasks)
+  _, span = backbone.apply(variables, ids, tasks)
   after = ids.copy()
   after[0, 4] += 1
   after[1, 2] += 1
   places = np.array([4, 5, 6 + 2, 6 + 3, 6 + 4, 6 + 5, 12, 12], np.int32)
   hidden, revised = backbone.apply(
-    variables, after, tasks, revision=Revision(part=part, places=places)
+    variables, after, tasks, revision=Revision(span=span, places=places)
   )
   expected, whole = backbone.apply(variables, after, tasks)
   np.testing.assert_allclose(hidden[:2], expected[0, 4:], atol=1e-5)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jowa_jax.plan.imagine import imagine
-from tests.plan.test_dream import (
+from jowa_jax.methods.jowa_dreams import imagine
+from tests.methods.test_jowa_dreams import (
   CONFIG,
   COUNT,
   TASKS,

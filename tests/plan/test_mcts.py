@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
+from jowa_jax.methods.jowa_dreams import imagine, remember, world_model
 from jowa_jax.plan.base import Dream, Trails
-from jowa_jax.plan.dream import remember, world_model
-from jowa_jax.plan.imagine import imagine
 from jowa_jax.plan.mcts import tree_search
+from tests.methods.test_jowa_dreams import CONFIG, TASKS, contexts, params
 from tests.plan import test_beam
-from tests.plan.test_dream import CONFIG, TASKS, contexts, params
 
 __all__ = ['params']
 LEGAL = games.legal_mask()[TASKS]

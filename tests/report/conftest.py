@@ -65,6 +65,7 @@ def workdir(tmp_path, played):
   )
   for method in ('jowa', 'mtbc'):
     config = {'model': {'width': 64}, 'games': GAMES, 'learning_rate': 1e-3}
+    config['method'] = method
     config['run'] = {'best_metric': 'mood/of_the_day', 'best_mode': 'max'}
     (root / method / 'config.json').write_text(json.dumps(config))
   for agent in ('random', 'data', 'mtbc', 'jowa', 'jowa_beam'):

@@ -5,14 +5,14 @@ import json
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jowa_jax.report import html as html_lib
-from jowa_jax.report import words as words_lib
-from jowa_jax.report import write_report
+from jowa_jax.report import numerals, write_report
 
 REPS = 20  # resamples
 SECTIONS = (
@@ -64,7 +64,7 @@ def test_a_complete_page(workdir):
   assert page.ids == SECTIONS
   assert page.links == [f'#{name}' for name in SECTIONS]
   for words in (
-    'JOWA on Assault and Carnival',
+    'JOWA and MTBC on Assault and Carnival',
     '3 episodes per game and agent · 11 min 30 s in all',
     'JOWA, beam search',
     'Codebook perplexity',
@@ -143,8 +143,31 @@ def test_what_is_absent_is_left_out_and_said(workdir):
 
 def test_an_empty_directory_gives_a_page_too(tmp_path):
   page = _Page(write_report(tmp_path, reps=REPS).read_text())
-  assert page.ids == [] and 'A JOWA run' in page.words
+  assert page.ids == [] and 'Nothing to show' in page.words
   assert not (tmp_path / 'scores.json').exists()
+
+
+@pytest.mark.parametrize(
+  ('configs', 'setups', 'games', 'title'),
+  [
+    # Whoever trained, and whoever played; nobody's method is JOWA.
+    (['mtbc'], [], ['Pong'], 'MTBC on Pong'),
+    ([], ['toy', None], ['Pong', 'Qbert'], 'toy on Pong and Qbert'),
+    (['toy'], ['jowa'], [], 'JOWA and toy'),
+    ([], ['random', None], ['Pong'], 'Play on Pong'),
+    (list('abcde'), [], list('uvwxyz'), '5 methods on 6 games'),
+  ],
+)
+def test_the_title_names_who_is_on_the_page(configs, setups, games, title):
+  played = [
+    types.SimpleNamespace(setup={'method': name} if name else {})
+    for name in setups
+  ]
+  inputs = types.SimpleNamespace(
+    configs={f'run_{i}': {'method': name} for i, name in enumerate(configs)},
+    rollouts={'somebody': played},
+  )
+  assert html_lib._title(inputs, games) == title
 
 
 def test_names_are_escaped(workdir):
@@ -216,15 +239,15 @@ def test_command_line(workdir):
   ],
 )
 def test_duration(value, text):
-  assert words_lib.duration(value) == text
+  assert numerals.duration(value) == text
 
 
 def test_numbers():
-  assert words_lib.number(-20.66, 1) == '−20.7'
-  assert words_lib.number(12345.6, 1) == '12,346'
-  assert words_lib.significant(0.012345) == '0.0123'
-  assert words_lib.significant(0.0) == '0'
-  assert words_lib.significant(1234.5) == '1,234'
+  assert numerals.number(-20.66, 1) == '−20.7'
+  assert numerals.number(12345.6, 1) == '12,346'
+  assert numerals.significant(0.012345) == '0.0123'
+  assert numerals.significant(0.0) == '0'
+  assert numerals.significant(1234.5) == '1,234'
 
 
 def test_flatten():

@@ -8,7 +8,7 @@ import pytest
 from PIL import ImageColor
 
 from jowa_jax import games
-from jowa_jax.eval.recording import Dreams, Recording
+from jowa_jax.eval.recording import Branches, Recording
 from jowa_jax.report import video
 
 DECISIONS, STEPS = 12, 2
@@ -36,7 +36,7 @@ def make_recording(game='Carnival', horizon=STEPS, ended=True, seed=0):
     rewards=rewards,
     scores=np.cumsum([0, *rewards[:-1]], dtype=np.float64),
     ended=ended,
-    dreams=Dreams(
+    dreams=Branches(
       frames=noise(rng, DECISIONS, horizon),
       actions=rng.choice(legal, (DECISIONS, horizon)).astype(np.int32),
       rewards=np.ones((DECISIONS, horizon), np.float32),

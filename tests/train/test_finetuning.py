@@ -14,8 +14,8 @@ from jowa_jax.collect.collect import collect
 from jowa_jax.configuration import ConfigError
 from jowa_jax.methods.adaptation import merge
 from jowa_jax.methods.factory import adaptation_config, make_method
-from jowa_jax.train import finetuning
-from jowa_jax.train.finetuning import Snapshot
+from jowa_jax.recipes import finetuning
+from jowa_jax.recipes.finetuning import Snapshot
 from jowa_jax.train.identity import run_digest
 from jowa_jax.train.run import Run
 from tests.train import helpers

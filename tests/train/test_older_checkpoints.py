@@ -14,7 +14,7 @@ import pytest
 import jowa_jax
 from configs import finetune
 from jowa_jax import games
-from jowa_jax.train import finetuning
+from jowa_jax.recipes import finetuning
 from jowa_jax.train.run import Run
 from jowa_jax.types import TimeStep
 from tests.train import helpers

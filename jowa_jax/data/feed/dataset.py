@@ -111,23 +111,17 @@ class SegmentDataset:
     The checksum covers frames, actions and rewards (`episodes.digest`).
     """
     digest = hashlib.blake2b(digest_size=16)
-    games: dict[str, dict] = {}
+    groups: dict[str, list[episodes_lib.Episode]] = {}
     for episode in self.episodes:
       digest.update(episode.digest)
-      game = games.setdefault(episode.game, {})
-      name = f'run_{episode.run}/checkpoint_{episode.checkpoint:02d}'
-      part = game.setdefault(
-        name, {'episodes': 0, 'steps': 0, 'full_episodes': 0, 'score': 0.0}
-      )
-      part['episodes'] += 1
-      part['steps'] += len(episode)
-      part['full_episodes'] += int(episode.terminated)
-      part['score'] += episode.score if episode.terminated else 0.0
-    for game in games.values():
-      for part in game.values():
-        total = part.pop('score')
-        full = part['full_episodes']
-        part['mean_return'] = total / full if full else None
+      groups.setdefault(episode.game, []).append(episode)
+    games = {
+      game: {
+        name: stats._asdict()
+        for name, stats in episodes_lib.by_checkpoint(group).items()
+      }
+      for game, group in groups.items()
+    }
     # Left out where there are none: runs of before did not have them.
     around = {'history': self.history, 'lookahead': self.lookahead}
     return {

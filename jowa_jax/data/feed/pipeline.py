@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from typing import Any
 
-from jowa_jax import hardware
+from jowa_jax import processes
 from jowa_jax.data.feed import dataset as dataset_lib
 from jowa_jax.data.feed import sampler as sampler_lib
 from jowa_jax.data.store import mapped
@@ -68,7 +68,7 @@ def make_ahead(
     ValueError: `prefetch` is not positive.
     Exception: whatever `make` raised, when its item's turn comes.
   """
-  cores = hardware.num_cores()
+  cores = processes.num_cores()
   prefetch = cores + 2 if prefetch is None else prefetch
   if prefetch < 1:
     raise ValueError(f'prefetch is {prefetch}, not positive')

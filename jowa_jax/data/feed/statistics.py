@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jowa_jax import games
+from jowa_jax.data.places import spread_frames
 from jowa_jax.types import FRAME_SHAPE
 
 if TYPE_CHECKING:
@@ -44,15 +45,7 @@ def median_frame(
   Returns:
     [84, 84] uint8.
   """
-  stops = np.cumsum([len(episode) for episode in episodes])
-  count = min(num_frames, stops[-1])
-  steps = np.linspace(0, stops[-1] - 1, count).astype(int)
-  frames = np.empty((count, *FRAME_SHAPE), np.uint8)
-  for row, step in enumerate(steps):
-    place = np.searchsorted(stops, step, side='right')
-    t = step - stops[place] + len(episodes[place])
-    episodes[place].decode(t, t + 1, frames[row : row + 1])
-  return np.median(frames, axis=0)
+  return np.median(spread_frames(episodes, num_frames), axis=0)
 
 
 def action_counts(episodes: Sequence['Episode']) -> np.ndarray:

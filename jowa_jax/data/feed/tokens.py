@@ -20,6 +20,7 @@ import tqdm
 from jowa_jax import files, ownership
 from jowa_jax.data.episodes import DataError, Episode
 from jowa_jax.data.feed import pipeline
+from jowa_jax.data.places import locate
 from jowa_jax.data.store import mapped
 from jowa_jax.types import FRAME_SHAPE
 
@@ -347,9 +348,8 @@ class _FrameBatches:
     last = min(place + self._batch_size, int(self._stops[-1]))
     filled = 0
     while place < last:
-      i = int(np.searchsorted(self._stops, place, side='right'))
+      i, start = locate(self._stops, place)
       episode = self._episodes[i]
-      start = place - int(self._stops[i]) + len(episode)
       stop = min(start + last - place, len(episode))
       episode.decode(start, stop, frames[filled : filled + stop - start])
       filled += stop - start

@@ -16,7 +16,7 @@ from jowa_jax.data.episodes import Episode
 from jowa_jax.data.feed import pipeline, statistics, tokens
 from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.data.feed.sampler import MarkedShareSampler, Sampler
-from jowa_jax.data.prepare import draw
+from jowa_jax.data.prepare import selection
 from jowa_jax.data.store import formats, stored
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.types import Segment
@@ -66,16 +66,16 @@ class DataConfig:
 
   def __post_init__(self):
     if self.quality:
-      if self.quality not in draw.QUALITIES:
+      if self.quality not in selection.QUALITIES:
         raise ValueError(
-          f'quality={self.quality!r} is not in {tuple(draw.QUALITIES)}'
+          f'quality={self.quality!r} is not in {tuple(selection.QUALITIES)}'
         )
       if self.checkpoints is not None:
         raise ValueError(
           f'quality={self.quality!r} chooses the checkpoints: leave '
           f'checkpoints={self.checkpoints} out'
         )
-    draw.check_amount(None, self.transitions or None)
+    selection.check_amount(None, self.transitions or None)
     if self.reward_share and not 0.001 <= self.reward_share <= 1:
       raise ValueError(
         f'reward_share={self.reward_share} is a share of each batch: choose it '
@@ -259,7 +259,7 @@ def _draw(
       f'--checkpoints={prepared}: leave the quality out, or prepare it anew'
     )
   try:
-    return draw.draw_prepared(episodes, wanted, config.transitions, seed)
+    return selection.draw_prepared(episodes, wanted, config.transitions, seed)
   except episodes_lib.DataError as error:
     raise episodes_lib.DataError(
       f'data.quality={config.quality}, data.transitions={config.transitions} '

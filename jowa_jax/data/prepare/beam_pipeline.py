@@ -12,7 +12,7 @@ from typing import Any
 import tqdm
 from etils import epath
 
-from jowa_jax import files, hardware, processes
+from jowa_jax import files, processes
 from jowa_jax.data.episodes import DataError
 
 SECONDS_PER_NOTE = 1.0
@@ -95,7 +95,7 @@ def _call_here(
   elements: Sequence[Any], function: Callable[[Any], None]
 ) -> None:
   """Calls a function in processes of this machine, or of few in this one."""
-  workers = min(hardware.num_cores(), len(elements))
+  workers = min(processes.num_cores(), len(elements))
   if workers == 1:
     for element in elements:
       function(element)

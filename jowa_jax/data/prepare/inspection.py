@@ -1,6 +1,7 @@
 """What is in a data set, before anyone trains on it: numbers and a picture."""
 
 import collections
+import itertools
 import os
 import pathlib
 from collections.abc import Sequence
@@ -14,10 +15,11 @@ from jowa_jax.data.episodes import (
   DataError,
   Episode,
   RawEpisode,
+  by_checkpoint,
   by_game,
   digest,
 )
-from jowa_jax.types import FRAME_SHAPE
+from jowa_jax.data.places import spread_frames
 
 _FRAMES_SHOWN = 8
 
@@ -38,13 +40,10 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, Any]:
 def _summarize_game(group: Sequence[Episode]) -> dict[str, Any]:
   actions = np.zeros(games.NUM_ACTIONS, np.int64)
   rewards: collections.Counter[int] = collections.Counter()
-  checkpoints: dict[str, list[Episode]] = {}
   for episode in group:
     actions += np.bincount(episode.actions, minlength=games.NUM_ACTIONS)
     values, counts = np.unique(episode.rewards, return_counts=True)
     rewards.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-    name = f'run_{episode.run}/checkpoint_{episode.checkpoint:02d}'
-    checkpoints.setdefault(name, []).append(episode)
   return {
     'runs': sorted({episode.run for episode in group}),
     'steps': sum(map(len, group)),
@@ -60,17 +59,13 @@ def _summarize_game(group: Sequence[Episode]) -> dict[str, Any]:
     },
     'checkpoints': {
       name: {
-        'episodes': len(part),
-        'steps': sum(map(len, part)),
-        'mean_return': _mean([e.score for e in part if e.terminated]),
+        'episodes': stats.episodes,
+        'steps': stats.steps,
+        'mean_return': stats.mean_return,
       }
-      for name, part in checkpoints.items()
+      for name, stats in by_checkpoint(group).items()
     },
   }
-
-
-def _mean(values: Sequence[float]) -> float | None:
-  return float(np.mean(values)) if values else None
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float] | None:
@@ -99,11 +94,12 @@ def describe(summary: dict[str, Any]) -> str:
       f'  rewards, clipped: {_shares(facts["rewards"])}',
       f'  actions: {_shares(facts["actions"])}',
     ]
-    for name, part in facts['checkpoints'].items():
-      mean = part['mean_return']
+    for name, stats in facts['checkpoints'].items():
+      mean = stats['mean_return']
+      mean = 'unknown' if mean is None else format(mean, '.1f')
       lines.append(
-        f'  {name}: {part["steps"]} transitions, {part["episodes"]} episodes, '
-        f'mean return {"unknown" if mean is None else format(mean, ".1f")}'
+        f'  {name}: {stats["steps"]} transitions, {stats["episodes"]} '
+        f'episodes, mean return {mean}'
       )
   return '\n'.join(lines)
 
@@ -160,23 +156,13 @@ def _draw_game(row: Any, game: str, group: Sequence[Episode]) -> None:
     axis.set_title(f'{name.capitalize()}, steps')
     axis.tick_params(labelsize=7)
   axes[2].set_xscale('log')
-  for axis, frame in zip(
-    below.subplots(1, _FRAMES_SHOWN), _sample_frames(group), strict=True
+  frames = spread_frames(group, _FRAMES_SHOWN)
+  for axis, frame in itertools.zip_longest(
+    below.subplots(1, _FRAMES_SHOWN), frames
   ):
-    axis.imshow(frame, cmap='gray', vmin=0, vmax=255)
     axis.set_axis_off()
-
-
-def _sample_frames(group: Sequence[Episode]) -> np.ndarray:
-  """Evenly spaced frames, [_FRAMES_SHOWN, 84, 84] uint8."""
-  stops = np.cumsum([len(episode) for episode in group])
-  frames = np.zeros((_FRAMES_SHOWN, *FRAME_SHAPE), np.uint8)
-  places = np.linspace(0, stops[-1] - 1, _FRAMES_SHOWN).astype(int)
-  for row, place in enumerate(places):
-    i = int(np.searchsorted(stops, place, side='right'))
-    t = int(place - stops[i] + len(group[i]))
-    group[i].decode(t, t + 1, frames[row : row + 1])
-  return frames
+    if frame is not None:
+      axis.imshow(frame, cmap='gray', vmin=0, vmax=255)
 
 
 def verify(episodes: Sequence[Episode]) -> None:

@@ -20,12 +20,11 @@ from etils import epath
 
 from jowa_jax import files
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.prepare import beam_pipeline, draw
-from jowa_jax.data.source import Part, Source
+from jowa_jax.data.prepare import beam_pipeline, selection
+from jowa_jax.data.source import Source, Split, open_source
 from jowa_jax.data.store import formats, writer
 from jowa_jax.versions import versions_of
 
-SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
 # In the output until the manifest is there.
 _WORK = '.preparing'
 _LENGTHS, _NOTES = 'lengths', 'notes'
@@ -43,12 +42,12 @@ class Request:
   """What is wanted: everything that decides the outcome, and nothing else.
 
   Attributes:
-    source: one of `SOURCES`.
+    source: one of `data.source.SOURCES`.
     input: where it is; may be remote.
     games: names in `games.GAMES`.
-    runs: see `draw.draw_runs`.
-    checkpoints: see `draw.select_checkpoints`.
-    fraction: share of each game's transitions, see `draw.draw_episodes`.
+    runs: see `selection.draw_runs`.
+    checkpoints: see `selection.select_checkpoints`.
+    fraction: share of each game's transitions, see `selection.draw_episodes`.
     transitions: number of each game's transitions instead.
     seed: of all draws.
   """
@@ -81,30 +80,9 @@ class _Job:
   """One checkpoint to convert."""
 
   source: Source
-  part: Part
+  split: Split
   chosen: tuple[int, ...]
   work: str
-
-
-def open_source(name: str, root: str) -> Source:
-  """The source of a name in `SOURCES` at a directory.
-
-  Raises:
-    ValueError: there is no such source.
-  """
-  if name in ('rlu', 'ale'):
-    from jowa_jax.data.sources.rlds_atari import RldsSource
-
-    return RldsSource(root)
-  if name == 'dqn_replay':
-    from jowa_jax.data.sources.dqn_replay import DqnReplaySource
-
-    return DqnReplaySource(root)
-  if name == 'jowa_hdf5':
-    from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source
-
-    return JowaHdf5Source(root)
-  raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')
 
 
 def prepare(
@@ -133,7 +111,7 @@ def prepare(
     ValueError: the request is not understood.
     OSError: the disk is full or cannot be written.
   """
-  draw.check_amount(request.fraction, request.transitions)
+  selection.check_amount(request.fraction, request.transitions)
   output = _resolve(output)
   finished = _read_manifest(output, request)
   if finished:
@@ -144,15 +122,15 @@ def prepare(
   source = open_source(request.source, request.input)
   work = output / _WORK / request.digest()
   _check_unfinished(output, work)
-  parts = _select_parts(source, request)
+  splits = _select_splits(source, request)
   options = beam_pipeline.parse_options(beam_options)
   # Another draw from the same source needs the same lengths.
   found = output / _WORK / f'{_LENGTHS}-{request.digest_of_source()}'
-  lengths = _read_lengths(source, parts, found, options, progress)
+  lengths = _read_lengths(source, splits, found, options, progress)
   drawn = _draw(request, lengths)
   jobs = [
-    _Job(source, part, tuple(chosen), os.fspath(work / part.run_name))
-    for part, chosen in drawn.items()
+    _Job(source, split, tuple(chosen), os.fspath(work / split.run_name))
+    for split, chosen in drawn.items()
     if chosen
   ]
   _clean(work)
@@ -243,21 +221,23 @@ def _check_unfinished(output: epath.Path, work: epath.Path) -> None:
     )
 
 
-def _select_parts(source: Source, request: Request) -> list[Part]:
+def _select_splits(source: Source, request: Request) -> list[Split]:
   selected = []
   for game in request.games:
-    parts = draw.draw_runs(source.parts(game), request.runs, request.seed)
-    selected += draw.select_checkpoints(parts, request.checkpoints)
+    splits = selection.draw_runs(
+      source.splits(game), request.runs, request.seed
+    )
+    selected += selection.select_checkpoints(splits, request.checkpoints)
   return selected
 
 
 def _draw(
-  request: Request, lengths: dict[Part, list[int]]
-) -> dict[Part, list[int]]:
+  request: Request, lengths: dict[Split, list[int]]
+) -> dict[Split, list[int]]:
   drawn = {}
   for game in request.games:
-    drawn |= draw.draw_episodes(
-      {part: found for part, found in lengths.items() if part.game == game},
+    drawn |= selection.draw_episodes(
+      {split: found for split, found in lengths.items() if split.game == game},
       request.seed,
       request.fraction,
       request.transitions,
@@ -267,57 +247,57 @@ def _draw(
 
 def _read_lengths(
   source: Source,
-  parts: Sequence[Part],
+  splits: Sequence[Split],
   folder: epath.Path,
   options: Any,
   progress: bool,
-) -> dict[Part, list[int]]:
-  """The lengths of the episodes of every part."""
-  paths = {part: folder / f'{part.name}.json' for part in parts}
+) -> dict[Split, list[int]]:
+  """The lengths of the episodes of every split."""
+  paths = {split: folder / f'{split.name}.json' for split in splits}
   missing = [
-    (source, part, os.fspath(path))
-    for part, path in paths.items()
+    (source, split, os.fspath(path))
+    for split, path in paths.items()
     if not path.exists()
   ]
   with beam_pipeline.Progress(
-    'Reading lengths', len(parts), 'file', progress
+    'Reading lengths', len(splits), 'file', progress
   ) as bar:
     bar.follow(lambda: len(files.matching(folder, '*.json')))
     beam_pipeline.call_on_all(missing, _write_lengths, folder, options)
-  return {part: json.loads(path.read_text()) for part, path in paths.items()}
+  return {split: json.loads(path.read_text()) for split, path in paths.items()}
 
 
-def _write_lengths(element: tuple[Source, Part, str]) -> None:
-  source, part, path = element
-  writer.write_json(epath.Path(path), list(map(int, source.lengths(part))))
+def _write_lengths(element: tuple[Source, Split, str]) -> None:
+  source, split, path = element
+  writer.write_json(epath.Path(path), list(map(int, source.lengths(split))))
 
 
 def _convert(
   jobs: Sequence[_Job],
-  lengths: dict[Part, list[int]],
+  lengths: dict[Split, list[int]],
   options: Any,
   progress: bool,
 ) -> None:
-  """Writes every part that is not written yet."""
+  """Writes every split that is not written yet."""
   work = epath.Path(jobs[0].work).parent
-  missing = [job for job in jobs if not writer.read_part(job.work, job.part)]
+  missing = [job for job in jobs if not writer.read_split(job.work, job.split)]
   steps = {
-    job.part: sum(lengths[job.part][place] for place in job.chosen)
+    job.split: sum(lengths[job.split][place] for place in job.chosen)
     for job in jobs
   }
-  before = sum(steps.values()) - sum(steps[job.part] for job in missing)
+  before = sum(steps.values()) - sum(steps[job.split] for job in missing)
   with beam_pipeline.Progress(
     'Converting', sum(steps.values()), 'step', progress
   ) as bar:
     bar.follow(lambda: before + _sum_notes(work))
-    beam_pipeline.call_on_all(missing, _write_part, work, options)
+    beam_pipeline.call_on_all(missing, _write_split, work, options)
 
 
-def _write_part(job: _Job) -> None:
-  note = epath.Path(job.work).parent / _NOTES / job.part.name
-  episodes = job.source.episodes(job.part, job.chosen)
+def _write_split(job: _Job) -> None:
+  note = epath.Path(job.work).parent / _NOTES / job.split.name
+  episodes = job.source.episodes(job.split, job.chosen)
   numbered = zip(job.chosen, episodes, strict=True)
-  writer.write_part(job.work, job.part, _noted(numbered, note))
+  writer.write_split(job.work, job.split, _noted(numbered, note))
 
 
 def _noted(
@@ -346,35 +326,38 @@ def _finish(
   output: epath.Path,
   work: epath.Path,
   jobs: Sequence[_Job],
-  lengths: dict[Part, list[int]],
+  lengths: dict[Split, list[int]],
 ) -> dict[str, Any]:
   """Makes the data sets of every run; returns the manifest."""
   origin = {'source': request.source, 'request': _as_json(request)}
   runs: dict[str, list[_Job]] = {}
   for job in jobs:
-    runs.setdefault(job.part.run_name, []).append(job)
+    runs.setdefault(job.split.run_name, []).append(job)
   games: dict[str, Any] = {}
   for name, group in runs.items():
-    parts = [job.part for job in group]
+    splits = [job.split for job in group]
     drawn = {
-      job.part.split: {
-        'files': job.source.files(job.part),
-        'episodes_there': len(lengths[job.part]),
-        'steps_there': sum(lengths[job.part]),
+      job.split.checkpoint_name: {
+        'files': job.source.files(job.split),
+        'episodes_there': len(lengths[job.split]),
+        'steps_there': sum(lengths[job.split]),
         'episodes_drawn': list(job.chosen),
       }
       for job in group
     }
     stats = writer.finish_run(
-      output, work / name, parts, {**origin, 'drawn': drawn}
+      output, work / name, splits, {**origin, 'drawn': drawn}
     )
-    part = parts[0]
-    game = games.setdefault(part.game, {'steps_there': 0, 'runs': {}})
-    game['runs'][f'run_{part.run}'] = {
-      'checksum': _checksum(output, part),
+    split = splits[0]
+    game = games.setdefault(split.game, {'steps_there': 0, 'runs': {}})
+    game['runs'][f'run_{split.run}'] = {
+      'checksum': _checksum(output, split),
       'parts': {
-        each.split: {**drawn[each.split], **dataclasses.asdict(written)}
-        for each, written in zip(sorted(parts), stats, strict=True)
+        each.checkpoint_name: {
+          **drawn[each.checkpoint_name],
+          **dataclasses.asdict(written),
+        }
+        for each, written in zip(sorted(splits), stats, strict=True)
       },
     }
   for name, game in games.items():
@@ -386,9 +369,9 @@ def _finish(
   }
 
 
-def _checksum(output: epath.Path, part: Part) -> str:
+def _checksum(output: epath.Path, split: Split) -> str:
   """A hash of all transitions of a run (see `episodes.digest`)."""
-  path = formats.data_set_path(output, part.game, part.run, formats.FRAMES)
+  path = formats.data_set_path(output, split.game, split.run, formats.FRAMES)
   with (path / 'episodes.npy').open('rb') as stream:
     table = np.load(stream)
   return hashlib.blake2b(table['digest'].tobytes(), digest_size=16).hexdigest()
@@ -396,16 +379,16 @@ def _checksum(output: epath.Path, part: Part) -> str:
 
 def _sum_up(game: dict[str, Any], steps_there: int) -> None:
   """Adds the counts and the returns of all runs to a game of the manifest."""
-  parts = [
-    part for run in game['runs'].values() for part in run['parts'].values()
+  splits = [
+    split for run in game['runs'].values() for split in run['parts'].values()
   ]
-  full = sum(part['full_episodes'] for part in parts)
+  full = sum(split['full_episodes'] for split in splits)
   returns = sum(
-    part['mean_return'] * part['full_episodes']
-    for part in parts
-    if part['full_episodes']
+    split['mean_return'] * split['full_episodes']
+    for split in splits
+    if split['full_episodes']
   )
   game['steps_there'] = steps_there
   for name in ('steps', 'episodes', 'full_episodes'):
-    game[name] = sum(part[name] for part in parts)
+    game[name] = sum(split[name] for split in splits)
   game['mean_return'] = returns / full if full else None

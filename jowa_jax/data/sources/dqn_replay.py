@@ -30,7 +30,7 @@ import numpy as np
 from jowa_jax import games
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.types import FRAME_SHAPE
 
 NUM_PADDING = 3  # rows of zeros before an episode
@@ -121,7 +121,7 @@ class _Span(NamedTuple):
 class DqnReplaySource:
   """Raw logs as `<root>/<Game>/<run>/replay_logs/$store$_*_ckpt.<N>.gz`.
 
-  `Part.checkpoint` counts from 0. A run whose folder holds a file numbered 0,
+  `Split.checkpoint` counts from 0. A run whose folder holds a file numbered 0,
   as in the bucket, is numbered as its files are; else file 1 is checkpoint 0.
 
   An episode is what lies between two game overs of one file, or between the
@@ -136,14 +136,14 @@ class DqnReplaySource:
 
   root: str  # a folder or any other path that `tf.io.gfile` takes: gs://...
 
-  def parts(self, game: str) -> list[Part]:
+  def splits(self, game: str) -> list[Split]:
     """See `Source`. A checkpoint is listed if one of its stores is there."""
     games.check_game(game)
     folder = self._folder(game)
     found = []
     for run in sorted(int(name) for name in _list(folder) if name.isdecimal()):
       checkpoints = _checkpoints(_list(self._folder(game, run, 'replay_logs')))
-      found += [Part(game, run, checkpoint) for checkpoint in checkpoints]
+      found += [Split(game, run, checkpoint) for checkpoint in checkpoints]
     if not found:
       raise DataError(
         f'{self.root} has no DQN-Replay logs of {game}: {folder}/<run>/'
@@ -153,33 +153,35 @@ class DqnReplaySource:
       )
     return found
 
-  def lengths(self, part: Part) -> list[int]:
+  def lengths(self, split: Split) -> list[int]:
     """See `Source`. Reads all but the frames, and three of those."""
-    log = self._read_log(part)
+    log = self._read_log(split)
     with _opened(log.paths, 'observation', log.total) as frames:
       spans = _spans(log, frames.read(min(NUM_PADDING, log.total)))
     return [span.stop - span.start for span in spans]
 
-  def episodes(self, part: Part, chosen: Sequence[int]) -> Iterator[RawEpisode]:
+  def episodes(
+    self, split: Split, chosen: Sequence[int]
+  ) -> Iterator[RawEpisode]:
     """See `Source`."""
     if not len(chosen):
       return
-    log = self._read_log(part)
+    log = self._read_log(split)
     with _opened(log.paths, 'observation', log.total) as frames:
       first = frames.read(min(_BLOCK, log.total))
       spans = _spans(log, first[:NUM_PADDING])
       if list(chosen) != sorted(set(chosen) & set(range(len(spans)))):
         raise ValueError(
-          f'{part} has {len(spans)} episodes; those chosen must be among '
+          f'{split} has {len(spans)} episodes; those chosen must be among '
           f'them, in ascending order: {list(chosen)}'
         )
       blocks = itertools.chain([first], frames.blocks())
       yield from _cut_out(log, spans, chosen, blocks)
 
-  def files(self, part: Part) -> dict[str, int]:
+  def files(self, split: Split) -> dict[str, int]:
     """See `Source`. DataError if one of the four stores is missing."""
     sizes = {}
-    for path in self._find(part).values():
+    for path in self._find(split).values():
       with _damage_of(path) as gfile:
         sizes[path] = gfile.stat(path).length
     return sizes
@@ -187,11 +189,11 @@ class DqnReplaySource:
   def _folder(self, *path: str | int) -> str:
     return '/'.join([self.root.rstrip('/'), *map(str, path)])
 
-  def _find(self, part: Part) -> dict[str, str]:
+  def _find(self, split: Split) -> dict[str, str]:
     """The paths of the four stores and of add_count if there."""
-    folder = self._folder(part.game, part.run, 'replay_logs')
+    folder = self._folder(split.game, split.run, 'replay_logs')
     names = _list(folder)
-    number = _checkpoints(names).get(part.checkpoint, part.checkpoint + 1)
+    number = _checkpoints(names).get(split.checkpoint, split.checkpoint + 1)
     files = {store: f'$store$_{store}_ckpt.{number}.gz' for store in _STORES}
     for name in files.values():
       if name not in names:
@@ -200,9 +202,9 @@ class DqnReplaySource:
       files['add_count'] = f'add_count_ckpt.{number}.gz'
     return {kind: f'{folder}/{name}' for kind, name in files.items()}
 
-  def _read_log(self, part: Part) -> _Log:
+  def _read_log(self, split: Split) -> _Log:
     """Reads a checkpoint but for its frames, and checks it."""
-    paths = self._find(part)
+    paths = self._find(split)
     actions = _read_whole(paths, 'action')
     total = len(actions)
     rewards = _read_whole(paths, 'reward', total)
@@ -215,9 +217,9 @@ class DqnReplaySource:
         raise DataError(f'{paths["add_count"]} is negative: {_REMEDY}')
       written = add_count if add_count < total else written
     else:
-      logging.info('%s has no add_count file: taken to be full', part)
+      logging.info('%s has no add_count file: taken to be full', split)
     rows = Rows(actions[:written], rewards[:written], terminals[:written])
-    check_rows(part.game, rows, paths.__getitem__)
+    check_rows(split.game, rows, paths.__getitem__)
     return _Log(paths, total, rows)
 
 

@@ -21,7 +21,7 @@ from jowa_jax.data.episodes import (
   RawEpisode,
   encode_png,
 )
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.sources.dqn_replay import NUM_PADDING, Rows, check_rows
 from jowa_jax.types import FRAME_SHAPE
 
@@ -36,7 +36,7 @@ _REMEDY = 'process or download it again'
 class JowaHdf5Source:
   """Trajectories in `<root>/<Game>.h5` or `<root>/trajectory/data/<Game>.h5`.
 
-  A game is one part, run 1 and checkpoint 0: the file does not say where its
+  A game is one split, run 1 and checkpoint 0: the file does not say where its
   trajectories come from. They are drawn with replacement: some are there
   twice, as two episodes. Up to three rows of zeros at the start of a
   trajectory are padding and dropped; `stored_lengths` counts them.
@@ -49,22 +49,22 @@ class JowaHdf5Source:
 
   root: str  # a folder
 
-  def parts(self, game: str) -> list[Part]:
+  def splits(self, game: str) -> list[Split]:
     """See `Source`."""
     games.check_game(game)
     self._find(game)
-    return [Part(game, 1, 0)]
+    return [Split(game, 1, 0)]
 
-  def lengths(self, part: Part) -> list[int]:
+  def lengths(self, split: Split) -> list[int]:
     """See `Source`. Checks the tables of segments too."""
-    stored = self.stored_lengths(part)
-    for table in self._tables(part.game):
+    stored = self.stored_lengths(split)
+    for table in self._tables(split.game):
       read_segments(table, stored)
-    with self._opened(part) as (path, file):
+    with self._opened(split) as (path, file):
       groups = _groups(path, file)
       return [len(group['actions']) - _num_padding(group) for group in groups]
 
-  def stored_lengths(self, part: Part) -> list[int]:
+  def stored_lengths(self, split: Split) -> list[int]:
     """The rows of each trajectory, padding included.
 
     Segment tables count these: `stored_lengths` less `lengths` is how far
@@ -73,26 +73,28 @@ class JowaHdf5Source:
     Raises:
       DataError: as `lengths`.
     """
-    with self._opened(part) as (path, file):
+    with self._opened(split) as (path, file):
       return [len(group['actions']) for group in _groups(path, file)]
 
-  def episodes(self, part: Part, chosen: Sequence[int]) -> Iterator[RawEpisode]:
+  def episodes(
+    self, split: Split, chosen: Sequence[int]
+  ) -> Iterator[RawEpisode]:
     """See `Source`."""
     if not len(chosen):
       return
-    with self._opened(part) as (path, file):
+    with self._opened(split) as (path, file):
       groups = _groups(path, file)
       if list(chosen) != sorted(set(chosen) & set(range(len(groups)))):
         raise ValueError(
-          f'{part} has {len(groups)} episodes; those chosen must be among '
+          f'{split} has {len(groups)} episodes; those chosen must be among '
           f'them, in ascending order: {list(chosen)}'
         )
       for number in chosen:
-        yield _read(path, part.game, groups[number])
+        yield _read(path, split.game, groups[number])
 
-  def files(self, part: Part) -> dict[str, int]:
+  def files(self, split: Split) -> dict[str, int]:
     """See `Source`."""
-    paths = [self._find(part.game), *self._tables(part.game)]
+    paths = [self._find(split.game), *self._tables(split.game)]
     return {str(path): path.stat().st_size for path in paths}
 
   def _tables(self, game: str) -> list[pathlib.Path]:
@@ -116,11 +118,11 @@ class JowaHdf5Source:
     )
 
   @contextlib.contextmanager
-  def _opened(self, part: Part) -> Iterator[tuple[pathlib.Path, Any]]:
+  def _opened(self, split: Split) -> Iterator[tuple[pathlib.Path, Any]]:
     """Opens a file; all that is wrong with it is a DataError."""
     import h5py  # which not every source needs
 
-    path = self._find(part.game)
+    path = self._find(split.game)
     try:
       with h5py.File(path, 'r') as file:
         yield path, file

@@ -17,7 +17,7 @@ from google.protobuf import json_format
 
 from jowa_jax import files
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.store import formats
 from jowa_jax.data.tf_libraries import rlds, tf, tfds
 
@@ -45,62 +45,66 @@ class RldsSource:
 
   root: str
 
-  def parts(self, game: str) -> list[Part]:
+  def splits(self, game: str) -> list[Split]:
     """See `Source`."""
     _find_runs.cache_clear()
     runs = _find_runs(self.root)
-    parts = []
+    splits = []
     for (name, run), path in sorted(runs.items()):
       if name == game:
-        for split in sorted(_open(path).info.splits):
-          parts.append(Part(game, run, _checkpoint(path, split)))
-    if not parts:
+        splits += [
+          Split(game, run, _checkpoint(path, there))
+          for there in sorted(_open(path).info.splits)
+        ]
+    if not splits:
       raise DataError(
         f'{self.root} has no data set of {game} (found: '
         f'{", ".join(sorted({name for name, _ in runs})) or "none"}): collect '
         'it, or choose among these; of games that RL Unplugged lacks (such as '
         'Berzerk) read the raw logs, with --source=dqn_replay'
       )
-    return parts
+    return splits
 
-  def lengths(self, part: Part) -> list[int]:
+  def lengths(self, split: Split) -> list[int]:
     """See `Source`; 0 for an episode in which nothing happens."""
     return [
       _length(where, episode[rlds.STEPS][rlds.IS_TERMINAL])
-      for where, episode in self._read(part)
+      for where, episode in self._read(split)
     ]
 
-  def episodes(self, part: Part, chosen: Sequence[int]) -> Iterator[RawEpisode]:
+  def episodes(
+    self, split: Split, chosen: Sequence[int]
+  ) -> Iterator[RawEpisode]:
     """See `Source`."""
     wanted, last = set(chosen), max(chosen, default=-1)
-    for place, (where, episode) in enumerate(self._read(part)):
+    for place, (where, episode) in enumerate(self._read(split)):
       if place in wanted:
         yield _convert(where, episode)
       if place == last:
         return
 
-  def files(self, part: Part) -> dict[str, int]:
+  def files(self, split: Split) -> dict[str, int]:
     """See `Source`."""
-    path = _find_runs(self.root)[part.game, part.run]
+    path = _find_runs(self.root)[split.game, split.run]
     return {
       os.fspath(name): name.stat().length
-      for name in files.matching(path, f'*-{part.split}.*')
+      for name in files.matching(path, f'*-{split.checkpoint_name}.*')
     }
 
-  def _read(self, part: Part) -> Iterator[tuple[str, dict[str, Any]]]:
+  def _read(self, split: Split) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields where an episode is and its arrays, frames encoded."""
-    path = _find_runs(self.root)[part.game, part.run]
+    path = _find_runs(self.root)[split.game, split.run]
     builder = _open(path)
-    split = part.split
-    where = f'Split {split!r} of {path}'
+    name = split.checkpoint_name
+    where = f'Split {name!r} of {path}'
     remedy = 'collect or get the data set again'
-    expected = builder.info.splits[split].num_examples
+    expected = builder.info.splits[name].num_examples
     if not expected:  # which TFDS refuses to open
       return
     count = 0
     try:
       dataset = builder.as_dataset(
-        split=split,
+        split=name,
         decoders={rlds.STEPS: tfds.decode.SkipDecoding()},
         shuffle_files=False,
       )
@@ -155,16 +159,17 @@ def _find_runs(name: str) -> dict[tuple[str, int], epath.Path]:
         'give the directory of one data set'
       )
     runs[run] = max(
-      versions, key=lambda path: [int(part) for part in path.name.split('.')]
+      versions,
+      key=lambda path: [int(number) for number in path.name.split('.')],
     )
   return runs
 
 
-def _checkpoint(path: epath.Path, split: str) -> int:
-  match = _SPLIT.fullmatch(split)
+def _checkpoint(path: epath.Path, name: str) -> int:
+  match = _SPLIT.fullmatch(name)
   if not match:
     raise DataError(
-      f'{path} has a split {split!r}: this reader takes splits named '
+      f'{path} has a split {name!r}: this reader takes splits named '
       'checkpoint_<number>'
     )
   return int(match['checkpoint'])

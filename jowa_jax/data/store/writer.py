@@ -20,7 +20,8 @@ from etils import epath
 
 from jowa_jax import games
 from jowa_jax.data.episodes import DataError, RawEpisode, digest
-from jowa_jax.data.source import Part
+from jowa_jax.data.play_stats import PlayStats
+from jowa_jax.data.source import Split
 from jowa_jax.data.store.formats import (
   CHUNK,
   EPISODE_DTYPE,
@@ -38,11 +39,11 @@ from jowa_jax.data.store.formats import (
 
 _COLUMNS = ('actions', 'rewards', 'episodes')
 # Of an unfinished run: what says that a checkpoint is complete, and columns.
-_PARTS = 'parts'
+_SPLITS = 'parts'
 
 
 @dataclasses.dataclass(frozen=True)
-class PartStats:
+class WrittenSplit:
   """What was written of one checkpoint."""
 
   checkpoint: int
@@ -54,18 +55,18 @@ class PartStats:
   num_bytes: dict[str, int]  # in the shards of each kind
 
 
-def write_part(
-  work: epath.PathLike, part: Part, episodes: Iterable[tuple[int, RawEpisode]]
-) -> PartStats:
+def write_split(
+  work: epath.PathLike, split: Split, episodes: Iterable[tuple[int, RawEpisode]]
+) -> WrittenSplit:
   """Writes one checkpoint, with one episode at a time in memory.
 
   Args:
     work: the working folder of the run.
-    part: whose play it is.
+    split: whose play it is.
     episodes: numbers in the source and episodes, in the order wanted.
 
   Returns:
-    What was written; from now on `read_part` returns it too.
+    What was written; from now on `read_split` returns it too.
 
   Raises:
     DataError: an episode is not of this game.
@@ -73,33 +74,33 @@ def write_part(
   """
   work = epath.Path(work)
   with _local_folder(work) as local:
-    shards = {kind: local / _shard_name(kind, part) for kind in FILE_FORMATS}
-    stats, columns = _write_shards(shards, part, episodes)
+    shards = {kind: local / _shard_name(kind, split) for kind in FILE_FORMATS}
+    stats, columns = _write_shards(shards, split, episodes)
     for kind, shard in shards.items():
       _move(shard, work / kind / shard.name)
     for name, column in columns.items():
       np.save(local / name, column)
-      _move(local / f'{name}.npy', _column_path(work, part, name))
-    write_json(_stats_path(work, part), dataclasses.asdict(stats))
+      _move(local / f'{name}.npy', _column_path(work, split, name))
+    write_json(_stats_path(work, split), dataclasses.asdict(stats))
   return stats
 
 
-def read_part(work: epath.PathLike, part: Part) -> PartStats | None:
-  """What `write_part` wrote, None if it has not (yet)."""
-  path = _stats_path(epath.Path(work), part)
-  return PartStats(**json.loads(path.read_text())) if path.exists() else None
+def read_split(work: epath.PathLike, split: Split) -> WrittenSplit | None:
+  """What `write_split` wrote, None if it has not (yet)."""
+  path = _stats_path(epath.Path(work), split)
+  return WrittenSplit(**json.loads(path.read_text())) if path.exists() else None
 
 
-def _stats_path(work: epath.Path, part: Part) -> epath.Path:
-  return work / _PARTS / f'{part.split}.json'
+def _stats_path(work: epath.Path, split: Split) -> epath.Path:
+  return work / _SPLITS / f'{split.checkpoint_name}.json'
 
 
-def _column_path(work: epath.Path, part: Part, name: str) -> epath.Path:
-  return work / _PARTS / f'{part.split}.{name}.npy'
+def _column_path(work: epath.Path, split: Split, name: str) -> epath.Path:
+  return work / _SPLITS / f'{split.checkpoint_name}.{name}.npy'
 
 
-def _shard_name(kind: str, part: Part) -> str:
-  return f'{kind}-{part.split}.{FILE_FORMATS[kind]}-00000-of-00001'
+def _shard_name(kind: str, split: Split) -> str:
+  return f'{kind}-{split.checkpoint_name}.{FILE_FORMATS[kind]}-00000-of-00001'
 
 
 def _is_remote(path: epath.Path) -> bool:
@@ -193,23 +194,23 @@ class _ShardWriters:
 
 def _write_shards(
   shards: Mapping[str, pathlib.Path],
-  part: Part,
+  split: Split,
   episodes: Iterable[tuple[int, RawEpisode]],
-) -> tuple[PartStats, dict[str, np.ndarray]]:
+) -> tuple[WrittenSplit, dict[str, np.ndarray]]:
   """Writes both shards; returns what they hold and the columns."""
   table, actions, rewards = [], [], []
-  legal = np.array(games.LEGAL_ACTIONS[part.game], np.uint8)
+  legal = np.array(games.LEGAL_ACTIONS[split.game], np.uint8)
   with _ShardWriters(shards) as writers:
     for number, raw in episodes:
-      _check(part, number, raw, len(legal))
+      _check(split, number, raw, len(legal))
       length = len(raw.actions)
-      writers.write(EPISODES, rlds_episode(raw, part.checkpoint, number))
+      writers.write(EPISODES, rlds_episode(raw, split.checkpoint, number))
       for start in range(0, length, CHUNK):
         stop = min(start + CHUNK, length)
         writers.write(FRAMES, {'frames': raw.frames[start:stop]})
       score = raw.rewards.sum(dtype=np.float64)
       what = (raw.terminated, digest(raw))
-      table.append((part.checkpoint, number, length, score, *what))
+      table.append((split.checkpoint, number, length, score, *what))
       actions.append(legal[raw.actions])
       rewards.append(np.clip(raw.rewards, -1, 1).astype(np.int8))
   columns = {
@@ -217,28 +218,28 @@ def _write_shards(
     'actions': np.concatenate([*actions, np.zeros(0, np.uint8)]),
     'rewards': np.concatenate([*rewards, np.zeros(0, np.int8)]),
   }
-  full = columns['episodes'][columns['episodes']['terminated']]
-  stats = PartStats(
-    checkpoint=part.checkpoint,
-    episodes=len(table),
-    full_episodes=len(full),
-    steps=len(columns['actions']),
-    mean_return=float(full['score'].mean()) if len(full) else None,
+  written = columns['episodes']
+  played = PlayStats.of(
+    written['length'], written['score'], written['terminated']
+  )
+  stats = WrittenSplit(
+    checkpoint=split.checkpoint,
+    **played._asdict(),
     chunks=writers.count[FRAMES],
     num_bytes=writers.num_bytes,
   )
   return stats, columns
 
 
-def _check(part: Part, number: int, raw: RawEpisode, actions: int) -> None:
+def _check(split: Split, number: int, raw: RawEpisode, actions: int) -> None:
   """Raises DataError if the columns cannot hold an episode."""
-  where = f'Episode {number} of {part}'
+  where = f'Episode {number} of {split}'
   if not len(raw.actions):
     raise DataError(f'{where} has no transitions')
   if raw.actions.min() < 0 or raw.actions.max() >= actions:
     raise DataError(
       f'{where} has action indices {raw.actions.min()}..{raw.actions.max()}, '
-      f'but {part.game} has {actions} minimal actions: is it of another game?'
+      f'but {split.game} has {actions} minimal actions: is it of another game?'
     )
   clipped = np.clip(raw.rewards, -1, 1)
   # Written so that NaN does not pass.
@@ -252,9 +253,9 @@ def _check(part: Part, number: int, raw: RawEpisode, actions: int) -> None:
 def finish_run(
   output: epath.PathLike,
   work: epath.PathLike,
-  parts: Sequence[Part],
+  splits: Sequence[Split],
   record: Mapping[str, Any],
-) -> list[PartStats]:
+) -> list[WrittenSplit]:
   """Makes the data sets of a run of which every checkpoint is written.
 
   If it is interrupted, it can be called again.
@@ -262,7 +263,7 @@ def finish_run(
   Args:
     output: where the data sets go.
     work: the working folder of the run; what is in it is moved.
-    parts: the checkpoints, all of one run of one game.
+    splits: the checkpoints, all of one run of one game.
     record: where the play is from, for `record.json`; what was written of
       each checkpoint is added to it as 'parts'.
 
@@ -270,22 +271,22 @@ def finish_run(
     DataError: there are no episodes; or a data set of other play is there.
     OSError: the disk is full or cannot be written.
   """
-  work, parts = epath.Path(work), sorted(parts)
-  stats = [read_part(work, part) for part in parts]
-  if not sum(part.episodes for part in stats):
-    raise DataError(f'{parts[0].run_name}: there are no episodes to write')
-  record = {**record, 'parts': [dataclasses.asdict(part) for part in stats]}
+  work, splits = epath.Path(work), sorted(splits)
+  stats = [read_split(work, split) for split in splits]
+  if not sum(split.episodes for split in stats):
+    raise DataError(f'{splits[0].run_name}: there are no episodes to write')
+  record = {**record, 'parts': [dataclasses.asdict(split) for split in stats]}
   # The frames last: a run is there when they are.
   for kind in (EPISODES, FRAMES):
-    final = data_set_path(output, parts[0].game, parts[0].run, kind)
+    final = data_set_path(output, splits[0].game, splits[0].run, kind)
     if (final / RECORD).exists():
       _check_same(final / RECORD, record)
       continue
     if (work / kind / RECORD).exists():  # of a move that was interrupted
       _publish(work / kind, final)
       continue
-    _describe(work / kind, kind, parts, stats)
-    columns = _join_columns(work, parts) if kind == FRAMES else {}
+    _describe(work / kind, kind, splits, stats)
+    columns = _join_columns(work, splits) if kind == FRAMES else {}
     write_json(work / kind / RECORD, {**record, 'columns': columns})
     _publish(work / kind, final)
   return stats
@@ -314,13 +315,13 @@ def _publish(folder: epath.Path, final: epath.Path) -> None:
     path.replace(final / path.name)
 
 
-def _join_columns(work: epath.Path, parts: Sequence[Part]) -> dict[str, str]:
-  """Writes the columns of all parts; returns their checksums."""
+def _join_columns(work: epath.Path, splits: Sequence[Split]) -> dict[str, str]:
+  """Writes the columns of all splits; returns their checksums."""
   checksums = {}
   for name in _COLUMNS:
     columns = []
-    for part in parts:
-      with _column_path(work, part, name).open('rb') as stream:
+    for split in splits:
+      with _column_path(work, split, name).open('rb') as stream:
         columns.append(np.load(stream))
     joined = np.concatenate(columns)
     with (work / FRAMES / f'{name}.npy').open('wb') as stream:
@@ -332,8 +333,8 @@ def _join_columns(work: epath.Path, parts: Sequence[Part]) -> dict[str, str]:
 def _describe(
   folder: epath.Path,
   kind: str,
-  parts: Sequence[Part],
-  stats: Sequence[PartStats],
+  splits: Sequence[Split],
+  stats: Sequence[WrittenSplit],
 ) -> None:
   """Writes TFDS's description of a data set whose shards are there."""
   from jowa_jax.data.tf_libraries import tfds
@@ -344,10 +345,10 @@ def _describe(
       version=tfds.core.Version(VERSION),
       data_dir=os.fspath(folder),
       module_name=__name__,
-      config_name=parts[0].run_name,
+      config_name=splits[0].run_name,
     ),
     description=(
-      f'{parts[0].game}, Atari 2600. One split per checkpoint of the agent '
+      f'{splits[0].game}, Atari 2600. One split per checkpoint of the agent '
       f'that played; {RECORD} says where it is from.'
     ),
     features=features()[kind],
@@ -356,11 +357,11 @@ def _describe(
   info.set_file_format(FILE_FORMATS[kind])
   splits = [
     tfds.core.SplitInfo(
-      name=part.split,
+      name=split.checkpoint_name,
       shard_lengths=[some.episodes if kind == EPISODES else some.chunks],
       num_bytes=some.num_bytes[kind],
     )
-    for part, some in zip(parts, stats, strict=True)
+    for split, some in zip(splits, stats, strict=True)
   ]
   info.set_splits(tfds.core.SplitDict(splits))
   info.write_to_directory(folder)

@@ -31,7 +31,7 @@ def _fail(path):
 
 
 def test_processes_share_the_work(tmp_path, monkeypatch):
-  monkeypatch.setattr(beam_pipeline.hardware, 'num_cores', lambda: 2)
+  monkeypatch.setattr(beam_pipeline.processes, 'num_cores', lambda: 2)
   paths = [str(tmp_path / str(i)) for i in range(4)]
   work = epath.Path(tmp_path / 'work')
   beam_pipeline.call_on_all(paths, _touch, work, None)
@@ -42,7 +42,7 @@ def test_processes_share_the_work(tmp_path, monkeypatch):
 def test_a_killed_worker_ends_the_work_and_the_next_goes_on(
   tmp_path, monkeypatch
 ):
-  monkeypatch.setattr(beam_pipeline.hardware, 'num_cores', lambda: 2)
+  monkeypatch.setattr(beam_pipeline.processes, 'num_cores', lambda: 2)
   paths = [str(tmp_path / name) for name in ('dies', 'lives')]
   work = epath.Path(tmp_path / 'work')
   with pytest.raises(LostWorkerError, match='exit code -9.*again'):
@@ -52,7 +52,7 @@ def test_a_killed_worker_ends_the_work_and_the_next_goes_on(
 
 
 def test_damage_does_not_keep_others_from_going_on(tmp_path, monkeypatch):
-  monkeypatch.setattr(beam_pipeline.hardware, 'num_cores', lambda: 2)
+  monkeypatch.setattr(beam_pipeline.processes, 'num_cores', lambda: 2)
   paths = [str(tmp_path / name) for name in ('bad1', 'bad2', 'good')]
   work = epath.Path(tmp_path / 'lr=[1e-4]')
   with pytest.raises(DataError, match=r'bad. is damaged \(and 1 more\)'):

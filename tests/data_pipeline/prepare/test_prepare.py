@@ -15,7 +15,7 @@ import pytest
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.feed import dataset
 from jowa_jax.data.prepare import prepare
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import SOURCES, Split
 from jowa_jax.data.store import formats, stored, writer
 from tests.data_pipeline.sources import raw_logs
 
@@ -43,13 +43,13 @@ def sources(played, tmp_path_factory):
   root = tmp_path_factory.mktemp('sources')
   for run in (1, 2):
     for checkpoint, episodes in played.items():
-      part = Part(GAME, run, checkpoint)
-      writer.write_part(root / f'work{run}', part, enumerate(episodes))
-    parts = [Part(GAME, run, checkpoint) for checkpoint in played]
-    writer.finish_run(root / 'rlds', root / f'work{run}', parts, {})
-    numbered = {checkpoint + 1: part for checkpoint, part in played.items()}
+      split = Split(GAME, run, checkpoint)
+      writer.write_split(root / f'work{run}', split, enumerate(episodes))
+    splits = [Split(GAME, run, checkpoint) for checkpoint in played]
+    writer.finish_run(root / 'rlds', root / f'work{run}', splits, {})
+    numbered = {checkpoint + 1: split for checkpoint, split in played.items()}
     raw_logs.write_dqn_replay(root / 'logs', GAME, run, numbered, level=1)
-  together = [episode for part in played.values() for episode in part]
+  together = [episode for split in played.values() for episode in split]
   raw_logs.write_jowa_hdf5(root / 'hdf5', GAME, together)
   return {
     'ale': root / 'rlds',
@@ -69,7 +69,7 @@ def _prepare(sources, output, source='dqn_replay', **options):
   return prepare.prepare(request, output, IN_MEMORY, progress=False)
 
 
-@pytest.mark.parametrize('source', prepare.SOURCES)
+@pytest.mark.parametrize('source', SOURCES)
 def test_every_route_gives_the_same_transitions(
   sources, played, tmp_path, source
 ):
@@ -79,15 +79,15 @@ def test_every_route_gives_the_same_transitions(
   reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
   assert [e.digest for e in episodes] == [e.digest for e in reference]
   ours, theirs = (
-    dataset.SegmentDataset(part, 8, 4, fields={'return_to_go'})
-    for part in (episodes, reference)
+    dataset.SegmentDataset(split, 8, 4, fields={'return_to_go'})
+    for split in (episodes, reference)
   )
   everything = np.arange(ours.num_segments)
   a, b = ours.batch(everything), theirs.batch(everything)
   for name in ('observations', 'actions', 'rewards', 'ends', 'mask'):
     np.testing.assert_array_equal(getattr(a, name), getattr(b, name), name)
   np.testing.assert_array_equal(a.return_to_go, b.return_to_go)
-  total = sum(len(e.actions) for part in played.values() for e in part)
+  total = sum(len(e.actions) for split in played.values() for e in split)
   assert manifest['games'][GAME]['steps'] == total
   # Nothing but the result is left.
   assert sorted(os.listdir(tmp_path / 'out')) == [
@@ -139,14 +139,14 @@ def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
   everything = stored.load_episodes(sources['ale'], GAME)
   assert game['steps_there'] == sum(map(len, everything))
   drawn = {
-    (int(run[4:]), part['checkpoint'], number)
+    (int(run[4:]), split['checkpoint'], number)
     for run, facts in game['runs'].items()
-    for part in facts['parts'].values()
-    for number in part['episodes_drawn']
+    for split in facts['parts'].values()
+    for number in split['episodes_drawn']
   }
   assert len(drawn) == len(episodes)
-  for part in game['runs'].values():
-    for facts in part['parts'].values():
+  for split in game['runs'].values():
+    for facts in split['parts'].values():
       assert len(facts['files']) == 5  # four stores and the count of rows
       for name, size in facts['files'].items():
         assert os.path.getsize(name) == size

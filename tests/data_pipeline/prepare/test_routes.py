@@ -10,7 +10,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.data.feed import dataset
 from jowa_jax.data.prepare import prepare
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import SOURCES, Split
 from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.envs import ale
 from tests.data_pipeline.sources import raw_logs
@@ -53,11 +53,11 @@ def _pieces(played, rows):
 
 
 def _write_rlds(root, pieces):
-  parts = [Part(GAME, 1, checkpoint) for checkpoint in pieces]
-  for part in parts:
-    episodes = enumerate(pieces[part.checkpoint])
-    writer.write_part(root / 'work', part, episodes)
-  writer.finish_run(root, root / 'work', parts, {})
+  splits = [Split(GAME, 1, checkpoint) for checkpoint in pieces]
+  for split in splits:
+    episodes = enumerate(pieces[split.checkpoint])
+    writer.write_split(root / 'work', split, episodes)
+  writer.finish_run(root, root / 'work', splits, {})
 
 
 @pytest.fixture(scope='module')
@@ -69,14 +69,14 @@ def routes(played, tmp_path_factory):
   rows = sum(3 + len(episode.actions) for episode in played[:2]) + 100
   raw_logs.write_ring(root / 'logs', GAME, 1, logged, rows, level=1)
   pieces = _pieces(played, rows)
-  assert [len(part) for part in pieces.values()] == [2, len(played) - 2]
+  assert [len(split) for split in pieces.values()] == [2, len(played) - 2]
   logged = {
-    checkpoint: [_logged(episode) for episode in part]
-    for checkpoint, part in pieces.items()
+    checkpoint: [_logged(episode) for episode in split]
+    for checkpoint, split in pieces.items()
   }
   _write_rlds(root / 'ale', pieces)
   _write_rlds(root / 'rlds', logged)
-  together = [episode for part in logged.values() for episode in part]
+  together = [episode for split in logged.values() for episode in split]
   raw_logs.write_jowa_hdf5(root / 'hdf5', GAME, together)
   inputs = {
     'ale': root / 'ale',
@@ -84,7 +84,7 @@ def routes(played, tmp_path_factory):
     'dqn_replay': root / 'logs',
     'jowa_hdf5': root / 'hdf5',
   }
-  return inputs, [episode for part in pieces.values() for episode in part]
+  return inputs, [episode for split in pieces.values() for episode in split]
 
 
 def _transitions(source, path, output):
@@ -99,7 +99,7 @@ def _transitions(source, path, output):
   return data.batch(np.arange(data.num_segments))
 
 
-@pytest.mark.parametrize('source', prepare.SOURCES)
+@pytest.mark.parametrize('source', SOURCES)
 def test_every_route_gives_the_same_transitions(routes, tmp_path, source):
   inputs, pieces = routes
   batch = _transitions(source, inputs[source], tmp_path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jowa_jax.data.episodes import DataError, digest
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.sources.dqn_replay import DqnReplaySource
 from tests.data_pipeline.sources import raw_logs
 
@@ -63,11 +63,11 @@ def copy(logs, tmp_path):
   return DqnReplaySource(str(root)), paths
 
 
-def _read(source, part, chosen=None):
+def _read(source, split, chosen=None):
   """Returns lengths and episodes, all of them by default."""
-  lengths = source.lengths(part)
+  lengths = source.lengths(split)
   chosen = range(len(lengths)) if chosen is None else chosen
-  episodes = list(source.episodes(part, chosen))
+  episodes = list(source.episodes(split, chosen))
   assert [len(e.actions) for e in episodes] == [lengths[k] for k in chosen]
   return episodes
 
@@ -83,16 +83,16 @@ def _run(code, argument):
 def test_reads_what_was_played(played, tmp_path):
   raw_logs.write_dqn_replay(tmp_path, GAME, 3, {7: played}, level=1)
   source = DqnReplaySource(f'{tmp_path}/')
-  (part,) = source.parts(GAME)
-  assert part == Part(GAME, 3, 6)
-  found = _read(source, part)
+  (split,) = source.splits(GAME)
+  assert split == Split(GAME, 3, 6)
+  found = _read(source, split)
   raw_logs.assert_same(found, played[:3])
   assert list(map(digest, found)) == list(map(digest, played[:3]))
 
 
 def test_lists_runs_and_checkpoints(copy, short):
   source, paths = copy
-  assert source.parts(GAME) == [Part(GAME, 2, 0), Part(GAME, 2, 1)]
+  assert source.splits(GAME) == [Split(GAME, 2, 0), Split(GAME, 2, 1)]
   root = pathlib.Path(source.root)
   (root / GAME / 'notes').mkdir()
   raw_logs.write_dqn_replay(root, GAME, 10, {0: short, 3: short}, level=1)
@@ -100,14 +100,14 @@ def test_lists_runs_and_checkpoints(copy, short):
   for path in raw_logs.log_folder(root, GAME, 10).glob('*_ckpt.3.gz'):
     if 'reward' not in path.name:
       path.unlink()
-  parts = source.parts(GAME)
-  found = [(part.run, part.checkpoint) for part in parts]
+  splits = source.splits(GAME)
+  found = [(split.run, split.checkpoint) for split in splits]
   assert found == [(2, 0), (2, 1), (10, 0), (10, 3)]
-  assert source.lengths(parts[2]) == [30, 1, 2, 270]
+  assert source.lengths(splits[2]) == [30, 1, 2, 270]
   with pytest.raises(DataError, match='observation_ckpt.3.gz is missing'):
-    source.lengths(parts[3])
+    source.lengths(splits[3])
   with pytest.raises(ValueError, match='did you mean'):
-    source.parts('carnival')
+    source.splits('carnival')
 
 
 def test_is_sent_to_other_processes_without_tensorflow(logs):
@@ -121,7 +121,7 @@ def test_is_sent_to_other_processes_without_tensorflow(logs):
 def test_padding_is_dropped_where_it_is(logs, short):
   """The second file has none at its start: the first ends in an episode."""
   source = DqnReplaySource(str(logs))
-  one, two = source.parts(GAME)
+  one, two = source.splits(GAME)
   raw_logs.assert_same(_read(source, one), short[:4])
   raw_logs.assert_same(_read(source, two), short[:3])
   for number, rows in (1, 15 + 603 + 1), (2, 6 + 33 + 1):
@@ -134,10 +134,10 @@ def test_a_file_may_start_within_padding(short, tmp_path, zeros):
   rows = [raw_logs.ZERO] * zeros + list(raw_logs.transitions(short[0]))
   raw_logs.write_log(tmp_path, GAME, 1, 1, rows, len(rows), 10**6, 1)
   source = DqnReplaySource(str(tmp_path))
-  assert source.lengths(Part(GAME, 1, 0)) == []  # its end is the stale row
+  assert source.lengths(Split(GAME, 1, 0)) == []  # its end is the stale row
   rows.append(rows[-1])
   raw_logs.write_log(tmp_path, GAME, 1, 1, rows, len(rows), 10**6, 1)
-  raw_logs.assert_same(_read(source, Part(GAME, 1, 0)), short[:1])
+  raw_logs.assert_same(_read(source, Split(GAME, 1, 0)), short[:1])
 
 
 def test_black_frames_of_play_are_kept(short, tmp_path):
@@ -156,8 +156,8 @@ def test_black_frames_of_play_are_kept(short, tmp_path):
     )
   source = DqnReplaySource(str(tmp_path))
   firsts = []
-  for part in source.parts(GAME):
-    for episode in _read(source, part):
+  for split in source.splits(GAME):
+    for episode in _read(source, split):
       more = len(episode.actions) - len(rows)
       raw_logs.assert_same([raw_logs.piece(episode, more)], short[:1])
       frame = raw_logs.decode(episode.frames[0])
@@ -172,20 +172,20 @@ def test_an_episode_that_spans_two_files(played, tmp_path):
   rows = 3 + n + 3 + 100  # 99 transitions of the second fit
   raw_logs.write_ring(tmp_path, GAME, 1, played, rows, level=1)
   source = DqnReplaySource(str(tmp_path))
-  parts = source.parts(GAME)
-  assert [part.checkpoint for part in parts] == [0, 1, 2]
-  raw_logs.assert_same(_read(source, parts[0]), [first])
+  splits = source.splits(GAME)
+  assert [split.checkpoint for split in splits] == [0, 1, 2]
+  raw_logs.assert_same(_read(source, splits[0]), [first])
   # What is left of the second episode, without padding; its first 99
   # transitions and the one that was never saved are lost.
   rest = raw_logs.piece(second, 100)
   left = rows - 1 - (len(rest.actions) + 3)  # for the third
   assert 0 < left < len(third.actions)
-  raw_logs.assert_same(_read(source, parts[1]), [rest])
+  raw_logs.assert_same(_read(source, splits[1]), [rest])
   # The last file was saved before it was full; its other rows are old.
   folder = raw_logs.log_folder(tmp_path, GAME, 1)
   assert raw_logs.unpacked(folder / 'add_count_ckpt.2.gz') < rows - 1
   rest = raw_logs.piece(third, left + 1)
-  raw_logs.assert_same(_read(source, parts[2]), [rest])
+  raw_logs.assert_same(_read(source, splits[2]), [rest])
 
 
 @pytest.mark.parametrize('spare', [0, 2, 40])
@@ -197,54 +197,54 @@ def test_rows_that_were_not_written(short, tmp_path, spare):
     tmp_path, GAME, 1, {1: short[:4], 2: short}, rows=rows, level=1
   )
   source = DqnReplaySource(str(tmp_path))
-  for part in source.parts(GAME):
-    raw_logs.assert_same(_read(source, part), short[:4])
+  for split in source.splits(GAME):
+    raw_logs.assert_same(_read(source, split), short[:4])
   # Without its count a file is taken to be full but for the last row.
   (raw_logs.log_folder(tmp_path, GAME, 1) / 'add_count_ckpt.2.gz').unlink()
   if spare:
     with pytest.raises(DataError, match='no padding'):
-      source.lengths(Part(GAME, 1, 1))
+      source.lengths(Split(GAME, 1, 1))
   else:
-    raw_logs.assert_same(_read(source, Part(GAME, 1, 1)), short[:4])
+    raw_logs.assert_same(_read(source, Split(GAME, 1, 1)), short[:4])
 
 
 def test_says_that_the_count_is_missing(copy, short, caplog):
   source, paths = copy
   paths['add_count'].unlink()
   with caplog.at_level(logging.INFO):
-    raw_logs.assert_same(_read(source, Part(GAME, 2, 0)), short[:4])
+    raw_logs.assert_same(_read(source, Split(GAME, 2, 0)), short[:4])
   assert 'Carnival_run_2/checkpoint_00 has no add_count' in caplog.text
-  assert str(paths['add_count']) not in source.files(Part(GAME, 2, 0))
+  assert str(paths['add_count']) not in source.files(Split(GAME, 2, 0))
 
 
 def test_files_without_a_whole_episode(short, tmp_path):
   raw_logs.write_dqn_replay(tmp_path, GAME, 1, {1: short[-1:], 2: []}, level=1)
   raw_logs.write_log(tmp_path, GAME, 1, 3, [], 0, 0)
   source = DqnReplaySource(str(tmp_path))
-  for part in source.parts(GAME):
-    assert source.lengths(part) == []
-    assert list(source.episodes(part, [])) == []
+  for split in source.splits(GAME):
+    assert source.lengths(split) == []
+    assert list(source.episodes(split, [])) == []
     with pytest.raises(ValueError, match='has 0 episodes'):
-      next(source.episodes(part, [0]))
+      next(source.episodes(split, [0]))
 
 
 @pytest.mark.parametrize('chosen', [[0], [1], [3], [0, 2], [1, 2, 3], []])
 def test_chosen_episodes_are_those_of_a_full_read(logs, short, chosen):
   source = DqnReplaySource(str(logs))
   wanted = [short[k] for k in chosen]
-  raw_logs.assert_same(_read(source, Part(GAME, 2, 0), chosen), wanted)
+  raw_logs.assert_same(_read(source, Split(GAME, 2, 0), chosen), wanted)
 
 
 @pytest.mark.parametrize('chosen', [[4], [-1], [1, 0], [2, 2]])
 def test_episodes_that_cannot_be_chosen(logs, chosen):
   with pytest.raises(ValueError, match='has 4 episodes'):
-    next(DqnReplaySource(str(logs)).episodes(Part(GAME, 2, 0), chosen))
+    next(DqnReplaySource(str(logs)).episodes(Split(GAME, 2, 0), chosen))
 
 
 def test_files_and_sizes(copy):
   source, paths = copy
   sizes = {str(path): path.stat().st_size for path in paths.values()}
-  assert source.files(Part(GAME, 2, 0)) == sizes
+  assert source.files(Split(GAME, 2, 0)) == sizes
 
 
 def test_names_the_layout_when_nothing_is_found(logs, tmp_path):
@@ -252,12 +252,12 @@ def test_names_the_layout_when_nothing_is_found(logs, tmp_path):
     with pytest.raises(
       DataError, match=r'Pong/<run>/replay_logs/\$store\$_observation.*folder'
     ) as raised:
-      DqnReplaySource(str(root)).parts('Pong')
+      DqnReplaySource(str(root)).splits('Pong')
     assert str(raised.value).startswith(f'{root} has no DQN-Replay logs')
   with pytest.raises(DataError, match='ckpt.9.gz is missing'):
-    DqnReplaySource(str(logs)).files(Part(GAME, 2, 8))
+    DqnReplaySource(str(logs)).files(Split(GAME, 2, 8))
   with pytest.raises(DataError, match='unknown://bucket/Carnival'):
-    DqnReplaySource('unknown://bucket').parts(GAME)
+    DqnReplaySource('unknown://bucket').splits(GAME)
 
 
 _file, _data, _array = raw_logs.on_file, raw_logs.on_data, raw_logs.on_array
@@ -300,30 +300,30 @@ FAULTS = {
 )
 def test_every_fault_names_the_file_and_the_remedy(copy, fault, name):
   source, paths = copy
-  part = Part(GAME, 2, 0)
+  split = Split(GAME, 2, 0)
   damage, change, message, _ = FAULTS[fault]
   damage(paths[name], change)
   with pytest.raises(DataError, match=message) as raised:
-    source.lengths(part)
-    list(source.episodes(part, range(4)))
+    source.lengths(split)
+    list(source.episodes(split, range(4)))
   assert str(paths[name]) in str(raised.value)
   assert ('again' in str(raised.value)) != ('another game' in str(raised.value))
   # The next checkpoint is whole.
-  assert source.lengths(Part(GAME, 2, 1)) == [30, 1, 2]
+  assert source.lengths(Split(GAME, 2, 1)) == [30, 1, 2]
 
 
 @pytest.mark.parametrize('name', ALL)
 def test_a_store_is_missing_or_a_folder(copy, name):
   source, paths = copy
-  part = Part(GAME, 2, 0)
+  split = Split(GAME, 2, 0)
   paths[name].unlink()
   for read in source.lengths, source.files:
     with pytest.raises(DataError, match='is missing: download it') as raised:
-      read(part)
+      read(split)
     assert str(paths[name]) in str(raised.value)
   paths[name].mkdir()
   with pytest.raises(DataError, match='cannot be read.*again') as raised:
-    source.lengths(part)
+    source.lengths(split)
   assert str(paths[name]) in str(raised.value)
 
 
@@ -335,7 +335,7 @@ def test_no_flipped_bit_goes_unnoticed(copy, short, name):
   for place in np.random.default_rng(0).choice(len(whole), 25, replace=False):
     paths[name].write_bytes(_flip(whole, place))
     try:
-      episodes = _read(source, Part(GAME, 2, 0))
+      episodes = _read(source, Split(GAME, 2, 0))
     except DataError as error:
       assert str(paths[name]) in str(error)
       noticed += 1
@@ -350,15 +350,15 @@ def test_a_row_said_to_be_the_end_of_a_game(copy):
   _array(paths['terminal'], _set(20, 1))
   assert raw_logs.unpacked(paths['action'])[21:24].any()
   with pytest.raises(DataError, match='row 2[123]: no padding.*again'):
-    source.lengths(Part(GAME, 2, 0))
+    source.lengths(Split(GAME, 2, 0))
 
 
 def test_damage_after_the_last_chosen_episode_is_not_read(copy, short):
   source, paths = copy
   _file(paths['observation'], lambda data: _flip(data, -6))
-  part = Part(GAME, 2, 0)
-  raw_logs.assert_same(_read(source, part, [0, 2]), [short[0], short[2]])
-  episodes = source.episodes(part, [0, 3])
+  split = Split(GAME, 2, 0)
+  raw_logs.assert_same(_read(source, split, [0, 2]), [short[0], short[2]])
+  episodes = source.episodes(split, [0, 3])
   raw_logs.assert_same([next(episodes)], short[:1])
   # The last one is given once the sum was checked.
   with pytest.raises(DataError, match='CRC'):
@@ -375,7 +375,7 @@ def peak():  # bytes
   return int(line.split()[1]) * 1024
 
 source = DqnReplaySource(sys.argv[1])
-small, large = source.parts('Carnival')
+small, large = source.splits('Carnival')
 count = len(source.lengths(small))
 assert len(list(source.episodes(small, range(count)))) == count
 before = peak()

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from jowa_jax.data.episodes import DataError, digest
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source, read_segments
 from tests.data_pipeline.sources import raw_logs
 
 GAME = 'Carnival'
-PART = Part(GAME, 1, 0)
+SPLIT = Split(GAME, 1, 0)
 
 
 @pytest.fixture(scope='module')
@@ -51,26 +51,26 @@ def test_reads_what_was_played(played, tmp_path, padded, folder):
     tmp_path / folder, GAME, played, padded=padded
   )
   source = pickle.loads(pickle.dumps(JowaHdf5Source(str(tmp_path))))
-  assert source.parts(GAME) == [PART]
-  assert source.lengths(PART) == _lengths(played)
+  assert source.splits(GAME) == [SPLIT]
+  assert source.lengths(SPLIT) == _lengths(played)
   stored = [length + 3 * padded for length in _lengths(played)]
-  assert source.stored_lengths(PART) == stored
-  found = list(source.episodes(PART, range(len(played))))
+  assert source.stored_lengths(SPLIT) == stored
+  found = list(source.episodes(SPLIT, range(len(played))))
   raw_logs.assert_same(found, played)
   assert list(map(digest, found)) == list(map(digest, played))
-  assert source.files(PART) == {str(path): path.stat().st_size}
+  assert source.files(SPLIT) == {str(path): path.stat().st_size}
 
 
 @pytest.mark.parametrize('chosen', [[0], [11], [1, 2, 10], []])
 def test_reads_what_is_chosen(source, played, chosen):
-  found = list(source.episodes(PART, chosen))
+  found = list(source.episodes(SPLIT, chosen))
   raw_logs.assert_same(found, [played[number] for number in chosen])
 
 
 @pytest.mark.parametrize('chosen', [[12], [-1], [1, 0], [2, 2]])
 def test_episodes_that_cannot_be_chosen(source, chosen):
   with pytest.raises(ValueError, match='^Carnival.* has 12 episodes'):
-    next(source.episodes(PART, chosen))
+    next(source.episodes(SPLIT, chosen))
 
 
 def test_other_numbers_that_hold_the_same(file, source, played):
@@ -84,16 +84,16 @@ def test_other_numbers_that_hold_the_same(file, source, played):
         values = group[name][:]
         del group[name]
         group[name] = values.astype(dtype)
-  assert source.lengths(PART) == _lengths(played)
-  raw_logs.assert_same(list(source.episodes(PART, range(12))), played)
+  assert source.lengths(SPLIT) == _lengths(played)
+  raw_logs.assert_same(list(source.episodes(SPLIT, range(12))), played)
 
 
 def test_a_fourth_row_of_zeros_is_play(file, source, played):
   with h5py.File(file, 'r+') as stored:
     for name in 'observations', 'actions', 'rewards':
       stored[f'0/{name}'][3] = 0
-  assert source.lengths(PART) == _lengths(played)
-  (episode,) = source.episodes(PART, [0])
+  assert source.lengths(SPLIT) == _lengths(played)
+  (episode,) = source.episodes(SPLIT, [0])
   assert not raw_logs.decode(episode.frames[0]).any()
   raw_logs.assert_same(
     [raw_logs.piece(episode, 1)], [raw_logs.piece(played[0], 1)]
@@ -106,20 +106,20 @@ def test_a_trajectory_cut_off_within_its_padding(file, source, played):
       rows = values[:2]
       del stored['11'][name]
       stored['11'][name] = rows
-  assert source.lengths(PART) == [*_lengths(played[:-1]), 0]
-  assert source.stored_lengths(PART)[-1] == 2
-  raw_logs.assert_same(list(source.episodes(PART, range(11))), played[:-1])
+  assert source.lengths(SPLIT) == [*_lengths(played[:-1]), 0]
+  assert source.stored_lengths(SPLIT)[-1] == 2
+  raw_logs.assert_same(list(source.episodes(SPLIT, range(11))), played[:-1])
 
 
 def test_games_that_are_not_there(source, tmp_path):
   with pytest.raises(DataError, match=r'no data of Pong: .*data/Pong\.h5'):
-    source.parts('Pong')
+    source.splits('Pong')
   nowhere = JowaHdf5Source(str(tmp_path / 'nowhere'))
   for read in nowhere.lengths, nowhere.stored_lengths, nowhere.files:
     with pytest.raises(DataError, match='nowhere has no data.*Give the folder'):
-      read(PART)
+      read(SPLIT)
   with pytest.raises(ValueError, match='did you mean'):
-    source.parts('carnival')
+    source.splits('carnival')
 
 
 # Each damages a file, or a group in an open one, and gives what the error says.
@@ -166,10 +166,10 @@ def test_damaged_file(file, source, damage):
   for read in (
     source.lengths,
     source.stored_lengths,
-    lambda part: next(source.episodes(part, [0])),
+    lambda split: next(source.episodes(split, [0])),
   ):
     with pytest.raises(DataError, match=message) as raised:
-      read(PART)
+      read(SPLIT)
     assert str(file) in str(raised.value)
 
 
@@ -244,8 +244,8 @@ def test_every_fault_names_the_file_and_the_remedy(file, source, fault):
   with h5py.File(file, 'r+') as stored:
     damage(stored)
   with pytest.raises(DataError, match=message) as raised:
-    source.lengths(PART)
-    list(source.episodes(PART, [3]))
+    source.lengths(SPLIT)
+    list(source.episodes(SPLIT, [3]))
   assert str(file) in str(raised.value)
 
 
@@ -281,7 +281,7 @@ def test_reads_segments(table, left, stride, wanted):
 
 
 def test_segments_fit_the_trajectories(source, table):
-  stored = source.stored_lengths(PART)
+  stored = source.stored_lengths(SPLIT)
   raw_logs.write_segments(table, GAME, stored)
   segments = read_segments(str(table), stored)
   for number, length in enumerate(stored):
@@ -299,14 +299,14 @@ def test_tables_beside_the_trajectories_are_checked(source, tmp_path, folder):
   root.mkdir()
   shutil.copy(path, root / path.name)
   copy = JowaHdf5Source(str(root))
-  stored = copy.stored_lengths(PART)
+  stored = copy.stored_lengths(SPLIT)
   table = root / folder / f'{GAME}_tau_1_right_padding.csv'
   raw_logs.write_segments(table, GAME, stored, stride=1)
-  assert copy.lengths(PART) == source.lengths(PART)
-  assert set(copy.files(PART)) == {str(root / path.name), str(table)}
+  assert copy.lengths(SPLIT) == source.lengths(SPLIT)
+  assert set(copy.files(SPLIT)) == {str(root / path.name), str(table)}
   raw_logs.write_segments(table, GAME, [*stored, 20], stride=1)
   with pytest.raises(DataError, match='is the table that of another file'):
-    copy.lengths(PART)
+    copy.lengths(SPLIT)
 
 
 @pytest.mark.parametrize(

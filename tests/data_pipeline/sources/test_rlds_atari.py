@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.sources.rlds_atari import RldsSource
 from jowa_jax.data.store import formats, writer
 from jowa_jax.data.tf_libraries import tfds
@@ -25,20 +25,20 @@ def _read(root, game, checkpoint=None):
   """Reads all of a game, or one checkpoint."""
   source = RldsSource(str(root))
   episodes = []
-  for part in source.parts(game):
-    if checkpoint in (None, part.checkpoint):
-      lengths = source.lengths(part)
+  for split in source.splits(game):
+    if checkpoint in (None, split.checkpoint):
+      lengths = source.lengths(split)
       chosen = [place for place, length in enumerate(lengths) if length]
-      episodes += source.episodes(part, chosen)
+      episodes += source.episodes(split, chosen)
   return episodes
 
 
 def test_reads_what_is_stored(full_episodes_dir):
   source = RldsSource(str(full_episodes_dir))
-  (part,) = source.parts('Carnival')
-  assert part == Part('Carnival', 1, 0)
-  lengths = source.lengths(part)
-  episodes = list(source.episodes(part, range(len(lengths))))
+  (split,) = source.splits('Carnival')
+  assert split == Split('Carnival', 1, 0)
+  lengths = source.lengths(split)
+  episodes = list(source.episodes(split, range(len(lengths))))
   builder = tfds.builder_from_directory(
     formats.data_set_path(full_episodes_dir, 'Carnival', 1)
   )
@@ -56,16 +56,16 @@ def test_reads_what_is_stored(full_episodes_dir):
     assert len(raw.frames) == len(steps)
     assert raw.frames[0].startswith(b'\x89PNG')
   assert [raw.terminated for raw in episodes][-2:] == [True, False]
-  (size,) = source.files(part).values()
+  (size,) = source.files(split).values()
   assert size > sum(len(frame) for raw in episodes for frame in raw.frames)
 
 
 def test_reads_the_chosen_episodes_alone(full_episodes_dir):
   source = RldsSource(str(full_episodes_dir))
-  (part,) = source.parts('Carnival')
-  everything = list(source.episodes(part, range(len(source.lengths(part)))))
+  (split,) = source.splits('Carnival')
+  everything = list(source.episodes(split, range(len(source.lengths(split)))))
   for chosen in ([], [1], [0, 2]):
-    some = list(source.episodes(part, chosen))
+    some = list(source.episodes(split, chosen))
     assert len(some) == len(chosen)
     for place, raw in zip(chosen, some, strict=True):
       assert raw.frames == everything[place].frames
@@ -75,7 +75,7 @@ def test_finds_games_runs_and_checkpoints(atari_data_dir):
   for root in (atari_data_dir, atari_data_dir / formats.EPISODES):
     source = RldsSource(str(root))
     for game in ('Assault', 'Carnival'):
-      assert source.parts(game) == [Part(game, 1, 0), Part(game, 1, 1)]
+      assert source.splits(game) == [Split(game, 1, 0), Split(game, 1, 1)]
 
 
 def test_reads_the_highest_version(copy, tmp_path):
@@ -86,10 +86,10 @@ def test_reads_the_highest_version(copy, tmp_path):
 
 def test_names_what_is_missing(atari_data_dir):
   with pytest.raises(DataError, match='nowhere is no directory: collect'):
-    RldsSource('nowhere').parts('Pong')
+    RldsSource('nowhere').splits('Pong')
   message = r'no data set of Berzerk \(found: Assault, Carnival\).*dqn_replay'
   with pytest.raises(DataError, match=message):
-    RldsSource(str(atari_data_dir)).parts('Berzerk')
+    RldsSource(str(atari_data_dir)).splits('Berzerk')
 
 
 def test_splits_of_another_kind(copy, tmp_path):
@@ -98,7 +98,7 @@ def test_splits_of_another_kind(copy, tmp_path):
   info = copy / 'dataset_info.json'
   info.write_text(info.read_text().replace('checkpoint_01', 'train'))
   with pytest.raises(DataError, match="a split 'train': this reader takes"):
-    RldsSource(str(tmp_path)).parts('Carnival')
+    RldsSource(str(tmp_path)).splits('Carnival')
 
 
 def _shard(path):
@@ -157,9 +157,9 @@ def test_actions_of_another_game(copy, tmp_path):
   info = path / 'dataset_info.json'
   info.write_text(info.read_text().replace('Carnival_run_1', 'Breakout_run_1'))
   with pytest.raises(DataError, match='Breakout has 4 minimal actions'):
-    writer.write_part(
+    writer.write_split(
       tmp_path / 'x',
-      Part('Breakout', 1, 0),
+      Split('Breakout', 1, 0),
       enumerate(_read(tmp_path, 'Breakout')),
     )
 
@@ -248,9 +248,9 @@ def test_an_episode_in_which_nothing_happens(tmp_path):
   # All that happens in the first one is being over.
   _store(tmp_path, _features(), [_episode(terminal=(True,)), _episode()])
   source = RldsSource(str(tmp_path))
-  (part,) = source.parts('Pong')
-  assert source.lengths(part) == [0, 1]
-  assert len(list(source.episodes(part, [1]))) == 1
+  (split,) = source.splits('Pong')
+  assert source.lengths(split) == [0, 1]
+  assert len(list(source.episodes(split, [1]))) == 1
 
 
 def test_steps_after_a_terminal_state(tmp_path):

@@ -15,12 +15,12 @@ from jowa_jax import games
 from jowa_jax.data.episodes import DataError, RawEpisode, digest, encode_png
 from jowa_jax.data.feed import dataset
 from jowa_jax.data.prepare import inspection
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 from jowa_jax.data.sources.rlds_atari import RldsSource
 from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.eval.records import read_rollouts
 
-PART = Part('Pong', 2, 7)
+SPLIT = Split('Pong', 2, 7)
 
 
 def _raw(length, seed=0, terminated=True, extra=False):
@@ -45,10 +45,10 @@ EPISODES = {
 def written(tmp_path):
   """Two checkpoints of Pong, finished."""
   work, out = tmp_path / 'work', tmp_path / 'out'
-  other = Part('Pong', 2, 11)
-  writer.write_part(work, PART, EPISODES.items())
-  writer.write_part(work, other, [(0, _raw(9, seed=1))])
-  writer.finish_run(out, work, [other, PART], {'source': 'a test'})
+  other = Split('Pong', 2, 11)
+  writer.write_split(work, SPLIT, EPISODES.items())
+  writer.write_split(work, other, [(0, _raw(9, seed=1))])
+  writer.finish_run(out, work, [other, SPLIT], {'source': 'a test'})
   return out
 
 
@@ -85,8 +85,8 @@ def test_both_kinds_hold_the_same_transitions(written):
   source = RldsSource(str(written))
   digests = [
     digest(raw)
-    for part in source.parts('Pong')
-    for raw in source.episodes(part, range(len(source.lengths(part))))
+    for split in source.splits('Pong')
+    for raw in source.episodes(split, range(len(source.lengths(split))))
   ]
   episodes = stored.load_episodes(written, 'Pong')
   assert digests == [episode.digest for episode in episodes]
@@ -133,22 +133,22 @@ def test_the_record_says_where_it_is_from(written):
 )
 def test_episodes_that_are_none(tmp_path, raw, message):
   with pytest.raises(DataError, match=message) as raised:
-    writer.write_part(tmp_path, PART, [(0, _raw(4)), (5, raw)])
+    writer.write_split(tmp_path, SPLIT, [(0, _raw(4)), (5, raw)])
   assert 'Episode 5 of Pong_run_2/checkpoint_07' in str(raised.value)
-  assert writer.read_part(tmp_path, PART) is None
+  assert writer.read_split(tmp_path, SPLIT) is None
   assert not [path for path in tmp_path.rglob('*') if path.is_file()]
 
 
 def test_no_episodes(tmp_path):
-  writer.write_part(tmp_path / 'work', PART, [])
+  writer.write_split(tmp_path / 'work', SPLIT, [])
   with pytest.raises(DataError, match='Pong_run_2: there are no episodes'):
-    writer.finish_run(tmp_path / 'out', tmp_path / 'work', [PART], {})
+    writer.finish_run(tmp_path / 'out', tmp_path / 'work', [SPLIT], {})
   assert not (tmp_path / 'out').exists()
 
 
 def test_a_finish_that_was_interrupted_can_be_repeated(tmp_path, monkeypatch):
   work, out = tmp_path / 'work', tmp_path / 'out'
-  writer.write_part(work, PART, EPISODES.items())
+  writer.write_split(work, SPLIT, EPISODES.items())
   join = writer._join_columns
 
   def killed(*arguments):
@@ -156,13 +156,13 @@ def test_a_finish_that_was_interrupted_can_be_repeated(tmp_path, monkeypatch):
 
   monkeypatch.setattr(writer, '_join_columns', killed)
   with pytest.raises(KeyboardInterrupt):
-    writer.finish_run(out, work, [PART], {})
+    writer.finish_run(out, work, [SPLIT], {})
   with pytest.raises(DataError, match='no data of Pong'):
     stored.load_episodes(out, 'Pong')
   monkeypatch.setattr(writer, '_join_columns', join)
   for _ in range(2):
-    stats = writer.finish_run(out, work, [PART], {})
-    assert [part.steps for part in stats] == [30]
+    stats = writer.finish_run(out, work, [SPLIT], {})
+    assert [split.steps for split in stats] == [30]
     assert len(stored.load_episodes(out, 'Pong')) == 3
 
 
@@ -184,16 +184,16 @@ def test_killed_between_any_two_steps_it_can_be_finished(tmp_path, monkeypatch):
 
   for name in steps:
     monkeypatch.setattr(writer, name, counted(name))
-  parts = [PART, Part('Pong', 2, 100), Part('Pong', 2, 11)]
+  splits = [SPLIT, Split('Pong', 2, 100), Split('Pong', 2, 11)]
 
   def build(root, after):
     nonlocal left
     left = after
-    for number, part in enumerate(parts):
-      if writer.read_part(root / 'work', part) is None:
+    for number, split in enumerate(splits):
+      if writer.read_split(root / 'work', split) is None:
         raw = _raw(5 + 9 * number, seed=number)
-        writer.write_part(root / 'work', part, [(0, raw)])
-    writer.finish_run(root, root / 'work', parts, {'source': 'a test'})
+        writer.write_split(root / 'work', split, [(0, raw)])
+    writer.finish_run(root, root / 'work', splits, {'source': 'a test'})
 
   for kill in range(1, 100):
     root = tmp_path / str(kill)
@@ -208,15 +208,15 @@ def test_killed_between_any_two_steps_it_can_be_finished(tmp_path, monkeypatch):
     assert [e.checkpoint for e in episodes] == [7, 11, 100]
     assert [len(e) for e in episodes] == [5, 23, 14]
     inspection.verify(episodes)
-  # Five files and their notes of each part, and what makes two data sets.
+  # Five files and their notes of each split, and what makes two data sets.
   assert kill > 3 * 6 + 6
 
 
 def test_a_data_set_of_other_play_is_not_completed(written, tmp_path):
   shutil.rmtree(written / formats.FRAMES)
-  writer.write_part(tmp_path / 'new', PART, [(0, _raw(4))])
+  writer.write_split(tmp_path / 'new', SPLIT, [(0, _raw(4))])
   with pytest.raises(DataError, match='is there already and of other play'):
-    writer.finish_run(written, tmp_path / 'new', [PART], {'source': 'a test'})
+    writer.finish_run(written, tmp_path / 'new', [SPLIT], {'source': 'a test'})
 
 
 def _frames_path(written, name):
@@ -304,12 +304,12 @@ def test_full_disk(tmp_path):
     pytest.skip('no permission to mount')
   try:
     with pytest.raises(OSError) as raised:
-      writer.write_part(small / 'work', PART, [(0, _raw(200))])
+      writer.write_split(small / 'work', SPLIT, [(0, _raw(200))])
     message = str(raised.value)
     assert raised.value.errno == errno.ENOSPC or 'space' in message, message
-    assert writer.read_part(small / 'work', PART) is None
+    assert writer.read_split(small / 'work', SPLIT) is None
     shutil.rmtree(small / 'work')
-    writer.write_part(small / 'work', PART, [(0, _raw(5))])
+    writer.write_split(small / 'work', SPLIT, [(0, _raw(5))])
   finally:
     subprocess.run(['umount', str(small)], check=True)
 
@@ -317,8 +317,8 @@ def test_full_disk(tmp_path):
 def test_frames_of_the_wrong_kind(tmp_path):
   raw = _raw(3)
   raw.frames[1] = cv2.imencode('.png', np.zeros((9, 9), np.uint8))[1].tobytes()
-  writer.write_part(tmp_path / 'work', PART, [(0, raw)])
-  writer.finish_run(tmp_path, tmp_path / 'work', [PART], {})
+  writer.write_split(tmp_path / 'work', SPLIT, [(0, raw)])
+  writer.finish_run(tmp_path, tmp_path / 'work', [SPLIT], {})
   data = dataset.SegmentDataset(stored.load_episodes(tmp_path, 'Pong'))
   with pytest.raises(DataError, match=r'Frame 1 .* is of shape \(9, 9\)'):
     data.batch(np.arange(1))

@@ -4,38 +4,38 @@ import numpy as np
 import pytest
 
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.prepare import draw
-from jowa_jax.data.source import Part
+from jowa_jax.data.prepare import selection
+from jowa_jax.data.source import Split
 
 
-def _parts(runs, checkpoints):
-  return [Part('Pong', run, c) for run in runs for c in checkpoints]
+def _splits(runs, checkpoints):
+  return [Split('Pong', run, c) for run in runs for c in checkpoints]
 
 
 def test_numbers():
-  assert draw.parse_numbers('3') == [3]
-  assert draw.parse_numbers('0-2,7,1') == [0, 1, 2, 7]
+  assert selection.parse_numbers('3') == [3]
+  assert selection.parse_numbers('0-2,7,1') == [0, 1, 2, 7]
   with pytest.raises(ValueError, match='ends before it begins'):
-    draw.parse_numbers('9-3')
+    selection.parse_numbers('9-3')
   for text in ('', 'x', '1-', '-1', '1,,2', '1.5'):
     with pytest.raises(ValueError, match='no list of numbers'):
-      draw.parse_numbers(text)
+      selection.parse_numbers(text)
 
 
 def test_runs():
-  parts = _parts((1, 2, 3, 4, 5), (0, 1))
-  assert draw.draw_runs(parts, 'all', 0) == parts
-  assert draw.draw_runs(parts, '2,4', 0) == _parts((2, 4), (0, 1))
-  drawn = [draw.draw_runs(parts, 'random:2', seed) for seed in range(40)]
-  runs = [tuple(sorted({part.run for part in some})) for some in drawn]
+  splits = _splits((1, 2, 3, 4, 5), (0, 1))
+  assert selection.draw_runs(splits, 'all', 0) == splits
+  assert selection.draw_runs(splits, '2,4', 0) == _splits((2, 4), (0, 1))
+  drawn = [selection.draw_runs(splits, 'random:2', seed) for seed in range(40)]
+  runs = [tuple(sorted({split.run for split in some})) for some in drawn]
   assert all(len(pair) == 2 for pair in runs) and len(set(runs)) >= 8
-  assert drawn[7] == draw.draw_runs(parts, 'random:2', 7)
+  assert drawn[7] == selection.draw_runs(splits, 'random:2', 7)
   for text in ('random:0', 'random:', 'random:1,2', 'random:x'):
     with pytest.raises(ValueError, match='not a number of runs'):
-      draw.draw_runs(parts, text, 0)
+      selection.draw_runs(splits, text, 0)
   for text in ('6', 'random:6'):
     with pytest.raises(DataError, match=r'Pong has .*run'):
-      draw.draw_runs(parts, text, 0)
+      selection.draw_runs(splits, text, 0)
 
 
 @pytest.mark.parametrize(
@@ -50,97 +50,99 @@ def test_runs():
 )
 def test_ranges_of_dqn_replay(name, first, last):
   """Facts, section 8: fifths of the 50 checkpoints."""
-  chosen = draw.select_checkpoints(_parts((1, 2), range(50)), name)
-  assert chosen == _parts((1, 2), range(first, last + 1))
+  chosen = selection.select_checkpoints(_splits((1, 2), range(50)), name)
+  assert chosen == _splits((1, 2), range(first, last + 1))
 
 
 def test_ranges_of_few_checkpoints():
-  few = _parts((1,), range(4))
-  assert draw.select_checkpoints(few, 'expert') == [Part('Pong', 1, 3)]
-  worst = draw.select_checkpoints(few, 'highly_suboptimal')
-  assert worst == [Part('Pong', 1, 0)]
-  one = _parts((1,), (0,))
+  few = _splits((1,), range(4))
+  assert selection.select_checkpoints(few, 'expert') == [Split('Pong', 1, 3)]
+  worst = selection.select_checkpoints(few, 'highly_suboptimal')
+  assert worst == [Split('Pong', 1, 0)]
+  one = _splits((1,), (0,))
   for name in ('expert', 'highly_suboptimal', 'all'):
-    assert draw.select_checkpoints(one, name) == one
+    assert selection.select_checkpoints(one, name) == one
   # The last ones, downloaded alone, are still the last.
-  late = _parts((1,), (45, 49))
-  assert draw.select_checkpoints(late, 'expert') == late
+  late = _splits((1,), (45, 49))
+  assert selection.select_checkpoints(late, 'expert') == late
   with pytest.raises(DataError, match='no checkpoint among highly_suboptimal'):
-    draw.select_checkpoints(late, 'highly_suboptimal')
+    selection.select_checkpoints(late, 'highly_suboptimal')
   with pytest.raises(
     DataError, match=r'no checkpoint 46: there are \[45, 49\]'
   ):
-    draw.select_checkpoints(late, '45-46')
+    selection.select_checkpoints(late, '45-46')
 
 
 LENGTHS = {
-  part: list(np.random.default_rng(part.checkpoint).integers(1, 100, 60))
-  for part in _parts((1, 2), (0, 1))
+  split: list(np.random.default_rng(split.checkpoint).integers(1, 100, 60))
+  for split in _splits((1, 2), (0, 1))
 }
 TOTAL = int(sum(map(sum, LENGTHS.values())))
 
 
 def _count(drawn):
-  return sum(LENGTHS[part][i] for part, chosen in drawn.items() for i in chosen)
+  return sum(
+    LENGTHS[split][i] for split, chosen in drawn.items() for i in chosen
+  )
 
 
 def test_a_fraction_in_whole_episodes():
-  drawn = draw.draw_episodes(LENGTHS, seed=0, fraction=0.1)
+  drawn = selection.draw_episodes(LENGTHS, seed=0, fraction=0.1)
   assert set(drawn) == set(LENGTHS)
   for chosen in drawn.values():
     assert chosen == sorted(set(chosen))
   # The last episode drawn is the one that reaches the number.
   assert TOTAL * 0.1 <= _count(drawn) < TOTAL * 0.1 + 100
-  assert drawn == draw.draw_episodes(LENGTHS, seed=0, fraction=0.1)
-  assert drawn != draw.draw_episodes(LENGTHS, seed=1, fraction=0.1)
+  assert drawn == selection.draw_episodes(LENGTHS, seed=0, fraction=0.1)
+  assert drawn != selection.draw_episodes(LENGTHS, seed=1, fraction=0.1)
   # Not the same places of another game.
-  lengths = LENGTHS[Part('Pong', 1, 0)]
+  lengths = LENGTHS[Split('Pong', 1, 0)]
   ours, theirs = (
-    draw.draw_episodes({Part(game, 1, 0): lengths}, seed=0, fraction=0.1)
+    selection.draw_episodes({Split(game, 1, 0): lengths}, seed=0, fraction=0.1)
     for game in ('Pong', 'Assault')
   )
   assert list(ours.values()) != list(theirs.values())
 
 
 def test_more_contains_less():
-  few = draw.draw_episodes(LENGTHS, 0, fraction=0.1)
-  many = draw.draw_episodes(LENGTHS, 0, fraction=0.5)
-  for part, chosen in few.items():
-    assert set(chosen) <= set(many[part])
+  few = selection.draw_episodes(LENGTHS, 0, fraction=0.1)
+  many = selection.draw_episodes(LENGTHS, 0, fraction=0.5)
+  for split, chosen in few.items():
+    assert set(chosen) <= set(many[split])
 
 
 def test_episodes_are_drawn_uniformly():
   """Each episode in every draw with the same chance, long ones too."""
-  counts = {part: np.zeros(60) for part in LENGTHS}
+  counts = {split: np.zeros(60) for split in LENGTHS}
   draws = 400
   for seed in range(draws):
-    for part, chosen in draw.draw_episodes(LENGTHS, seed, 0.25).items():
-      counts[part][chosen] += 1
+    for split, chosen in selection.draw_episodes(LENGTHS, seed, 0.25).items():
+      counts[split][chosen] += 1
   shares = np.concatenate(list(counts.values())) / draws
   assert abs(shares.mean() - 0.25) < 0.02
   # 240 episodes, standard error 0.022 each.
   assert np.abs(shares - shares.mean()).max() < 4.5 * 0.022
-  lengths = np.concatenate([LENGTHS[part] for part in counts])
+  lengths = np.concatenate([LENGTHS[split] for split in counts])
   assert abs(np.corrcoef(shares, lengths)[0, 1]) < 0.25
 
 
 def test_a_number_of_transitions():
-  drawn = draw.draw_episodes(LENGTHS, seed=3, transitions=500)
+  drawn = selection.draw_episodes(LENGTHS, seed=3, transitions=500)
   assert 500 <= _count(drawn) < 600
-  assert _count(draw.draw_episodes(LENGTHS, 0)) == TOTAL
-  assert _count(draw.draw_episodes(LENGTHS, 0, fraction=1.0)) == TOTAL
+  assert _count(selection.draw_episodes(LENGTHS, 0)) == TOTAL
+  assert _count(selection.draw_episodes(LENGTHS, 0, fraction=1.0)) == TOTAL
 
 
 def test_episodes_in_which_nothing_happens_are_never_drawn():
-  part = Part('Pong', 1, 0)
-  assert draw.draw_episodes({part: [0, 4, 0]}, 0) == {part: [1]}
+  split = Split('Pong', 1, 0)
+  assert selection.draw_episodes({split: [0, 4, 0]}, 0) == {split: [1]}
 
 
 def test_bad_requests():
   with pytest.raises(DataError, match=f'Pong has {TOTAL} transitions'):
-    draw.draw_episodes(LENGTHS, 0, transitions=TOTAL + 1)
+    selection.draw_episodes(LENGTHS, 0, transitions=TOTAL + 1)
   with pytest.raises(DataError, match='Pong has 0 transitions'):
-    draw.draw_episodes({Part('Pong', 1, 0): []}, 0)
+    selection.draw_episodes({Split('Pong', 1, 0): []}, 0)
   for options, message in (
     (dict(fraction=0.0), 'fraction is 0'),
     (dict(fraction=1.5), 'fraction is 1.5'),
@@ -148,7 +150,7 @@ def test_bad_requests():
     (dict(fraction=0.5, transitions=5), 'not both'),
   ):
     with pytest.raises(ValueError, match=message):
-      draw.draw_episodes(LENGTHS, 0, **options)
+      selection.draw_episodes(LENGTHS, 0, **options)
 
 
 def _prepared(make_episode, checkpoints):
@@ -176,7 +178,7 @@ def _prepared(make_episode, checkpoints):
 def test_qualities_of_prepared_play(make_episode, quality, wanted):
   """Facts, section 8: the last fifth of 50 checkpoints, all, the first."""
   episodes = _prepared(make_episode, (0, 9, 10, 39, 40, 45, 49))
-  drawn = draw.draw_prepared(episodes, quality, None, seed=0)
+  drawn = selection.draw_prepared(episodes, quality, None, seed=0)
   assert {episode.checkpoint for episode in drawn} == wanted
   expected = [e for e in episodes if e.checkpoint in wanted]
   assert [e.episode_id for e in drawn] == [e.episode_id for e in expected]
@@ -184,14 +186,14 @@ def test_qualities_of_prepared_play(make_episode, quality, wanted):
 
 def test_a_number_of_prepared_transitions_of_each_game(make_episode):
   episodes = _prepared(make_episode, range(40, 50))
-  drawn = draw.draw_prepared(episodes, 'expert', 50, seed=0)
+  drawn = selection.draw_prepared(episodes, 'expert', 50, seed=0)
   assert set(drawn) <= set(episodes)
   for game in ('Pong', 'Assault'):
     steps = sum(len(e) for e in drawn if e.game == game)
     # Whole episodes of at most 8 steps.
     assert 50 <= steps < 58
-  again = draw.draw_prepared(episodes, 'expert', 50, seed=0)
+  again = selection.draw_prepared(episodes, 'expert', 50, seed=0)
   assert again == drawn
-  assert draw.draw_prepared(episodes, 'expert', 50, seed=1) != drawn
+  assert selection.draw_prepared(episodes, 'expert', 50, seed=1) != drawn
   with pytest.raises(DataError, match='1000 are wanted'):
-    draw.draw_prepared(episodes, 'expert', 1000, seed=0)
+    selection.draw_prepared(episodes, 'expert', 1000, seed=0)

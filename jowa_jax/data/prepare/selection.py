@@ -12,7 +12,7 @@ import numpy as np
 
 from jowa_jax import games
 from jowa_jax.data.episodes import DataError, Episode, by_game
-from jowa_jax.data.source import Part
+from jowa_jax.data.source import Split
 
 # Shares of an agent's training, as the paper fine-tunes on them (appendix E.2
 # and Table 21).
@@ -34,19 +34,19 @@ def parse_numbers(text: str) -> list[int]:
   if not _NUMBERS.fullmatch(text):
     raise ValueError(f'{text!r} is no list of numbers such as 1,4 or 40-49')
   numbers: list[int] = []
-  for part in text.split(','):
-    first, _, last = part.partition('-')
+  for item in text.split(','):
+    first, _, last = item.partition('-')
     numbers += range(int(first), int(last or first) + 1)
     if int(last or first) < int(first):
       raise ValueError(f'{text!r} has a range that ends before it begins')
   return sorted(set(numbers))
 
 
-def draw_runs(parts: Sequence[Part], runs: str, seed: int) -> list[Part]:
-  """The parts of the runs asked for.
+def draw_runs(splits: Sequence[Split], runs: str, seed: int) -> list[Split]:
+  """The splits of the runs asked for.
 
   Args:
-    parts: of one game.
+    splits: of one game.
     runs: 'all'; a list such as '1,4'; or 'random:2' for two runs that the seed
       and the game decide.
     seed: see `runs`.
@@ -55,8 +55,8 @@ def draw_runs(parts: Sequence[Part], runs: str, seed: int) -> list[Part]:
     DataError: there are no such runs.
     ValueError: `runs` is not understood.
   """
-  game = parts[0].game
-  there = sorted({part.run for part in parts})
+  game = splits[0].game
+  there = sorted({split.run for split in splits})
   if runs == 'all':
     wanted = there
   elif runs.startswith('random:'):
@@ -73,14 +73,16 @@ def draw_runs(parts: Sequence[Part], runs: str, seed: int) -> list[Part]:
   for run in wanted:
     if run not in there:
       raise DataError(f'{game} has no run {run}: there are {there}')
-  return [part for part in parts if part.run in wanted]
+  return [split for split in splits if split.run in wanted]
 
 
-def select_checkpoints(parts: Sequence[Part], checkpoints: str) -> list[Part]:
-  """The parts of the checkpoints asked for.
+def select_checkpoints(
+  splits: Sequence[Split], checkpoints: str
+) -> list[Split]:
+  """The splits of the checkpoints asked for.
 
   Args:
-    parts: of one game.
+    splits: of one game.
     checkpoints: 'all', 'expert' (the last fifth by number), 'suboptimal' (all),
       'highly_suboptimal' (the first fifth), or a list such as '40-49'.
 
@@ -88,7 +90,7 @@ def select_checkpoints(parts: Sequence[Part], checkpoints: str) -> list[Part]:
     DataError: a listed checkpoint is in none of the runs.
     ValueError: `checkpoints` is not understood.
   """
-  total = max(part.checkpoint for part in parts) + 1
+  total = max(split.checkpoint for split in splits) + 1
   if checkpoints in _RANGES:
     low, high = (round(share * total) for share in _RANGES[checkpoints])
     # Of few checkpoints the first or the last, never none.
@@ -96,16 +98,16 @@ def select_checkpoints(parts: Sequence[Part], checkpoints: str) -> list[Part]:
     wanted = list(range(low, high))
   else:
     wanted = parse_numbers(checkpoints)
-    there = sorted({part.checkpoint for part in parts})
+    there = sorted({split.checkpoint for split in splits})
     for checkpoint in wanted:
       if checkpoint not in there:
         raise DataError(
-          f'{parts[0].game} has no checkpoint {checkpoint}: there are {there}'
+          f'{splits[0].game} has no checkpoint {checkpoint}: there are {there}'
         )
-  chosen = [part for part in parts if part.checkpoint in wanted]
+  chosen = [split for split in splits if split.checkpoint in wanted]
   if not chosen:
     raise DataError(
-      f'{parts[0].game} has no checkpoint among {checkpoints} '
+      f'{splits[0].game} has no checkpoint among {checkpoints} '
       f'({wanted[0]}-{wanted[-1]})'
     )
   return chosen
@@ -122,22 +124,22 @@ def check_amount(fraction: float | None, transitions: int | None) -> None:
 
 
 def draw_episodes(
-  lengths: Mapping[Part, Sequence[int]],
+  lengths: Mapping[Split, Sequence[int]],
   seed: int,
   fraction: float | None = None,
   transitions: int | None = None,
-) -> dict[Part, list[int]]:
+) -> dict[Split, list[int]]:
   """Draws whole episodes of a game, uniformly and without replacement.
 
   Args:
-    lengths: transitions of every episode of every part, all of one game.
+    lengths: transitions of every episode of every split, all of one game.
     seed: decides the order in which they are drawn.
     fraction: share of the transitions wanted.
     transitions: number of transitions wanted; all if both are None. The
       episode that reaches the number is the last one drawn.
 
   Returns:
-    The places of the episodes of every part, ascending. Those in which
+    The places of the episodes of every split, ascending. Those in which
     nothing happens are never drawn.
 
   Raises:
@@ -146,9 +148,9 @@ def draw_episodes(
   """
   check_amount(fraction, transitions)
   line = [
-    (part, place, length)
-    for part in sorted(lengths)
-    for place, length in enumerate(lengths[part])
+    (split, place, length)
+    for split in sorted(lengths)
+    for place, length in enumerate(lengths[split])
     if length
   ]
   total = sum(length for _, _, length in line)
@@ -164,15 +166,15 @@ def draw_episodes(
       'wanted: take more runs or checkpoints, or fewer transitions'
     )
   rng = np.random.default_rng((seed, games.task_id(game), 1))
-  drawn: dict[Part, list[int]] = {part: [] for part in lengths}
+  drawn: dict[Split, list[int]] = {split: [] for split in lengths}
   count = 0
   for choice in rng.permutation(len(line)):
     if count >= wanted:
       break
-    part, place, length = line[choice]
-    drawn[part].append(place)
+    split, place, length = line[choice]
+    drawn[split].append(place)
     count += length
-  return {part: sorted(places) for part, places in drawn.items()}
+  return {split: sorted(places) for split, places in drawn.items()}
 
 
 def draw_prepared(
@@ -197,16 +199,16 @@ def draw_prepared(
   """
   drawn: set[int] = set()
   for group in by_game(episodes).values():
-    parts: dict[Part, list[Episode]] = {}
+    splits: dict[Split, list[Episode]] = {}
     for episode in group:
-      part = Part(episode.game, episode.run, episode.checkpoint)
-      parts.setdefault(part, []).append(episode)
+      split = Split(episode.game, episode.run, episode.checkpoint)
+      splits.setdefault(split, []).append(episode)
     lengths = {
-      part: [len(episode) for episode in parts[part]]
-      for part in select_checkpoints(sorted(parts), checkpoints)
+      split: [len(episode) for episode in splits[split]]
+      for split in select_checkpoints(sorted(splits), checkpoints)
     }
-    for part, places in draw_episodes(
+    for split, places in draw_episodes(
       lengths, seed, transitions=transitions
     ).items():
-      drawn.update(parts[part][place].episode_id for place in places)
+      drawn.update(splits[split][place].episode_id for place in places)
   return [episode for episode in episodes if episode.episode_id in drawn]

@@ -23,18 +23,9 @@ from jowa_jax.configuration import (
   differences,
   fill,
 )
-from jowa_jax.methods.factory import complete, model_sections
+from jowa_jax.methods.factory import complete, model_of, model_sections
 from jowa_jax.methods.tokenizer import TOKENIZER
 
-# What may differ between a checkpoint's config and one that takes its weights.
-_FREE = {
-  'dropout',
-  'attention_dropout',
-  'fused_attention',
-  'remat',
-  'init_scale',
-  'dtype',
-}
 # For messages: who fills in a field.
 _FILLS = 'launch.finetune fills this field from its flags'
 
@@ -197,12 +188,7 @@ def model_differences(
   """
 
   def model(config: Mapping[str, Any]) -> dict[str, Any]:
-    config = json.loads(json.dumps(complete(config)))
-    fields = {
-      section: {k: v for k, v in config[section].items() if k not in _FREE}
-      for section in model_sections(config)
-    }
-    return {'method': config['method'], **fields}
+    return model_of(complete(json.loads(json.dumps(config))))
 
   return differences(model(theirs), model(ours))
 

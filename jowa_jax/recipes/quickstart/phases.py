@@ -15,15 +15,15 @@ from jowa_jax.configuration import ConfigError, differences
 from jowa_jax.data.feed import statistics
 from jowa_jax.data.store import stored
 from jowa_jax.eval import evaluation
-from jowa_jax.eval.judge import QUALITY, Cloner, judge
 from jowa_jax.eval.players import load_player
+from jowa_jax.eval.quality_report import QUALITY, Cloner, judge
 from jowa_jax.eval.recording import record
 from jowa_jax.eval.records import write_rollouts
 from jowa_jax.eval.rollout import make_player
-from jowa_jax.quickstart import recorded as recorded_lib
-from jowa_jax.quickstart.clock import Clock
-from jowa_jax.quickstart.plan import Plan, make_plan, summary
-from jowa_jax.quickstart.settings import NEW, PLAY
+from jowa_jax.recipes.quickstart import recorded as recorded_lib
+from jowa_jax.recipes.quickstart.clock import Clock
+from jowa_jax.recipes.quickstart.plan import Plan, make_plan, summary
+from jowa_jax.recipes.quickstart.settings import NEW, PLAY
 from jowa_jax.report import write_report
 from jowa_jax.report.inputs import SUMMARY
 from jowa_jax.report.video import write_video
@@ -147,7 +147,7 @@ def _evaluate(plan: Plan, clock: Clock, progress: bool) -> None:
       f'Evaluate {player.title} on {", ".join(games)}', done
     ) as to_do:
       if to_do:
-        evaluation.run(
+        evaluation.play(
           load_player(name, plan.checkpoint(name)),
           games,
           plan.protocol,

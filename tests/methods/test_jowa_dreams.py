@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
+from jowa_jax.methods.jowa_dreams import DECODERS, remember, world_model
 from jowa_jax.models import world_action
 from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.plan.beam import beam_search
-from jowa_jax.plan.dream import DECODERS, remember, world_model
 from jowa_jax.types import History
 from tests.models import random_params
 

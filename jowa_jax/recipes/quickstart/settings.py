@@ -96,7 +96,7 @@ class Judge:
 
 
 @dataclasses.dataclass(frozen=True)
-class Player:
+class AgentConfig:
   """Who plays."""
 
   agent: str  # a run, a pretrained agent, or 'random'

@@ -1,4 +1,4 @@
-"""Sizes of the published models (JOWA, Tables 10 and 12), and their layout."""
+"""Sizes of the published models (JOWA, Tables 10 and 12)."""
 
 # Backbone layers, width and heads; Q heads and their width.
 SIZES = {
@@ -9,14 +9,4 @@ SIZES = {
   '1b': dict(layers=24, width=1792, heads=28, num_q=3, q_width=3584),
   # Small enough for a test; nothing is learned with it.
   'smoke': dict(layers=2, width=32, heads=2, num_q=1, q_width=32),
-}
-
-# Mesh axes by a parameter's logical axis, in order of preference.
-RULES = {
-  'embed': ('fsdp', 'tensor'),
-  'heads': ('tensor', 'fsdp'),
-  'mlp': ('tensor', 'fsdp'),
-  'vocab': ('tensor', 'fsdp'),
-  'atoms': ('tensor', 'fsdp'),
-  'channels': ('fsdp', 'tensor'),
 }

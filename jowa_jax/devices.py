@@ -1,6 +1,5 @@
 """What devices can do, and what programs ask of them."""
 
-import os
 from typing import Any, NamedTuple
 
 import jax
@@ -29,16 +28,6 @@ def peak(device: jax.Device | None = None) -> Peak | None:
   """A device's peak, the first one's by default; None if unknown."""
   kind = (device or jax.devices()[0]).device_kind
   return next((p for name, p in PEAKS.items() if kind.startswith(name)), None)
-
-
-def num_cores() -> int:
-  """The cores that this process may run on, of those that the machine has.
-
-  A container, `taskset` or a batch system gives a process some of them.
-  """
-  if hasattr(os, 'sched_getaffinity'):  # not on macOS
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
 
 
 def memory_in_use(device: jax.Device | None = None) -> int | None:

@@ -14,21 +14,21 @@ from jowa_jax.configuration import ConfigError, build, fill
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.rollout import random_policy
 from jowa_jax.methods.tokenizer import TOKENIZER
-from jowa_jax.quickstart import recorded as recorded_lib
-from jowa_jax.quickstart.settings import (
+from jowa_jax.recipes import finetuning
+from jowa_jax.recipes.quickstart import recorded as recorded_lib
+from jowa_jax.recipes.quickstart.settings import (
   FINETUNE,
   NEW,
   PLAY,
   RANDOM,
+  AgentConfig,
   Chapter,
   Data,
   Evaluate,
   Judge,
-  Player,
   Settings,
   Training,
 )
-from jowa_jax.train import finetuning
 from jowa_jax.train.run import Run
 
 # For messages: who fills in a field.
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
   judge: Judge
   evaluate: Evaluate
   protocol: Protocol
-  players: dict[str, Player]  # in the order in which they play
+  players: dict[str, AgentConfig]  # in the order in which they play
   chapters: dict[str, Chapter]
 
   @property
@@ -263,7 +263,7 @@ def _chapters(evaluate: Evaluate) -> dict[str, Chapter]:
 
 def _players(
   evaluate: Evaluate, chapters: Mapping[str, Chapter]
-) -> dict[str, Player]:
+) -> dict[str, AgentConfig]:
   """The players in the order in which the chapters name them."""
   named = [name for chapter in chapters.values() for name in chapter.agents]
   for name in named:
@@ -271,7 +271,7 @@ def _players(
       raise ConfigError(f'evaluate.chapters: {name!r} is no agent that plays')
   order = [name for name in named if name in evaluate.agents]
   return {
-    name: build(Player, evaluate.agents[name], f'evaluate.agents.{name}')
+    name: build(AgentConfig, evaluate.agents[name], f'evaluate.agents.{name}')
     for name in dict.fromkeys([*order, *sorted(evaluate.agents)])
   }
 

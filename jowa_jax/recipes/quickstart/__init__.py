@@ -1,5 +1,5 @@
 """Everything in one go, from recorded play to a page, as a config says."""
 
-from jowa_jax.quickstart.phases import quickstart
+from jowa_jax.recipes.quickstart.phases import quickstart
 
 __all__ = ['quickstart']

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from jowa_jax.eval import judge as judge_lib
-from jowa_jax.eval.quality import Dreams, Reconstructions
+from jowa_jax.eval import quality_report
+from jowa_jax.eval.findings import Dreams, Reconstructions
 from jowa_jax.report.inputs import read_inputs
 
 
@@ -21,10 +21,10 @@ def test_all_figures_of_a_game_are_in_one_table(tmp_path, monkeypatch):
   )
   foreseen = {'token_flicker_share': 0.25}
   both = {'Pong': foreseen, 'Assault': foreseen}
-  monkeypatch.setattr(judge_lib, 'quality', quality)
-  monkeypatch.setattr(judge_lib, 'one_step', lambda *args: both)
-  monkeypatch.setattr(judge_lib, 'open_loop', lambda *args, **options: {})
-  judge_lib.judge(None, [None], None, tmp_path)
+  monkeypatch.setattr(quality_report, 'quality', quality)
+  monkeypatch.setattr(quality_report, 'one_step', lambda *args: both)
+  monkeypatch.setattr(quality_report, 'open_loop', lambda *args, **options: {})
+  quality_report.judge(None, [None], None, tmp_path)
   table = json.loads((tmp_path / 'model_quality.json').read_text())
   assert table == {
     'Pong': {

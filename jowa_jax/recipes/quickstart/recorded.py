@@ -14,7 +14,7 @@ from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import ConfigError, build
 from jowa_jax.data.episodes import DataError, Episode, split_episodes
 from jowa_jax.data.feed.training import DataConfig
-from jowa_jax.data.prepare import draw
+from jowa_jax.data.prepare import selection
 from jowa_jax.data.store import stored
 from jowa_jax.envs import ale
 from jowa_jax.eval.records import Rollout
@@ -24,7 +24,7 @@ DATA = 'data'
 ByGame = Mapping[str, Sequence[Recorded]]
 
 
-class Part(NamedTuple):
+class Beginning(NamedTuple):
   """The beginning of a checkpoint, and episodes in it."""
 
   run: int
@@ -150,7 +150,7 @@ def rollouts_of(agent: Agent, recorded: ByGame, game: str) -> list[Rollout]:
 
 def held_out(
   agent: Agent, recorded: ByGame, games: Iterable[str], decisions: int
-) -> dict[str, Part]:
+) -> dict[str, Beginning]:
   """Which recorded episodes an agent's training held out.
 
   Nothing is played: lengths are recorded, and the split depends on them alone.
@@ -166,12 +166,12 @@ def held_out(
     ConfigError: it was trained on other play than is recorded.
   """
   data = build(DataConfig, agent.config['data'], 'data')
-  seed, parts = agent.config['run']['seed'], {}
+  seed, beginnings = agent.config['run']['seed'], {}
   for game in games:
     seen = _seen(agent, recorded.get(game, ()))
     episodes = _outlines(seen)
     if data.quality or data.transitions:
-      episodes = draw.draw_prepared(
+      episodes = selection.draw_prepared(
         episodes, data.quality or 'all', data.transitions, seed
       )
     train, held = split_episodes(episodes, data.held_out_fraction, seed)
@@ -181,8 +181,8 @@ def held_out(
         f'judge.agent: what was held out of {game} cannot be told, as it was '
         'trained on other play than is recorded: leave judge.agent empty'
       )
-    parts[game] = _part(seen, {e.episode_id for e in held}, decisions)
-  return parts
+    beginnings[game] = _beginning(seen, {e.episode_id for e in held}, decisions)
+  return beginnings
 
 
 def _outlines(seen: Iterable[Recorded]) -> list[Episode]:
@@ -226,7 +226,9 @@ def _counts_of(identity: Mapping | None) -> dict[str, tuple[int, int]]:
   }
 
 
-def _part(seen: Sequence[Recorded], held: set[int], decisions: int) -> Part:
+def _beginning(
+  seen: Sequence[Recorded], held: set[int], decisions: int
+) -> Beginning:
   """The beginning of the best checkpoint that has held-out episodes."""
   first, best = 0, None
   for one in seen:
@@ -237,22 +239,22 @@ def _part(seen: Sequence[Recorded], held: set[int], decisions: int) -> Part:
         total += length
     if places:
       steps = int(one.lengths[: places[-1] + 1].sum())
-      best = Part(one.run, one.checkpoint, steps, tuple(places))
+      best = Beginning(one.run, one.checkpoint, steps, tuple(places))
     first += len(one.lengths)
   return best
 
 
 def load_held_out(
   names: str,
-  parts: Mapping[str, Part],
+  beginnings: Mapping[str, Beginning],
   output: pathlib.Path,
   progress: bool,
 ) -> tuple[list[Episode], list[Episode]]:
-  """Plays parts of recordings again.
+  """Plays the beginnings of recordings again.
 
   Args:
     names: of the recordings, see `read`.
-    parts: by game, see `held_out`.
+    beginnings: by game, see `held_out`.
     output: where their data sets go.
     progress: show progress bars.
 
@@ -260,9 +262,9 @@ def load_held_out(
     What was held out, and the episodes beside it.
   """
   held, others = [], []
-  for game, part in parts.items():
-    play_again(names, output, (game,), (part.checkpoint,), part.steps, progress)
-    episodes = stored.load_episodes(output, (game,), (part.run,))
+  for game, some in beginnings.items():
+    play_again(names, output, (game,), (some.checkpoint,), some.steps, progress)
+    episodes = stored.load_episodes(output, (game,), (some.run,))
     for place, episode in enumerate(episodes):
-      (held if place in part.places else others).append(episode)
+      (held if place in some.places else others).append(episode)
   return held, others

@@ -1,0 +1,27 @@
+"""What is found of a trained model, as files and pages hold it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+# By name; None where there is nothing to measure it on.
+Figures = dict[str, float | int | None]
+
+
+class Reconstructions(NamedTuple):
+  """Some frames of one game and what the tokenizer keeps of them."""
+
+  frames: np.ndarray  # [N, 84, 84] uint8
+  reconstructions: np.ndarray  # [N, 84, 84] uint8
+  # [84, 84] uint8, of the game's frames; None in files of earlier versions.
+  median: np.ndarray | None
+
+
+class Dreams(NamedTuple):
+  """Real continuations and dreamed ones under the same actions.
+
+  Both begin with the last frame of the real context.
+  """
+
+  real: np.ndarray  # [S, L, 84, 84] uint8
+  dreamed: np.ndarray  # [S, L, 84, 84] uint8
