@@ -212,17 +212,26 @@ class Run:
           play=play,
           on_step=on_step,
         )
-        begin, before = 0, set()
-        for stage in self.stages:
-          if done < begin + stage.steps:
-            variables = run_stage(
-              *(session, stage, begin, done),
-              *(variables, shardings, opt_state, before),
-            )
-            done, opt_state = begin + stage.steps, None
-          begin += stage.steps
-          before |= set(stage.optimizers) if stage.steps else set()
+        variables = self._run_stages(
+          session, done, variables, shardings, opt_state
+        )
       checkpoints.wait()
+    return variables
+
+  def _run_stages(
+    self, session: Session, done: int, variables, shardings, opt_state
+  ) -> Variables:
+    """Trains from `done` steps on to the end of the last stage."""
+    begin, before = 0, set()
+    for stage in self.stages:
+      if done < begin + stage.steps:
+        variables = run_stage(
+          *(session, stage, begin, done),
+          *(variables, shardings, opt_state, before),
+        )
+        done, opt_state = begin + stage.steps, None
+      begin += stage.steps
+      before |= set(stage.optimizers) if stage.steps else set()
     return variables
 
   def is_finished(self) -> bool:
