@@ -16,6 +16,8 @@ from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.jowa_policy import JowaActing
+from jowa_jax.methods.mgdt import MgdtConfig, make_mgdt
+from jowa_jax.methods.mgdt_policy import MgdtActing
 from jowa_jax.methods.mtbc import MtbcActing, MtbcConfig, make_mtbc
 
 
@@ -38,6 +40,7 @@ class Entry(NamedTuple):
 METHODS: dict[str, Entry] = {
   'jowa': Entry(JowaConfig, make_jowa, JowaActing),
   'mtbc': Entry(MtbcConfig, make_mtbc, MtbcActing),
+  'mgdt': Entry(MgdtConfig, make_mgdt, MgdtActing),
 }
 
 

@@ -1,0 +1,146 @@
+"""MGDT: actions, returns and rewards cloned from frames (appendix E.1.3).
+
+The network and the loss are those of the authors' notebook. Where the paper
+leaves open what its own baseline was, so is this: `losses.class_mean` and the
+optimizer's kind choose among readings.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jowa_jax.losses.decision import class_nll, first_of
+from jowa_jax.losses.masked import masked_mean
+from jowa_jax.methods import mgdt_policy
+from jowa_jax.methods.adaptation import AdaptationConfig, adapt
+from jowa_jax.methods.augmentation import AugmentationConfig, augmentation
+from jowa_jax.methods.base import (
+  Aux,
+  BatchSpec,
+  Method,
+  Metrics,
+  Objective,
+  Policy,
+  Variables,
+)
+from jowa_jax.models import flops, mgdt
+from jowa_jax.models.mgdt import MgdtBackbone, Window
+from jowa_jax.types import Segment
+
+
+@dataclasses.dataclass(frozen=True)
+class MgdtLosses:
+  """Variants of the loss.
+
+  Attributes:
+    class_mean: whether every cross-entropy is also averaged over its classes,
+      as the authors' notebook does, so that returns weigh least.
+  """
+
+  class_mean: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class MgdtConfig:
+  """The sections of a config of MGDT."""
+
+  MODEL: ClassVar = ('backbone',)
+
+  backbone: MgdtBackbone
+  losses: MgdtLosses = MgdtLosses()
+  augmentation: AugmentationConfig = AugmentationConfig()
+  adaptation: AdaptationConfig = AdaptationConfig()
+
+
+def window_of(config: MgdtBackbone, segments: Segment) -> Window:
+  """What the network reads of segments: steps, and the first one's return.
+
+  Where the first steps are padding, the return is that of the first real one.
+  """
+  first = jax.vmap(first_of)(segments.return_to_go, segments.mask)
+  return Window(
+    frames=segments.observations,
+    returns=mgdt.return_bins(config, first),
+    actions=segments.actions,
+    rewards=segments.rewards,
+  )
+
+
+def make_mgdt(config: MgdtConfig) -> Method:
+  """MGDT as a `Method` with the objective `policy`."""
+  backbone = config.backbone
+
+  def init(key, statistics) -> Variables:
+    del statistics
+    return Variables(params=mgdt.init(backbone, key), targets={}, extras={})
+
+  def metrics(variables: Variables, segments: Segment, key=None) -> Metrics:
+    window = window_of(backbone, segments)
+    logits = mgdt.expectations(backbone, variables.params, window, key)
+    # The return is predicted once, whatever of the segment is padding.
+    everywhere = jnp.ones_like(segments.mask[:, :1])
+    terms = {
+      'policy': (logits.actions, window.actions, segments.mask),
+      'returns': (logits.returns[:, :1], window.returns[:, None], everywhere),
+      'rewards': (
+        logits.rewards,
+        mgdt.reward_classes(window.rewards),
+        segments.mask,
+      ),
+    }
+    found = {}
+    for name, (scores, labels, mask) in terms.items():
+      nll = jax.vmap(class_nll)(scores, labels)
+      right = jnp.argmax(scores, axis=-1) == labels
+      found[f'{name}/cross_entropy'] = masked_mean(nll, mask)
+      found[f'{name}/accuracy'] = masked_mean(right * 1.0, mask)
+    return found
+
+  def loss(variables: Variables, segments: Segment, key, step):
+    del step
+    values = metrics(variables, segments, key)
+    classes = {
+      'policy': backbone.num_actions,
+      'returns': backbone.return_bins,
+      'rewards': mgdt.NUM_REWARD_CLASSES,
+    }
+    total = 0.0
+    for name, count in classes.items():
+      over = count if config.losses.class_mean else 1
+      total += values[f'{name}/cross_entropy'] / over
+    return total / len(classes), Aux(values, {})
+
+  def policy(**options: Any) -> Policy:
+    """Draws a high return, then an action for it; see `MgdtActing`."""
+    return mgdt_policy.make_policy(backbone, options)
+
+  method = Method(
+    spec=BatchSpec(length=backbone.steps, fields=frozenset({'return_to_go'})),
+    tokens=backbone.max_tokens,
+    dtype=backbone.dtype,
+    init=init,
+    objectives={
+      'policy': Objective(
+        (mgdt.BACKBONE, mgdt.HEADS),
+        loss,
+        {
+          mgdt.BACKBONE: flops.frame_backbone(backbone),
+          mgdt.HEADS: flops.linear(
+            backbone.steps,
+            backbone.width,
+            backbone.return_bins
+            + backbone.num_actions
+            + mgdt.NUM_REWARD_CLASSES,
+          ),
+        },
+        augmentation(config.augmentation),
+      ),
+    },
+    after_update=lambda variables, carry, step: variables,
+    tokenizer=None,
+    evaluate=metrics,
+    policy=policy,
+  )
+  return adapt(method, config.adaptation, backbone)
