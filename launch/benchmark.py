@@ -6,6 +6,7 @@ python -m launch.benchmark --suite=eval --size=40m --environments=8
 python -m launch.benchmark --suite=train --size=40m,150m --batch_size=4
 python -m launch.benchmark --suite=train --run=runs/mtbc
 python -m launch.benchmark --suite=scale --mesh=data=8,fsdp=32 --batch_size=512
+python -m launch.benchmark --suite=scale --run=configs/mgdt.py:200m
 
 `plan` times decisions with random weights; with --checkpoint it also plays
 real games, for how many passes the trained model's dreams take. `eval` plays
@@ -17,6 +18,7 @@ them, and predicts from --peak_flops and --link_bandwidth.
 import json
 import math
 import os
+import runpy
 
 from absl import flags
 
@@ -68,7 +70,10 @@ _BATCH_SIZE = flags.DEFINE_list(
   'batch_size', '4', 'train, scale: segments over all devices, or several.'
 )
 _RUN = flags.DEFINE_string(
-  'run', None, 'train: of a run of any method, all of its stages, not --size.'
+  'run',
+  None,
+  'train, scale: of a run of any method, or of a config such as '
+  'configs/mgdt.py:200m, all of its stages, not --size.',
 )
 _STAGE = flags.DEFINE_enum(
   'stage', 'stage2', ['stage1', 'stage2'], 'train, scale: of training.'
@@ -196,11 +201,18 @@ def _train() -> list[dict]:
 
 
 def _config_of(run: str) -> dict:
+  path, _, variant = run.partition(':')
+  if path.endswith('.py'):
+    make = runpy.run_path(path)['get_config']
+    config = make(*([variant] if variant else ()))
+    return config.copy_and_resolve_references().to_dict()
   from jowa_jax.checkpoint.run_directory import RunDirectory
 
   config = RunDirectory(run).read_config()
   if config is None:
-    raise ValueError(f'--run={run} is not the directory of a run')
+    raise ValueError(
+      f'--run={run} is neither the directory of a run nor a config'
+    )
   return config
 
 
@@ -217,12 +229,22 @@ def _scale() -> list[dict]:
   os.environ['JAX_PLATFORMS'] = 'cpu'
   from jowa_jax.bench import scale
 
+  device = scale.Device(_PEAK_FLOPS.value, _LINK_BANDWIDTH.value)
+  if _RUN.value is not None:
+    config = _config_of(_RUN.value)
+    results = [
+      record
+      for batch_size in _numbers(_BATCH_SIZE)
+      for record in scale.run_config(config, axes, batch_size, device)
+    ]
+    print(scale.describe(results))
+    return results
   results = [
     scale.run(
       size,
       axes,
       batch_size,
-      scale.Device(_PEAK_FLOPS.value, _LINK_BANDWIDTH.value),
+      device,
       _STAGE.value,
       dtype,
       _TOKENS.value,

@@ -31,7 +31,7 @@ _DTYPE = flags.DEFINE_enum(
 def main() -> None:
   if (_METHOD.value == 'jowa') != (_TOKENIZER.value is not None):
     raise ValueError(
-      '--tokenizer goes with --method=jowa, and with no other: MGDT reads pixels'
+      '--tokenizer goes with --method=jowa, and with it alone: MGDT has none'
     )
   # Each with the paper's values of what no tensor tells.
   config = {'jowa': jowa, 'mgdt': mgdt}[_METHOD.value].get_config()

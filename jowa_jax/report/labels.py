@@ -16,6 +16,7 @@ class Label(NamedTuple):
 METHODS = {
   'jowa': 'JOWA',
   'mtbc': 'MTBC, multi-task behaviour cloning',
+  'mgdt': 'MGDT, multi-game decision transformer',
 }
 
 AGENTS = {
@@ -23,6 +24,7 @@ AGENTS = {
   'data': Label('Training data', 'its complete episodes, poor to good'),
   'data_best': Label('Best data', "of each game's best checkpoint"),
   'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
+  'mgdt': Label('MGDT', 'decision transformer, wishing for high returns'),
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),
 }
@@ -48,6 +50,8 @@ GROUPS = {
   'world': 'World model',
   'q': 'Q-values',
   'policy': 'Policy',
+  'returns': 'Returns',
+  'rewards': 'Rewards',
 }
 
 # Title, y axis and curves of open-loop dreams: the first is the model's, the
@@ -132,6 +136,10 @@ METRICS = {
   ),
   'policy/cross_entropy': Label('Cross-entropy', 'of the data’s actions, nats'),
   'policy/accuracy': Label('Accuracy', 'the data’s action is the likeliest'),
+  'returns/cross_entropy': Label('Return', 'cross-entropy, nats'),
+  'returns/accuracy': Label('Return accuracy', 'the likeliest is right'),
+  'rewards/cross_entropy': Label('Reward sign', 'cross-entropy, nats'),
+  'rewards/accuracy': Label('Reward accuracy', 'of the sign'),
   'policy/majority_accuracy': Label(
     'Majority accuracy', 'always the commonest action of the game'
   ),
