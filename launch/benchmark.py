@@ -2,17 +2,19 @@
 
 python -m launch.benchmark --suite=data [--json=data.json]
 python -m launch.benchmark --suite=plan --size=150m [--json=plan.json]
+python -m launch.benchmark --suite=plan --run=configs/mgdt.py:40m
 python -m launch.benchmark --suite=eval --size=40m --environments=8
 python -m launch.benchmark --suite=train --size=40m,150m --batch_size=4
 python -m launch.benchmark --suite=train --run=runs/mtbc
 python -m launch.benchmark --suite=scale --mesh=data=8,fsdp=32 --batch_size=512
 python -m launch.benchmark --suite=scale --run=configs/mgdt.py:200m
 
-`plan` times decisions with random weights; with --checkpoint it also plays
-real games, for how many passes the trained model's dreams take. `eval` plays
-real games, many environments at once and one by one. `train` times steps on
-noise. `scale` compiles a step for virtual devices, up to hundreds of
-them, and predicts from --peak_flops and --link_bandwidth.
+`plan` times decisions with random weights, of JOWA's sizes by stage, or of any
+method's config; with --checkpoint it also plays real games, for how many passes
+the trained model's dreams take. `eval` plays real games, many environments at
+once and one by one. `train` times steps on noise. `scale` compiles a step for
+virtual devices, up to hundreds of them, and predicts from --peak_flops and
+--link_bandwidth.
 """
 
 import json
@@ -72,8 +74,8 @@ _BATCH_SIZE = flags.DEFINE_list(
 _RUN = flags.DEFINE_string(
   'run',
   None,
-  'train, scale: of a run of any method, or of a config such as '
-  'configs/mgdt.py:200m, all of its stages, not --size.',
+  'plan, train, scale: of a run of any method, or of a config such as '
+  'configs/mgdt.py:200m, not --size; all of its stages.',
 )
 _STAGE = flags.DEFINE_enum(
   'stage', 'stage2', ['stage1', 'stage2'], 'train, scale: of training.'
@@ -116,8 +118,14 @@ def _data() -> dict[str, dict]:
 
 def _plan() -> list[dict]:
   from jowa_jax import games
-  from jowa_jax.bench import passes, plan
+  from jowa_jax.bench import decisions, passes, plan
 
+  seconds = 3.0 if _SECONDS.value is None else _SECONDS.value
+  if _RUN.value is not None:
+    config = _config_of(_RUN.value)
+    results = decisions.run_config(config, _numbers(_ENVIRONMENTS), seconds)
+    print(decisions.describe(results))
+    return results
   if bool(_CHECKPOINT.value) != bool(_GAMES.value):
     raise ValueError('--checkpoint goes with --games')
   schedule = [1.0] * _PASSES.value
@@ -133,7 +141,7 @@ def _plan() -> list[dict]:
       _numbers(_ENVIRONMENTS),
       plan.SETTINGS if default else [(width, horizon)],
       schedule,
-      3.0 if _SECONDS.value is None else _SECONDS.value,
+      seconds,
     )
   print(plan.describe(results))
   if _CHECKPOINT.value:
