@@ -2,22 +2,22 @@
 
 `quickstart` is for agents of `configs/small.py` and for the one that the
 package ships, `smoke` for tests; `mtbc_` before a size fine-tunes the baseline,
-and so do `mgdt_40m|200m|smoke|quickstart`.
+and so do `mgdt_` and `edt_` before `40m|200m|smoke|quickstart`.
 The values are those of the paper's appendix E.2; `launch.finetune` fills in
 the game, data and checkpoint.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common, jowa, mgdt, mtbc, small
+from configs import common, edt, jowa, mgdt, mtbc, small
 
 _SIZES = ('40m', '70m', '150m', 'smoke', 'quickstart')
 # Those that read pixels: they have no tokenizer, and no rows of games.
-_OF_FRAMES = {'mgdt': mgdt}
+_OF_FRAMES = {'mgdt': mgdt, 'edt': edt}
 NAMES = (
   *_SIZES,
   *(f'mtbc_{size}' for size in _SIZES),
-  *(f'{name}_{size}' for name, m in _OF_FRAMES.items() for size in m.SIZES),
+  *(f'{name}_{size}' for name in _OF_FRAMES for size in mgdt.SIZES),
 )
 _PARTS = {'jowa': 'world_action', 'mtbc': 'policy'}
 

@@ -25,6 +25,7 @@ from jowa_jax.methods.base import (
   Policy,
   Variables,
 )
+from jowa_jax.methods.return_range import STATISTIC, check_range, outside
 from jowa_jax.models import flops, mgdt
 from jowa_jax.models.mgdt import MgdtBackbone, Window
 from jowa_jax.types import Segment
@@ -54,15 +55,16 @@ class MgdtConfig:
   adaptation: AdaptationConfig = AdaptationConfig()
 
 
-def window_of(config: MgdtBackbone, segments: Segment) -> Window:
-  """What the network reads of segments: steps, and the first one's return.
+def first_return(segments: Segment) -> jax.Array:
+  """Returns [B] from the first steps on that are real."""
+  return jax.vmap(first_of)(segments.return_to_go, segments.mask)
 
-  Where the first steps are padding, the return is that of the first real one.
-  """
-  first = jax.vmap(first_of)(segments.return_to_go, segments.mask)
+
+def window_of(config: MgdtBackbone, segments: Segment) -> Window:
+  """What the network reads of segments: steps, and the first one's return."""
   return Window(
     frames=segments.observations,
-    returns=mgdt.return_bins(config, first),
+    returns=mgdt.return_bins(config, first_return(segments)),
     actions=segments.actions,
     rewards=segments.rewards,
   )
@@ -73,7 +75,8 @@ def make_mgdt(config: MgdtConfig) -> Method:
   backbone = config.backbone
 
   def init(key, statistics) -> Variables:
-    del statistics
+    low, high = backbone.return_range
+    check_range(statistics, low, high)
     return Variables(params=mgdt.init(backbone, key), targets={}, extras={})
 
   def metrics(variables: Variables, segments: Segment, key=None) -> Metrics:
@@ -90,7 +93,8 @@ def make_mgdt(config: MgdtConfig) -> Method:
         segments.mask,
       ),
     }
-    found = {}
+    beyond = outside(first_return(segments), *backbone.return_range)
+    found = {'returns/clipped': beyond.mean()}
     for name, (scores, labels, mask) in terms.items():
       nll = jax.vmap(class_nll)(scores, labels)
       right = jnp.argmax(scores, axis=-1) == labels
@@ -117,7 +121,11 @@ def make_mgdt(config: MgdtConfig) -> Method:
     return mgdt_policy.make_policy(backbone, options)
 
   method = Method(
-    spec=BatchSpec(length=backbone.steps, fields=frozenset({'return_to_go'})),
+    spec=BatchSpec(
+      length=backbone.steps,
+      fields=frozenset({'return_to_go'}),
+      statistics=(STATISTIC,),
+    ),
     tokens=backbone.max_tokens,
     dtype=backbone.dtype,
     init=init,

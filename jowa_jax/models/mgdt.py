@@ -95,6 +95,11 @@ class MgdtBackbone:
     return self.steps * self.block_size
 
   @property
+  def return_range(self) -> tuple[int, int]:
+    """The lowest and the highest return that is told apart."""
+    return self.return_min, self.return_min + self.return_bins - 1
+
+  @property
   def trunk(self) -> TransformerConfig:
     return TransformerConfig(
       num_layers=self.num_layers,

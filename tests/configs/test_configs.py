@@ -10,6 +10,7 @@ import pytest
 
 from configs import (
   collect,
+  edt,
   evaluate,
   finetune,
   jowa,
@@ -29,7 +30,7 @@ from jowa_jax.train.settings import complete, parse_stages
 
 METHODS = {'jowa': jowa, 'mtbc': mtbc}
 SIZES = ('40m', '70m', '150m', 'smoke')
-OF_FRAMES = {'mgdt': mgdt}
+OF_FRAMES = {'mgdt': mgdt, 'edt': edt}
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -141,7 +142,7 @@ def test_published_optimisation():
 
 @pytest.mark.parametrize(
   ('method', 'size'),
-  [(name, size) for name, module in OF_FRAMES.items() for size in module.SIZES],
+  [(name, size) for name in OF_FRAMES for size in mgdt.SIZES],
 )
 def test_transformers_of_frames_make_runs(method, size, tmp_path):
   config = OF_FRAMES[method].get_config(size)
@@ -155,13 +156,11 @@ def test_transformers_of_frames_make_runs(method, size, tmp_path):
 def test_published_transformers_of_frames():
   sizes = {'40m': (6, 768, 12), '200m': (10, 1280, 20)}
   for module in OF_FRAMES.values():
-    for size in module.SIZES.keys() & sizes:
-      config, backbone = (
-        module.get_config(size),
-        module.get_config(size).backbone,
-      )
+    for size in sizes:
+      config = module.get_config(size)
+      backbone = config.backbone
       found = backbone.num_layers, backbone.width, backbone.num_heads
-      assert found == sizes[size] == module.SIZES[size]
+      assert found == sizes[size] == mgdt.SIZES[size]
       assert (backbone.steps, backbone.patch, backbone.dropout) == (4, 14, 0.1)
       assert config.run.batch_size == 512
       assert (config.data.stride, config.augmentation.crop) == (1, 4)
@@ -176,11 +175,22 @@ def test_published_transformers_of_frames():
       stage = parse_stages(config.stages)[0].optimizers['policy']
       for k in (0, 1, 4_999, 9_998, 9_999, 20_000):
         expected = 1e-4 * min((k + 1) / 10_000, 1)
-        assert rate_after(stage, 1_750_000, k) == pytest.approx(expected, 1e-5)
+        rate = float(rate_after(stage, 1_750_000, k))
+        assert rate == pytest.approx(expected, 1e-3)
   config = mgdt.get_config()
   assert config.data.padding == 'left' and config.losses.class_mean
   assert config.backbone.return_min == -20
   assert config.backbone.return_bins == 121
+  config = edt.get_config()
+  assert config.data.padding == 'right'
+  assert (config.backbone.return_min, config.backbone.return_max) == (-20, 100)
+  assert (config.backbone.return_bins, config.backbone.return_scale) == (
+    60,
+    1000,
+  )
+  assert config.losses.to_dict() == dict(
+    expectile=0.99, expectile_weight=0.5, return_weight=0.001, frame_weight=1.0
+  )
 
 
 @pytest.mark.parametrize('method', OF_FRAMES)

@@ -28,6 +28,7 @@ def test_flags_are_those_of_the_methods(given):
     *('temperature', 'choose_by'),
     *('sampling', 'kappa', 'return_samples', 'return_inverse_temperature'),
     *('action_inverse_temperature', 'action_percentile'),
+    *('history_stride', 'return_percentile', 'assumed_return', 'greedy'),
   ]
   given('--planner=mcts', '--temperature=0.5', '--choose_by=visits')
   assert planner_flags.planner_options('runs/x') == {

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jowa_jax.losses.decision import class_nll, first_of
+from jowa_jax.losses.decision import class_nll, expectile_loss, first_of
 
 
 def test_class_nll():
@@ -15,3 +15,10 @@ def test_first_of():
   values = np.array([5.0, 6.0, 7.0])
   assert first_of(values, np.array([False, True, True])) == 6.0
   assert first_of(values, np.array([True, True, False])) == 5.0
+
+
+def test_expectile_loss():
+  values = np.array([0.0, 2.0, 1.0], np.float32)
+  targets = np.array([1.0, 1.0, 1.0], np.float32)
+  found = expectile_loss(values, targets, 0.9)
+  np.testing.assert_allclose(found, [0.9, 0.1, 0.0], rtol=1e-5)

@@ -11,6 +11,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.methods import mgdt_policy
+from jowa_jax.methods.adaptation import AdaptationConfig
 from jowa_jax.methods.augmentation import AugmentationConfig
 from jowa_jax.methods.mgdt import (
   MgdtConfig,
@@ -114,6 +115,23 @@ def test_padded_labels_do_not_count(method, variables):
   assert values[0] == values[1]
 
 
+def test_returns_out_of_range_are_told_of(method, variables):
+  batch = segment()
+  far = batch.replace(return_to_go=np.full((2, 3), 300.0, np.float32))
+  evaluate = jax.jit(method.evaluate)
+  shares = [evaluate(variables, x)['returns/clipped'] for x in (batch, far)]
+  assert shares == [0.0, 1.0]
+
+
+def test_a_range_that_the_data_have_not_is_an_error():
+  sizes = dataclasses.replace(BACKBONE, return_min=50)
+  method = make_mgdt(dataclasses.replace(CONFIG, backbone=sizes))
+  assert method.spec.statistics == ('return_percentiles',)
+  found = {'return_percentiles': np.full((60, 101), 3.0, np.float32)}
+  with pytest.raises(ValueError, match='told apart from 50 to 170'):
+    jax.jit(lambda key: method.init(key, found))(jax.random.key(0))
+
+
 def test_augmentation_is_of_the_objective_alone(method):
   assert method.objectives['policy'].augment is None
   moved = make_mgdt(
@@ -125,8 +143,6 @@ def test_augmentation_is_of_the_objective_alone(method):
 
 
 def test_what_is_trained_may_be_adapters():
-  from jowa_jax.methods.adaptation import AdaptationConfig
-
   adapted = make_mgdt(
     dataclasses.replace(CONFIG, adaptation=AdaptationConfig('lora', 2, 4.0))
   )

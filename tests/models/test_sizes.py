@@ -6,7 +6,7 @@ import jax
 import pytest
 from flax import linen as nn
 
-from configs import jowa, mgdt, mtbc
+from configs import edt, jowa, mgdt, mtbc
 from jowa_jax.methods.factory import make_method
 
 TOKENIZER = 4_047_489
@@ -86,6 +86,14 @@ def test_mgdt(name, bins, blocks, total):
   layers = [v for k, v in params['backbone'].items() if k.startswith('layer_')]
   assert size(layers) == blocks
   assert size(params) == total
+
+
+def test_edt():
+  params = shapes(edt.get_config('200m')).params
+  layers = [v for k, v in params['backbone'].items() if k.startswith('layer_')]
+  assert size(layers) == 196_774_400
+  assert size(params['heads']['frames']) == 9_165_744
+  assert size(params) == 206_372_863
 
 
 def test_parameters_are_float32_whatever_the_computation():
