@@ -133,7 +133,7 @@ def propose(
   window: Window,
   noise: chex.Array,
 ) -> tuple[chex.Array, chex.Array, chex.Array]:
-  """Returns drawn at every step of R windows.
+  """Draws returns at every step of R windows.
 
   Args:
     config: sizes.

@@ -56,11 +56,11 @@ class MgdtConfig:
 
 
 def first_return(segments: Segment) -> jax.Array:
-  """Returns [B] from the first steps on that are real."""
+  """What is earned from the first real step on, [B]."""
   return jax.vmap(first_of)(segments.return_to_go, segments.mask)
 
 
-def window_of(config: MgdtBackbone, segments: Segment) -> Window:
+def read(config: MgdtBackbone, segments: Segment) -> Window:
   """What the network reads of segments: steps, and the first one's return."""
   return Window(
     frames=segments.observations,
@@ -80,7 +80,7 @@ def make_mgdt(config: MgdtConfig) -> Method:
     return Variables(params=mgdt.init(backbone, key), targets={}, extras={})
 
   def metrics(variables: Variables, segments: Segment, key=None) -> Metrics:
-    window = window_of(backbone, segments)
+    window = read(backbone, segments)
     logits = mgdt.expectations(backbone, variables.params, window, key)
     # The return is predicted once, whatever of the segment is padding.
     everywhere = jnp.ones_like(segments.mask[:, :1])

@@ -17,7 +17,7 @@ from jowa_jax.methods.mgdt import (
   MgdtConfig,
   MgdtLosses,
   make_mgdt,
-  window_of,
+  read,
 )
 from jowa_jax.methods.mgdt_policy import MgdtActing, Noise
 from jowa_jax.models import mgdt
@@ -62,7 +62,7 @@ def segment(mask=MASK):
 
 
 def test_the_return_is_that_of_the_first_real_step():
-  window = window_of(BACKBONE, segment())
+  window = read(BACKBONE, segment())
   np.testing.assert_array_equal(window.returns, [4 + 20, -6 + 20])
 
 
@@ -80,7 +80,7 @@ def test_loss_is_the_mean_of_three(variables, class_mean):
     variables, batch, jax.random.key(0), 0
   )
   logits = jax.jit(functools.partial(mgdt.expectations, BACKBONE))(
-    variables.params, window_of(BACKBONE, batch)
+    variables.params, read(BACKBONE, batch)
   )
   actions, rewards, right = [], [], []
   classes = {-1: 3, 0: 0, 1: 1}

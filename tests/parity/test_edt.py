@@ -141,8 +141,13 @@ def test_three_steps_of_adamw(program):
 
 def test_bins(program):
   """At the program's scale: at others, rounding decides its edges."""
-  for bins in (60, 120):
-    data = fixtures.under(program.data, f'bins/{bins}_1000')
+  scale = f'_{program.meta["return_scale"]}'
+  names = {key.split('/')[1] for key in program.data if key.startswith('bins/')}
+  names = [name for name in names if name.endswith(scale)]
+  assert names
+  for name in names:
+    data = fixtures.under(program.data, f'bins/{name}')
+    bins = int(name.removesuffix(scale))
     config = decision.edt_config(program.meta, return_bins=bins).backbone
     np.testing.assert_array_equal(
       edt.return_bins(config, data['returns']), data['encoded']
