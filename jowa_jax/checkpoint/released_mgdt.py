@@ -70,12 +70,16 @@ _ALLOWED = {
 }
 
 
+class _Refused(pickle.UnpicklingError):
+  """A pickle names something that is no array."""
+
+
 class _ArraysAlone(pickle.Unpickler):
   """Builds arrays, numbers, texts and containers of them, and nothing else."""
 
   def find_class(self, module, name):
     if (module, name) not in _ALLOWED:
-      raise pickle.UnpicklingError(f'{module}.{name}')
+      raise _Refused(f'{module}.{name}')
     return super().find_class(module, name)
 
 
@@ -92,21 +96,19 @@ def read_haiku(path: str | pathlib.Path) -> dict[str, np.ndarray]:
   try:
     with path.open('rb') as file:
       content = _ArraysAlone(file).load()
-  except pickle.UnpicklingError as error:
-    if '.' in str(error) and ' ' not in str(error):
-      raise WeightFileError(
-        f'{path}: holds {error} beside arrays and dicts, and reading it could '
-        'run code that came with the file. It is refused; where you trust it, '
-        'save nested dicts of numpy arrays alone'
-      ) from error
-    raise WeightFileError(f'{path}: no readable pickle ({error})') from error
+  except _Refused as error:
+    raise WeightFileError(
+      f'{path}: holds {error} beside arrays and dicts, and reading it could '
+      'run code that came with the file. It is refused; where you trust it, '
+      'save nested dicts of numpy arrays alone'
+    ) from error
   except (
+    pickle.UnpicklingError,
     AttributeError,
     EOFError,
     ImportError,
     LookupError,
     TypeError,
-    UnicodeDecodeError,
     ValueError,
   ) as error:
     raise WeightFileError(f'{path}: no readable pickle ({error})') from error
