@@ -116,6 +116,69 @@ def _init_from() -> ConfigDict:
   )
 
 
+def decision_transformer(
+  method: str, size: str, sizes: dict[str, tuple[int, int, int]]
+) -> ConfigDict:
+  """What configs of transformers of frames and returns share.
+
+  Args:
+    method: its name.
+    size: a name in `sizes`.
+    sizes: layers, width and heads of attention.
+  """
+  if size not in sizes:
+    raise ValueError(f'Unknown size {size!r}; there are {sorted(sizes)}')
+  smoke, quickstart = size == 'smoke', size == 'quickstart'
+  layers, width, heads = sizes[size]
+  config = trainer(method, smoke)
+  # What the agent sees as an episode begins is padded so.
+  config.data.padding = 'left'
+  config.data.stride = 1
+  config.backbone = ConfigDict(
+    dict(
+      num_layers=layers,
+      width=width,
+      num_heads=heads,
+      steps=4,  # of a window
+      patch=14,  # side of a token's pixels
+      num_actions=18,
+      dropout=0.1,
+      fused_attention=False,
+      remat=False,  # saves memory for a third more computation
+      dtype='float32' if smoke or quickstart else 'bfloat16',
+    )
+  )
+  # The paper says that there are both, and no sizes: these are ours.
+  config.augmentation = ConfigDict(
+    dict(
+      crop=4,  # pixels that frames are shifted by at most
+      rotation=5.0,  # degrees that they are turned by at most
+    )
+  )
+  steps, warmup = 1_750_000, 10_000
+  if smoke:
+    steps, warmup = 10, 2
+  if quickstart:
+    config.data.games = ()  # filled in
+    config.data.held_out_fraction = 0.1
+    config.data.balance_games = True
+    config.run.batch_size = 32
+    config.run.log_every = 20
+    config.run.save_every = 200
+    config.run.keep_checkpoints = 2
+    config.run.evaluate_every = 200
+    steps, warmup = 2500, 200
+  policy = optimizer(1e-3 if quickstart else 1e-4, 1e-4, warmup - 1)
+  policy.decay_mask = 'all'
+  policy.clip = 0.25
+  # Step k, counted from 0, is taken at (k + 1) / warmup of the rate.
+  policy.warmup_from = 1 / warmup
+  if quickstart:
+    policy.decay, policy.final_fraction = 'cosine', 0.02
+  config.stages = stages(policy=stage(steps, policy=policy))
+  return config
+
+
 def base(size: str, method: str) -> ConfigDict:
   """Everything but the stages and the losses of JOWA and its kin."""
   if size not in SIZES:

@@ -1,22 +1,31 @@
 """One new game from few transitions: `finetune.py:40m|70m|150m`, and others.
 
 `quickstart` is for agents of `configs/small.py` and for the one that the
-package ships, `smoke` for tests; `mtbc_` before a size fine-tunes the baseline.
+package ships, `smoke` for tests; `mtbc_` before a size fine-tunes the baseline,
+and so do `mgdt_` and `edt_` before `40m|200m|smoke|quickstart`.
 The values are those of the paper's appendix E.2; `launch.finetune` fills in
 the game, data and checkpoint.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common, jowa, mtbc, small
+from configs import common, edt, jowa, mgdt, mtbc, small
 
 _SIZES = ('40m', '70m', '150m', 'smoke', 'quickstart')
-NAMES = (*_SIZES, *(f'mtbc_{size}' for size in _SIZES))
+# Those that read pixels: they have no tokenizer, and no rows of games.
+_OF_FRAMES = {'mgdt': mgdt, 'edt': edt}
+NAMES = (
+  *_SIZES,
+  *(f'mtbc_{size}' for size in _SIZES),
+  *(f'{name}_{size}' for name in _OF_FRAMES for size in mgdt.SIZES),
+)
 _PARTS = {'jowa': 'world_action', 'mtbc': 'policy'}
 
 
 def _pretraining(method: str, size: str) -> ConfigDict:
   """The config that the agent was pretrained with."""
+  if method in _OF_FRAMES:
+    return _OF_FRAMES[method].get_config(size).unlock()
   if size == 'quickstart':
     config = small.get_config(method).unlock()
     # The tokenizer of both is trained as JOWA's.
@@ -50,11 +59,41 @@ def _run(config: ConfigDict, size: str) -> None:
   run.batch_size = 4 if size == 'smoke' else 32
 
 
+def _steps(size: str) -> int:
+  return {'smoke': 8, 'quickstart': 300}.get(size, 50_000)
+
+
+def _scratch_steps(size: str) -> int:
+  return {'smoke': 8, 'quickstart': 1500}.get(size, 500_000)
+
+
+def _stage_of_frames(config: ConfigDict, size: str) -> None:
+  # The optimizer of pretraining, afresh and at its rate from the first step.
+  optimizer = config.stages.policy.policy
+  few = size in ('smoke', 'quickstart')
+  optimizer.learning_rate = 5e-4 if few else 5e-5
+  optimizer.warmup_steps = 0
+  optimizer.warmup_from = 0.0
+  optimizer.decay, optimizer.final_fraction = 'constant', 0.0
+  config.stages = common.stages(
+    finetune=common.stage(_steps(size), policy=optimizer)
+  )
+  config.finetune = ConfigDict(
+    dict(
+      # Sizes are this config's, or the checkpoint's if there is one:
+      # 'checkpoint'.
+      model='checkpoint' if size == 'quickstart' else 'config',
+      # Without a checkpoint, in place of the stage's steps.
+      scratch=dict(steps=_scratch_steps(size)),
+    )
+  )
+
+
 def _stage(config: ConfigDict, size: str) -> None:
   part = _PARTS[config.method]
   few = size in ('smoke', 'quickstart')
   rate = 5e-4 if few else 5e-5
-  steps = {'smoke': 8, 'quickstart': 300}.get(size, 50_000)
+  steps = _steps(size)
   config.stages = common.stages(
     finetune=common.stage(steps, **{part: common.optimizer(rate, 0.01)})
   )
@@ -77,7 +116,7 @@ def _stage(config: ConfigDict, size: str) -> None:
       # Without a checkpoint the tokenizer is trained, with its recipe of
       # pretraining, for this many steps in place of the stage's.
       scratch=dict(
-        steps={'smoke': 8, 'quickstart': 1500}.get(size, 500_000),
+        steps=_scratch_steps(size),
         tokenizer_training=dict(
           codebook_init_step=training.codebook_init_step,
           restart_period=training.restart_period,
@@ -107,9 +146,12 @@ def get_config(name: str = '150m') -> ConfigDict:
   config = _pretraining(method or 'jowa', size)
   _data(config, size)
   _run(config, size)
-  _stage(config, size)
-  # Facts, section 1: the game's embedding starts as the related game's.
-  config.init_from.task_row = 'related'
+  if config.method in _OF_FRAMES:
+    _stage_of_frames(config, size)
+  else:
+    _stage(config, size)
+    # Facts, section 1: the game's embedding starts as the related game's.
+    config.init_from.task_row = 'related'
   config.init_from.params = ()  # everything
   config.adaptation = ConfigDict(
     dict(

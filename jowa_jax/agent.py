@@ -81,7 +81,8 @@ class Agent:
       **options: of the method, see `methods.jowa_policy.JowaActing` and
         `methods.mtbc.MtbcActing`: JOWA takes planner ('none', 'beam' or
         'mcts'), width, horizon, temperature, context_length, epsilon and more;
-        MTBC context_length and epsilon.
+        MTBC context_length and epsilon. See `methods.mgdt_policy.MgdtActing`
+        and `methods.edt_policy.EdtActing` for decision transformers'.
     """
     return self.method.policy(**options)
 

@@ -28,6 +28,7 @@ class Segment:
   """
 
   # [B, T, 84, 84] uint8, one grey frame per step; None where `tokens` are read.
+  # Of the same range in float32 where an objective's `augment` moved them.
   observations: chex.Array | None
   actions: chex.Array  # [B, T] int32, in the shared 18-action vocabulary
   rewards: chex.Array  # [B, T] float32, clipped to [-1, 1]

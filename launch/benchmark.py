@@ -2,21 +2,25 @@
 
 python -m launch.benchmark --suite=data [--json=data.json]
 python -m launch.benchmark --suite=plan --size=150m [--json=plan.json]
+python -m launch.benchmark --suite=plan --run=configs/mgdt.py:40m
 python -m launch.benchmark --suite=eval --size=40m --environments=8
 python -m launch.benchmark --suite=train --size=40m,150m --batch_size=4
 python -m launch.benchmark --suite=train --run=runs/mtbc
 python -m launch.benchmark --suite=scale --mesh=data=8,fsdp=32 --batch_size=512
+python -m launch.benchmark --suite=scale --run=configs/mgdt.py:200m
 
-`plan` times decisions with random weights; with --checkpoint it also plays
-real games, for how many passes the trained model's dreams take. `eval` plays
-real games, many environments at once and one by one. `train` times steps on
-noise. `scale` compiles a step for virtual devices, up to hundreds of
-them, and predicts from --peak_flops and --link_bandwidth.
+`plan` times decisions with random weights, of JOWA's sizes by stage, or of any
+method's config; with --checkpoint it also plays real games, for how many passes
+the trained model's dreams take. `eval` plays real games, many environments at
+once and one by one. `train` times steps on noise. `scale` compiles a step for
+virtual devices, up to hundreds of them, and predicts from --peak_flops and
+--link_bandwidth.
 """
 
 import json
 import math
 import os
+import runpy
 
 from absl import flags
 
@@ -68,7 +72,10 @@ _BATCH_SIZE = flags.DEFINE_list(
   'batch_size', '4', 'train, scale: segments over all devices, or several.'
 )
 _RUN = common.define_path(
-  'run', None, 'train: of a run of any method, all of its stages, not --size.'
+  'run',
+  None,
+  'plan, train, scale: of a run of any method, or of a config such as '
+  'configs/mgdt.py:200m, not --size; all of its stages.',
 )
 _STAGE = flags.DEFINE_enum(
   'stage', 'stage2', ['stage1', 'stage2'], 'train, scale: of training.'
@@ -111,8 +118,14 @@ def _data() -> dict[str, dict]:
 
 def _plan() -> list[dict]:
   from jowa_jax import games
-  from jowa_jax.bench import passes, plan
+  from jowa_jax.bench import decisions, passes, plan
 
+  seconds = 3.0 if _SECONDS.value is None else _SECONDS.value
+  if _RUN.value is not None:
+    config = _config_of(_RUN.value)
+    results = decisions.run_config(config, _numbers(_ENVIRONMENTS), seconds)
+    print(decisions.describe(results))
+    return results
   if bool(_CHECKPOINT.value) != bool(_GAMES.value):
     raise ValueError('--checkpoint goes with --games')
   schedule = [1.0] * _PASSES.value
@@ -128,7 +141,7 @@ def _plan() -> list[dict]:
       _numbers(_ENVIRONMENTS),
       plan.SETTINGS if default else [(width, horizon)],
       schedule,
-      3.0 if _SECONDS.value is None else _SECONDS.value,
+      seconds,
     )
   print(plan.describe(results))
   if _CHECKPOINT.value:
@@ -196,11 +209,18 @@ def _train() -> list[dict]:
 
 
 def _config_of(run: str) -> dict:
+  path, _, variant = run.partition(':')
+  if path.endswith('.py'):
+    make = runpy.run_path(path)['get_config']
+    config = make(*([variant] if variant else ()))
+    return config.copy_and_resolve_references().to_dict()
   from jowa_jax.checkpoint.run_directory import RunDirectory
 
   config = RunDirectory(run).read_config()
   if config is None:
-    raise ValueError(f'--run={run} is not the directory of a run')
+    raise ValueError(
+      f'--run={run} is neither the directory of a run nor a config'
+    )
   return config
 
 
@@ -217,12 +237,22 @@ def _scale() -> list[dict]:
   os.environ['JAX_PLATFORMS'] = 'cpu'
   from jowa_jax.bench import scale
 
+  device = scale.Device(_PEAK_FLOPS.value, _LINK_BANDWIDTH.value)
+  if _RUN.value is not None:
+    config = _config_of(_RUN.value)
+    results = [
+      record
+      for batch_size in _numbers(_BATCH_SIZE)
+      for record in scale.run_config(config, axes, batch_size, device)
+    ]
+    print(scale.describe(results))
+    return results
   results = [
     scale.predict(
       size,
       axes,
       batch_size,
-      scale.Device(_PEAK_FLOPS.value, _LINK_BANDWIDTH.value),
+      device,
       _STAGE.value,
       dtype,
       _TOKENS.value,

@@ -17,14 +17,19 @@ import jax
 from jowa_jax import devices
 from jowa_jax.bench import models
 from jowa_jax.bench.train import STAGES, batch, jowa
+from jowa_jax.data.feed import statistics
 from jowa_jax.mesh_rules import RULES
+from jowa_jax.methods.base import Method
+from jowa_jax.methods.factory import make_method
 from jowa_jax.train import sharding, step
 from jowa_jax.train.state import (
+  Stage,
   TrainState,
   abstract_optimizers,
   abstract_variables,
   stage_flops,
 )
+from jowa_jax.types import Segment
 
 _COLLECTIVES = (
   'all-gather',
@@ -75,6 +80,51 @@ def predict(
   Raises:
     ValueError: the mesh does not divide the batch, or has too many devices.
   """
+  method, _ = jowa(size, dtype, **changes)
+  rows = batch(method, 1, tokens and stage == 'stage2')
+  record = _measure(method, STAGES[stage], rows, axes, batch_size, device)
+  return record | {'size': size}
+
+
+def run_config(
+  config: Mapping[str, Any],
+  axes: Mapping[str, int],
+  batch_size: int,
+  device: Device,
+) -> list[dict[str, Any]]:
+  """A record for every stage of any method's config, on frames.
+
+  Args:
+    config: a resolved training config.
+    axes: of the mesh: data, fsdp and tensor.
+    batch_size: segments, over all devices.
+    device: what is predicted with.
+
+  Raises:
+    ConfigError: the config is not one.
+    ValueError: the mesh does not divide the batch, or has too many devices.
+  """
+  # Not above: it reads data sets, and other models are lowered without.
+  from jowa_jax.train.settings import parse_stages
+
+  method = make_method(config)
+  rows = batch(method, 1)
+  return [
+    _measure(method, stage, rows, axes, batch_size, device)
+    | {'size': config['method']}
+    for stage in parse_stages(config['stages'])
+  ]
+
+
+def _measure(
+  method: Method,
+  stage: Stage,
+  row: Segment,
+  axes: Mapping[str, int],
+  batch_size: int,
+  device: Device,
+) -> dict[str, Any]:
+  """What a step of a stage takes of a device, on segments like a row."""
   count = math.prod(axes.values())
   if count > len(jax.devices()):
     raise ValueError(
@@ -88,10 +138,11 @@ def predict(
       f'batch_size={batch_size} does not divide over the '
       f'{sharding.batch_shares(mesh)} devices of data and fsdp'
     )
-  method, _ = jowa(size, dtype, **changes)
-  variables, variable_places = abstract_variables(method, {}, mesh, RULES)
+  variables, variable_places = abstract_variables(
+    method, statistics.shapes(method.spec.statistics), mesh, RULES
+  )
   opt_state, opt_places = abstract_optimizers(
-    method, STAGES[stage], variables, variable_places, mesh
+    method, stage, variables, variable_places, mesh
   )
   state = TrainState(
     step=jax.ShapeDtypeStruct((), 'int32'),
@@ -105,24 +156,23 @@ def predict(
   )
   rows = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype),
-    batch(method, 1, tokens and stage == 'stage2'),
+    row,
   )
   compiled = (
-    step.compile_step(method, STAGES[stage], 0, 0, mesh, places)
+    step.compile_step(method, stage, 0, 0, mesh, places)
     .lower(state, rows)
     .compile()
   )
   memory, cost = compiled.memory_analysis(), devices.cost(compiled)
   sent = collective_bytes(compiled.as_text())
-  needed = batch_size * stage_flops(method, STAGES[stage])
+  needed = batch_size * stage_flops(method, stage)
   compute = needed / count / device.flops
   communicate = sum(sent.values()) / device.bandwidth
   return {
-    'size': size,
-    'stage': stage,
+    'stage': stage.name,
     'mesh': dict(axes),
     'batch_size': batch_size,
-    'dtype': dtype,
+    'dtype': method.dtype,
     'parameter_bytes': _bytes_here(state.variables, places.variables),
     'moment_bytes': _bytes_here(state.opt_state, places.opt_state),
     'activation_bytes': int(memory.temp_size_in_bytes),

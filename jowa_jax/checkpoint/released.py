@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,20 +83,38 @@ def import_released(
   config = released_sizes.with_heads(config, num_heads)
   config = json.loads(json.dumps(config))
   variables = _variables(config, states)
+  names = [state.path.name for state in states.values()]
+  with files.directory_written_whole(output) as directory:
+    write_run(directory, variables, config, names)
+    _extract_lpips(states['tokenizer'], directory / 'lpips.npz')
+  return config
+
+
+def write_run(
+  directory: pathlib.Path,
+  variables: Variables,
+  config: Mapping[str, Any],
+  sources: Sequence[str],
+) -> None:
+  """Writes a checkpoint of step 0 and its config, as a run would have.
+
+  Args:
+    directory: of the run.
+    variables: as imported.
+    config: as JSON holds it.
+    sources: names of the files that they are from.
+  """
   meta = {
     'step': 0,
     'stage': 'imported',
     'config': config,
-    'data': {'imported': [state.path.name for state in states.values()]},
+    'data': {'imported': list(sources)},
   }
-  with files.directory_written_whole(output) as directory:
-    run = RunDirectory(directory)
-    with contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints:
-      checkpoints.save(0, variables, None, meta)
-      checkpoints.wait()
-    run.write_config(config)
-    _extract_lpips(states['tokenizer'], directory / 'lpips.npz')
-  return config
+  run = RunDirectory(directory)
+  with contextlib.closing(Checkpoints(run.checkpoints)) as checkpoints:
+    checkpoints.save(0, variables, None, meta)
+    checkpoints.wait()
+  run.write_config(config)
 
 
 def export_released(

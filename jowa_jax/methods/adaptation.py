@@ -21,7 +21,7 @@ from flax import linen as nn
 from flax import traverse_util
 
 from jowa_jax.methods.base import Method, Objective, Policy, Variables
-from jowa_jax.models.backbone import BackboneConfig
+from jowa_jax.models.flops import Sizes
 from jowa_jax.types import Params
 
 MODES = ('full', 'heads', 'lora')
@@ -63,9 +63,7 @@ class AdaptationConfig:
       raise ValueError(f'targets={self.targets} must name some of {TARGETS}')
 
 
-def adapt(
-  method: Method, config: AdaptationConfig, backbone: BackboneConfig
-) -> Method:
+def adapt(method: Method, config: AdaptationConfig, backbone: Sizes) -> Method:
   """A method that trains what `config` says.
 
   Args:
@@ -124,7 +122,7 @@ def _on_merged(config: AdaptationConfig, fn: Callable) -> Callable:
 
 
 def _adapted(
-  objective: Objective, config: AdaptationConfig, backbone: BackboneConfig
+  objective: Objective, config: AdaptationConfig, backbone: Sizes
 ) -> Objective:
   """It with the backbone frozen, and adapted if need be."""
   if BACKBONE not in objective.params:

@@ -15,8 +15,12 @@ from jowa_jax.methods import adaptation
 from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
+from jowa_jax.methods.edt import EdtConfig, make_edt
+from jowa_jax.methods.edt_policy import EdtActing
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.jowa_policy import JowaActing
+from jowa_jax.methods.mgdt import MgdtConfig, make_mgdt
+from jowa_jax.methods.mgdt_policy import MgdtActing
 from jowa_jax.methods.mtbc import MtbcActing, MtbcConfig, make_mtbc
 
 
@@ -39,6 +43,8 @@ class Entry(NamedTuple):
 METHODS: dict[str, Entry] = {
   'jowa': Entry(JowaConfig, make_jowa, JowaActing),
   'mtbc': Entry(MtbcConfig, make_mtbc, MtbcActing),
+  'mgdt': Entry(MgdtConfig, make_mgdt, MgdtActing),
+  'edt': Entry(EdtConfig, make_edt, EdtActing),
 }
 
 

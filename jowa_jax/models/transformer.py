@@ -22,6 +22,8 @@ from jowa_jax.models.kv_cache import Revision, Span
 
 NORMS, GELUS = ('pre', 'post'), ('exact', 'tanh')
 INITS = ('normal', 'fan_in', 'uniform')
+# Of what is left of a normal variable within two standard deviations.
+CUT_DEVIATION = 0.87962566103423978
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +103,7 @@ def _initializers(config: TransformerConfig, inputs: int):
       return jax.random.uniform(key, shape, dtype, -scale, scale)
 
     return uniform, uniform
-  # What is left within two standard deviations has .8796 of the deviation.
-  deviation = math.sqrt(config.init_scale / inputs) / 0.87962566103423978
+  deviation = math.sqrt(config.init_scale / inputs) / CUT_DEVIATION
   cut = nn.initializers.truncated_normal(deviation)
   return cut, nn.initializers.zeros
 

@@ -16,6 +16,8 @@ class Label(NamedTuple):
 METHODS = {
   'jowa': 'JOWA',
   'mtbc': 'MTBC, multi-task behaviour cloning',
+  'mgdt': 'MGDT, multi-game decision transformer',
+  'edt': 'EDT, elastic decision transformer',
 }
 
 AGENTS = {
@@ -23,6 +25,8 @@ AGENTS = {
   'data': Label('Training data', 'its complete episodes, poor to good'),
   'data_best': Label('Best data', "of each game's best checkpoint"),
   'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
+  'mgdt': Label('MGDT', 'decision transformer, wishing for high returns'),
+  'edt': Label('EDT', 'decision transformer, searching for a history'),
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),
 }
@@ -48,6 +52,9 @@ GROUPS = {
   'world': 'World model',
   'q': 'Q-values',
   'policy': 'Policy',
+  'returns': 'Returns',
+  'rewards': 'Rewards',
+  'frames': 'Frames',
 }
 
 # Title, y axis and curves of open-loop dreams: the first is the model's, the
@@ -132,6 +139,15 @@ METRICS = {
   ),
   'policy/cross_entropy': Label('Cross-entropy', 'of the data’s actions, nats'),
   'policy/accuracy': Label('Accuracy', 'the data’s action is the likeliest'),
+  'returns/cross_entropy': Label('Return', 'cross-entropy, nats'),
+  'returns/accuracy': Label('Return accuracy', 'the likeliest is right'),
+  'returns/clipped': Label(
+    'Returns out of range', 'share that counts as the nearest one in it'
+  ),
+  'returns/expectile': Label('Expectile loss', 'of the return, squared'),
+  'frames/squared_error': Label('Next frame', 'mean squared error'),
+  'rewards/cross_entropy': Label('Reward sign', 'cross-entropy, nats'),
+  'rewards/accuracy': Label('Reward accuracy', 'of the sign'),
   'policy/majority_accuracy': Label(
     'Majority accuracy', 'always the commonest action of the game'
   ),

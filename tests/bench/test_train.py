@@ -80,6 +80,18 @@ def test_meshes_are_compiled_ahead(tmp_path):
   assert 'smoke on' in text
 
 
+def test_any_config_is_compiled_ahead(tmp_path):
+  (record,), text = benchmark(
+    tmp_path / 'scale.json',
+    *('--suite=scale', '--run=configs/mgdt.py:smoke', '--batch_size=8'),
+    '--mesh=data=2,fsdp=2,tensor=2',
+  )
+  assert record['size'] == 'mgdt' and record['stage'] == 'policy'
+  assert record['dtype'] == 'float32'
+  assert record['collective_bytes']['all-reduce'] > 0
+  assert 'mgdt on' in text
+
+
 @pytest.mark.parametrize(
   ('line', 'kind', 'expected'),
   [

@@ -10,9 +10,11 @@ import pytest
 
 from configs import (
   collect,
+  edt,
   evaluate,
   finetune,
   jowa,
+  mgdt,
   mtbc,
   overnight,
   quickstart,
@@ -22,11 +24,13 @@ from jowa_jax import games
 from jowa_jax.collect import recordings
 from jowa_jax.configuration import build, differences
 from jowa_jax.envs.protocol import Protocol
+from jowa_jax.train.optimizer import rate_after
 from jowa_jax.train.run import Run
-from jowa_jax.train.settings import complete
+from jowa_jax.train.settings import complete, parse_stages
 
 METHODS = {'jowa': jowa, 'mtbc': mtbc}
 SIZES = ('40m', '70m', '150m', 'smoke')
+OF_FRAMES = {'mgdt': mgdt, 'edt': edt}
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -49,7 +53,10 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
 
 @pytest.mark.parametrize(
   'module',
-  [jowa, mtbc, collect, evaluate, finetune, overnight, quickstart, small],
+  [
+    *(jowa, mtbc, collect, evaluate, finetune, overnight, quickstart, small),
+    *OF_FRAMES.values(),
+  ],
 )
 def test_unknown_variant_is_an_error(module):
   with pytest.raises(ValueError, match='5b'):
@@ -131,6 +138,76 @@ def test_published_optimisation():
   assert config.losses.penalty == 'cql' and config.losses.target_period == 1000
   assert not (config.losses.rem or config.losses.stop_gradient)
   assert config.tokenizer_training.frames_per_step == 2048
+
+
+@pytest.mark.parametrize(
+  ('method', 'size'),
+  [(name, size) for name in OF_FRAMES for size in mgdt.SIZES],
+)
+def test_transformers_of_frames_make_runs(method, size, tmp_path):
+  config = OF_FRAMES[method].get_config(size)
+  assert config.is_locked
+  run = Run(config.to_dict(), tmp_path / 'run')
+  assert run.config['method'] == method
+  saved = json.loads(json.dumps(config.to_dict()))
+  assert Run(saved, tmp_path / 'run').stages == run.stages
+
+
+def test_published_transformers_of_frames():
+  sizes = {'40m': (6, 768, 12), '200m': (10, 1280, 20)}
+  for module in OF_FRAMES.values():
+    for size in sizes:
+      config = module.get_config(size)
+      backbone = config.backbone
+      found = backbone.num_layers, backbone.width, backbone.num_heads
+      assert found == sizes[size] == mgdt.SIZES[size]
+      assert (backbone.steps, backbone.patch, backbone.dropout) == (4, 14, 0.1)
+      assert config.run.batch_size == 512
+      assert (config.data.stride, config.augmentation.crop) == (1, 4)
+      (name,) = config.stages.order
+      assert config.stages[name].steps == 1_750_000
+      policy = config.stages[name].policy
+      assert (policy.kind, policy.decay_mask) == ('adamw', 'all')
+      assert (policy.learning_rate, policy.weight_decay) == (1e-4, 1e-4)
+      assert (policy.b1, policy.b2, policy.eps) == (0.9, 0.999, 1e-8)
+      assert (policy.clip, policy.decay) == (0.25, 'constant')
+      # Step k, counted from 0, at min((k + 1) / 10000, 1) of the rate.
+      stage = parse_stages(config.stages)[0].optimizers['policy']
+      for k in (0, 1, 4_999, 9_998, 9_999, 20_000):
+        expected = 1e-4 * min((k + 1) / 10_000, 1)
+        rate = float(rate_after(stage, 1_750_000, k))
+        assert rate == pytest.approx(expected, 1e-3)
+  config = mgdt.get_config()
+  assert config.data.padding == 'left' and config.losses.class_mean
+  assert config.backbone.return_min == -20
+  assert config.backbone.return_bins == 121
+  config = edt.get_config()
+  assert config.data.padding == 'right'
+  assert (config.backbone.return_min, config.backbone.return_max) == (-20, 100)
+  assert (config.backbone.return_bins, config.backbone.return_scale) == (
+    60,
+    1000,
+  )
+  assert config.losses.to_dict() == dict(
+    expectile=0.99, expectile_weight=0.5, return_weight=0.001, frame_weight=1.0
+  )
+
+
+@pytest.mark.parametrize('method', OF_FRAMES)
+def test_transformers_of_frames_repeat_the_defaults(method):
+  config = OF_FRAMES[method].get_config('200m')
+  config = json.loads(config.to_json_best_effort())
+  defaults = complete({'method': method, 'stages': {}})
+  changed = {
+    line.partition(':')[0]
+    for line in differences(defaults, config)
+    if not line.startswith(('mesh', 'stages', 'adaptation'))
+  }
+  assert changed - {'data.padding'} == {
+    *('backbone.num_layers', 'backbone.width', 'backbone.num_heads'),
+    *('backbone.dtype', 'data.directory', 'data.games', 'data.stride'),
+    *('augmentation.crop', 'augmentation.rotation'),
+  }
 
 
 @pytest.mark.parametrize('method', METHODS)

@@ -318,6 +318,19 @@ CASES = {
     ),
     ['--num_heads', 'many'],
   ),
+  'a tokenizer where there is none': (
+    'import_checkpoint',
+    (
+      *('--method=mgdt', '--tokenizer=x.pt', '--model=y.pkl'),
+      '--output={tmp}/run',
+    ),
+    ['--tokenizer goes with --method=jowa'],
+  ),
+  'a pickle that is not there': (
+    'import_checkpoint',
+    ('--method=mgdt', '--model={tmp}/m.pkl', '--output={tmp}/run'),
+    ['{tmp}/m.pkl', 'no such file'],
+  ),
   'nothing to export': (
     'export_checkpoint',
     (

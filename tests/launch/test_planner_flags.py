@@ -22,10 +22,13 @@ def given():
     flags.FLAGS.unparse_flags()
 
 
-def test_flags_are_those_of_jowa(given):
+def test_flags_are_those_of_the_methods(given):
   assert list(planner_flags._FLAGS) == [
     *('planner', 'context_length', 'width', 'horizon', 'num_simulations'),
     *('temperature', 'choose_by'),
+    *('sampling', 'kappa', 'return_samples', 'return_inverse_temperature'),
+    *('action_inverse_temperature', 'action_percentile'),
+    *('history_stride', 'return_percentile', 'assumed_return', 'greedy'),
   ]
   given('--planner=mcts', '--temperature=0.5', '--choose_by=visits')
   assert planner_flags.planner_options('runs/x') == {

@@ -6,7 +6,7 @@ import jax
 import pytest
 from flax import linen as nn
 
-from configs import jowa, mtbc
+from configs import edt, jowa, mgdt, mtbc
 from jowa_jax.methods.factory import make_method
 
 TOKENIZER = 4_047_489
@@ -66,6 +66,34 @@ def test_mtbc_120m_has_three_heads():
     == 1
   )
   assert round((size(params) + PERCEPTUAL) / 1e6, 1) == 119.6
+
+
+@pytest.mark.parametrize(
+  ('name', 'bins', 'blocks', 'total'),
+  [
+    ('40m', 120, 42_527_232, 43_045_774),
+    ('40m', 121, 42_527_232, 43_047_311),
+    # The released weights, and the paper's range of returns.
+    ('200m', 120, 196_774_400, 197_638_542),
+    ('200m', 121, 196_774_400, 197_641_103),
+  ],
+)
+def test_mgdt(name, bins, blocks, total):
+  config = mgdt.get_config(name).unlock()
+  assert config.backbone.return_bins == 121
+  config.backbone.return_bins = bins
+  params = shapes(config).params
+  layers = [v for k, v in params['backbone'].items() if k.startswith('layer_')]
+  assert size(layers) == blocks
+  assert size(params) == total
+
+
+def test_edt():
+  params = shapes(edt.get_config('200m')).params
+  layers = [v for k, v in params['backbone'].items() if k.startswith('layer_')]
+  assert size(layers) == 196_774_400
+  assert size(params['heads']['frames']) == 9_165_744
+  assert size(params) == 206_372_863
 
 
 def test_parameters_are_float32_whatever_the_computation():

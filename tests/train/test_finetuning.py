@@ -338,7 +338,7 @@ def test_bad_fields_are_named(changes, message, resolve, tmp_path):
 
 def _pretraining(name):
   method, _, size = name.rpartition('_')
-  if size == 'quickstart':
+  if size == 'quickstart' and method in ('', 'mtbc'):
     return small.get_config(method or 'jowa').to_dict()
   return helpers.CONFIGS[method or 'jowa'].get_config(size).to_dict()
 
@@ -366,7 +366,22 @@ def test_every_config_makes_a_run(name, tmp_path):
       assert run.config['imagination']['policy'] == 'planning'
       assert run.config['imagination']['start_step'] == 20_000
       assert run.config['tokenizer_training']['frames_per_step'] == 128
-    assert ('tokenizer' in stage.optimizers) == (checkpoint is None)
+    if name in ('mgdt_40m', 'mgdt_200m', 'edt_200m'):
+      # Section E.2, too; the optimizer is that of pretraining.
+      assert run.config['run']['batch_size'] == 32
+      assert stage.steps == (50_000 if checkpoint else 500_000)
+      policy = stage.optimizers['policy']
+      assert (policy.learning_rate, policy.weight_decay) == (5e-5, 1e-4)
+      assert (policy.decay_mask, policy.clip) == ('all', 0.25)
+      assert policy.warmup_steps == 0
+      assert run.config['data']['quality'] == 'expert'
+      left = 'mgdt' in name
+      assert (run.config['data']['padding'] == 'left') == left
+      assert run.config['augmentation'] == {'crop': 4, 'rotation': 5.0}
+    has_tokenizer = 'tokenizer' in run.config
+    assert ('tokenizer' in stage.optimizers) == (
+      has_tokenizer and checkpoint is None
+    )
 
 
 def test_the_model_is_the_checkpoints(finished, play_dir, tmp_path):

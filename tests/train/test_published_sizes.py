@@ -11,6 +11,7 @@ import pytest
 from flax import linen as nn
 from jax.extend import core as jax_core
 
+from jowa_jax.bench.train import batch as noise
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train import optimizer, state, step
 from jowa_jax.train.settings import parse_stages
@@ -99,4 +100,27 @@ def test_step_traces(method, size, stage):
   assert found['conv_general_dilated', 'bfloat16'] > 0
   assert found['conv_general_dilated', 'float32'] == 0
   # What is left in float32: distances to the codebook.
+  assert found['dot_general', 'bfloat16'] > 10 * found['dot_general', 'float32']
+
+
+@pytest.mark.parametrize('method', ['mgdt', 'edt'])
+def test_step_of_a_decision_transformer_traces(method):
+  config = helpers.CONFIGS[method].get_config('200m').to_dict()
+  built = make_method(config)
+  (parsed,) = parse_stages(config['stages'])
+  before = _abstract_state(built, parsed)
+  rows = config['run']['batch_size']
+  batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype),
+    noise(built, 1),
+  )
+  traced = jax.jit(step.step_fn(built, parsed, 0, 0)).trace(before, batch)
+  after, metrics = traced.out_info
+  assert jax.tree.structure(after) == jax.tree.structure(before)
+  assert all(value.shape == () for value in metrics.values())
+  leaves = jax.tree.leaves(after.variables.params)
+  assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
+  found = _products(traced.jaxpr.jaxpr, collections.Counter())
+  assert not found['conv_general_dilated', 'bfloat16']
+  # What is left in float32: the heads.
   assert found['dot_general', 'bfloat16'] > 10 * found['dot_general', 'float32']
