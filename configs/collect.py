@@ -1,7 +1,7 @@
 """What `launch.collect` plays: `configs/collect.py:default|smoke|<Game>[_2]`.
 
-The variants of a game made the recording of it that the package ships: one of
-the game's name its first run, and one that ends in `_2` the second.
+The variants by a game's name made the recordings that the package ships. Those
+that end in `_2` play another run, in episodes that are cut off.
 """
 
 import ml_collections

@@ -1,8 +1,9 @@
 """The 60 Atari games: task ids, legal actions, reference scores, game lists.
 
 The tables are data; `tests/test_games.py` checks the actions against ale-py.
-Sources: ALE (action sets), Agarwal et al. 2020 (reference scores), JOWA
-section 5.1, appendix D and E.2 (game lists).
+Sources: ALE (action sets), Agarwal et al. 2020 (reference scores; RoadRunner's
+of random and human play: Wang et al. 2016), JOWA section 5.1, appendix D and
+E.2 (game lists).
 """
 
 import re
@@ -27,7 +28,7 @@ class ReferenceScore(NamedTuple):
 
   random: float
   human: float
-  dqn: float
+  dqn: float | None = None  # of DQN-Replay's last checkpoint, where it is told
 
 
 # ALE's minimal action set of each game, as indices into the 18 actions. The
@@ -136,6 +137,7 @@ REFERENCE_SCORES: dict[str, ReferenceScore] = {
   'Pooyan': ReferenceScore(371.2, 0, 3212.0),
   'Qbert': ReferenceScore(163.9, 13455.0, 10117.5),
   'Riverraid': ReferenceScore(1338.5, 17118.0, 11638.9),
+  'RoadRunner': ReferenceScore(11.5, 7845.0),
   'Robotank': ReferenceScore(2.2, 11.9, 59.8),
   'Seaquest': ReferenceScore(68.4, 42054.7, 1600.7),
   'SpaceInvaders': ReferenceScore(148.0, 1668.7, 1794.2),
@@ -292,7 +294,9 @@ def has_reference(game: str, reference: str = 'human') -> bool:
   scores = REFERENCE_SCORES.get(check_game(game))
   if scores is None:
     return False
-  return reference != 'human' or scores.human > scores.random
+  if reference == 'dqn':
+    return scores.dqn is not None
+  return scores.human > scores.random
 
 
 def normalized_score(
@@ -312,6 +316,8 @@ def normalized_score(
   if reference == 'human':
     low, high = scores.random, scores.human
   elif reference == 'dqn':
+    if scores.dqn is None:
+      raise ValueError(f'{game} has no score of DQN to compare with')
     low, high = sorted((scores.random, scores.dqn))
   else:
     raise ValueError(f"reference is {reference!r}, not 'human' or 'dqn'")

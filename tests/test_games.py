@@ -150,5 +150,9 @@ def test_errors_name_what_is_wrong():
     games.parse_games('Chess')
   with pytest.raises(ValueError, match='AirRaid has no reference scores'):
     games.normalized_score('AirRaid', 1)
+  with pytest.raises(ValueError, match='RoadRunner has no score of DQN'):
+    games.normalized_score('RoadRunner', 1, 'dqn')
+  assert games.has_reference('RoadRunner')
+  assert not games.has_reference('RoadRunner', 'dqn')
   with pytest.raises(ValueError, match="reference is 'best'"):
     games.normalized_score('Pong', 1, 'best')
