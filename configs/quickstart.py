@@ -211,7 +211,7 @@ def _full() -> ConfigDict:
 def _scratch(smoke: bool) -> ConfigDict:
   config = _base()
   config.expected_minutes = 2.0 if smoke else 22.0
-  config.games = 'Asterix,UpNDown'
+  config.games = 'Freeway,RoadRunner'
   config.data.play = _data((0, 1), 120) if smoke else _data((2, 3, 4), 12_000)
   size = '_smoke' if smoke else ''
   config.runs.jowa = _run('train', 'play', small.get_config(f'jowa{size}'))

@@ -2,10 +2,12 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from jowa_jax.data.episodes import RawEpisode
 
+# Of every run of DQN-Replay, by the numbers of its files.
+DQN_REPLAY_CHECKPOINTS = 50
 SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
 
 
@@ -15,7 +17,7 @@ class Split:
 
   game: str  # a name in `games.GAMES`
   run: int
-  checkpoint: int  # counted from 0
+  checkpoint: int  # by the source's own numbers
 
   @property
   def run_name(self) -> str:
@@ -36,12 +38,19 @@ class Split:
 class Source(Protocol):
   """A data set in some format; can be pickled and sent to other machines."""
 
+  # How many checkpoints a whole run has, if that is known; else those there
+  # are taken for all.
+  whole_run: ClassVar[int | None]
+
   def splits(self, game: str) -> list[Split]:
     """What there is of a game, sorted.
 
     Raises:
       DataError: there is nothing, with the place looked at and the remedy.
     """
+
+  def doubts(self, split: Split) -> str:
+    """Why a split is left out unless it is named; empty if it is not."""
 
   def lengths(self, split: Split) -> list[int]:
     """The transitions of each episode, reading as little as it can.

@@ -17,6 +17,7 @@ from jowa_jax.data.feed import pipeline, statistics, tokens
 from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.data.feed.sampler import MarkedShareSampler, Sampler
 from jowa_jax.data.prepare import selection
+from jowa_jax.data.source import DQN_REPLAY_CHECKPOINTS
 from jowa_jax.data.store import formats, stored
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.types import Segment
@@ -245,10 +246,12 @@ def _draw(
     DataError: there are too few, or they were drawn by another quality.
   """
   manifest = pathlib.Path(config.directory) / formats.MANIFEST
-  prepared = 'all'
+  prepared, whole_run = 'all', None
   if manifest.exists():
     request = json.loads(manifest.read_text()).get('request', {})
     prepared = request.get('checkpoints', 'all')
+    if request.get('source') == 'dqn_replay':
+      whole_run = DQN_REPLAY_CHECKPOINTS
   wanted = config.quality or 'all'
   if wanted == prepared:
     # The first fifth of a first fifth is not what is meant.
@@ -259,7 +262,9 @@ def _draw(
       f'--checkpoints={prepared}: leave the quality out, or prepare it anew'
     )
   try:
-    return selection.draw_prepared(episodes, wanted, config.transitions, seed)
+    return selection.draw_prepared(
+      episodes, wanted, config.transitions, seed, whole_run
+    )
   except episodes_lib.DataError as error:
     raise episodes_lib.DataError(
       f'data.quality={config.quality}, data.transitions={config.transitions} '

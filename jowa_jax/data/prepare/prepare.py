@@ -63,11 +63,13 @@ class Request:
 
   def digest(self) -> str:
     """A name that other requests do not share."""
-    return _digest(dataclasses.asdict(self))
+    return _digest([dataclasses.asdict(self), self.digest_of_source()])
 
   def digest_of_source(self) -> str:
     """A name that requests of the same source share."""
-    return _digest([self.source, self.input])
+    # Raw logs were once numbered from 0, whatever their files' numbers.
+    numbering = ['by file'] if self.source == 'dqn_replay' else []
+    return _digest([self.source, self.input, *numbering])
 
 
 def _digest(value: Any) -> str:
@@ -227,8 +229,21 @@ def _select_splits(source: Source, request: Request) -> list[Split]:
     splits = selection.draw_runs(
       source.splits(game), request.runs, request.seed
     )
-    selected += selection.select_checkpoints(splits, request.checkpoints)
-  return selected
+    selected += selection.select_checkpoints(
+      splits, request.checkpoints, source.whole_run
+    )
+  if selection.is_named(request.checkpoints):
+    return selected
+  doubts = {split: source.doubts(split) for split in selected}
+  for split, why in doubts.items():
+    if why:
+      logging.warning(
+        '%s is left out: %s. To take it, name it: --checkpoints=...', split, why
+      )
+  kept = [split for split in selected if not doubts[split]]
+  if not kept:
+    raise DataError(f'Nothing is left: {selected[0]}, as {doubts[selected[0]]}')
+  return kept
 
 
 def _draw(

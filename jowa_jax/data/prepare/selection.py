@@ -42,6 +42,11 @@ def parse_numbers(text: str) -> list[int]:
   return sorted(set(numbers))
 
 
+def is_named(checkpoints: str) -> bool:
+  """Whether checkpoints are a list of numbers."""
+  return checkpoints not in _RANGES
+
+
 def draw_runs(splits: Sequence[Split], runs: str, seed: int) -> list[Split]:
   """The splits of the runs asked for.
 
@@ -77,7 +82,7 @@ def draw_runs(splits: Sequence[Split], runs: str, seed: int) -> list[Split]:
 
 
 def select_checkpoints(
-  splits: Sequence[Split], checkpoints: str
+  splits: Sequence[Split], checkpoints: str, whole_run: int | None = None
 ) -> list[Split]:
   """The splits of the checkpoints asked for.
 
@@ -85,20 +90,23 @@ def select_checkpoints(
     splits: of one game.
     checkpoints: 'all', 'expert' (the last fifth by number), 'suboptimal' (all),
       'highly_suboptimal' (the first fifth), or a list such as '40-49'.
+    whole_run: how many checkpoints a run has, though some may be missing here.
 
   Raises:
     DataError: a listed checkpoint is in none of the runs.
     ValueError: `checkpoints` is not understood.
   """
-  total = max(split.checkpoint for split in splits) + 1
+  there = sorted({split.checkpoint for split in splits})
+  # Runs of a known length are numbered from 1, or from 0 if there is one.
+  first = 0 if whole_run is None or 0 in there else 1
+  total = max(there[-1] + 1 - first, whole_run or 0)
   if checkpoints in _RANGES:
     low, high = (round(share * total) for share in _RANGES[checkpoints])
     # Of few checkpoints the first or the last, never none.
     low, high = min(low, total - 1), max(high, 1)
-    wanted = list(range(low, high))
+    wanted = list(range(first + low, first + high))
   else:
     wanted = parse_numbers(checkpoints)
-    there = sorted({split.checkpoint for split in splits})
     for checkpoint in wanted:
       if checkpoint not in there:
         raise DataError(
@@ -108,7 +116,8 @@ def select_checkpoints(
   if not chosen:
     raise DataError(
       f'{splits[0].game} has no checkpoint among {checkpoints} '
-      f'({wanted[0]}-{wanted[-1]})'
+      f'({wanted[0]}-{wanted[-1]}): there are {there}; name those that are '
+      f'wanted, such as --checkpoints={there[-1]}'
     )
   return chosen
 
@@ -182,6 +191,7 @@ def draw_prepared(
   checkpoints: str,
   transitions: int | None,
   seed: int,
+  whole_run: int | None = None,
 ) -> list[Episode]:
   """Draws from what was prepared for training, of every game as much.
 
@@ -190,6 +200,7 @@ def draw_prepared(
     checkpoints: see `select_checkpoints`.
     transitions: of each game, see `draw_episodes`; all if None.
     seed: of the draw.
+    whole_run: see `select_checkpoints`.
 
   Returns:
     The episodes drawn, in their order.
@@ -205,7 +216,7 @@ def draw_prepared(
       splits.setdefault(split, []).append(episode)
     lengths = {
       split: [len(episode) for episode in splits[split]]
-      for split in select_checkpoints(sorted(splits), checkpoints)
+      for split in select_checkpoints(sorted(splits), checkpoints, whole_run)
     }
     for split, places in draw_episodes(
       lengths, seed, transitions=transitions

@@ -23,14 +23,14 @@ import re
 import tokenize
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import numpy as np
 
 from jowa_jax import games
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.episodes import DataError, RawEpisode
-from jowa_jax.data.source import Split
+from jowa_jax.data.source import DQN_REPLAY_CHECKPOINTS, Split
 from jowa_jax.types import FRAME_SHAPE
 
 NUM_PADDING = 3  # rows of zeros before an episode
@@ -121,8 +121,10 @@ class _Span(NamedTuple):
 class DqnReplaySource:
   """Raw logs as `<root>/<Game>/<run>/replay_logs/$store$_*_ckpt.<N>.gz`.
 
-  `Split.checkpoint` counts from 0. A run whose folder holds a file numbered 0,
-  as in the bucket, is numbered as its files are; else file 1 is checkpoint 0.
+  `Split.checkpoint` is the number of its files, whichever others are there.
+
+  A run's last log was saved before its ring was full. Which rows are old is
+  told by its add_count file; without one it is doubted.
 
   An episode is what lies between two game overs of one file, or between the
   file's start and its first; what follows the last is left out. The limit of
@@ -134,6 +136,8 @@ class DqnReplaySource:
   episode is among those chosen; that episode is given after the check.
   """
 
+  whole_run: ClassVar[int] = DQN_REPLAY_CHECKPOINTS
+
   root: str  # a folder or any other path that `tf.io.gfile` takes: gs://...
 
   def splits(self, game: str) -> list[Split]:
@@ -142,8 +146,8 @@ class DqnReplaySource:
     folder = self._folder(game)
     found = []
     for run in sorted(int(name) for name in _list(folder) if name.isdecimal()):
-      checkpoints = _checkpoints(_list(self._folder(game, run, 'replay_logs')))
-      found += [Split(game, run, checkpoint) for checkpoint in checkpoints]
+      numbers = _numbers(_list(self._folder(game, run, 'replay_logs')))
+      found += [Split(game, run, number) for number in numbers]
     if not found:
       raise DataError(
         f'{self.root} has no DQN-Replay logs of {game}: {folder}/<run>/'
@@ -152,6 +156,20 @@ class DqnReplaySource:
         f'{_BUCKET}'
       )
     return found
+
+  def doubts(self, split: Split) -> str:
+    """See `Source`."""
+    names = _list(self._folder(split.game, split.run, 'replay_logs'))
+    numbers = _numbers(names)
+    # A whole run has as many, from 0 or from 1 on; of fewer none is its last.
+    last = self.whole_run - (0 in numbers)
+    count = f'add_count_ckpt.{split.checkpoint}.gz'
+    if split.checkpoint != max([last, *numbers]) or count in names:
+      return ''
+    return (
+      f"it is its run's last log and has no {count}, without which play of a "
+      'whole ring ago in it cannot be told from new'
+    )
 
   def lengths(self, split: Split) -> list[int]:
     """See `Source`. Reads all but the frames, and three of those."""
@@ -193,7 +211,7 @@ class DqnReplaySource:
     """The paths of the four stores and of add_count if there."""
     folder = self._folder(split.game, split.run, 'replay_logs')
     names = _list(folder)
-    number = _checkpoints(names).get(split.checkpoint, split.checkpoint + 1)
+    number = split.checkpoint
     files = {store: f'$store$_{store}_ckpt.{number}.gz' for store in _STORES}
     for name in files.values():
       if name not in names:
@@ -303,12 +321,10 @@ def _list(folder: str) -> list[str]:
     return [name.rstrip('/') for name in gfile.listdir(folder)]
 
 
-def _checkpoints(names: Iterable[str]) -> dict[int, int]:
-  """The file number of each checkpoint that has a store, sorted."""
+def _numbers(names: Iterable[str]) -> list[int]:
+  """The numbers of the checkpoints that have a store, sorted."""
   matches = [_STORE_FILE.fullmatch(name) for name in names]
-  numbers = sorted({int(match[1]) for match in matches if match})
-  first = 0 if 0 in numbers else 1
-  return {number - first: number for number in numbers}
+  return sorted({int(match[1]) for match in matches if match})
 
 
 @contextlib.contextmanager

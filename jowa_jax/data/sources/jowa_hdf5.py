@@ -11,7 +11,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class JowaHdf5Source:
   The authors' files carry no checksums: a changed pixel is not noticed.
   """
 
+  whole_run: ClassVar[int | None] = None
+
   root: str  # a folder
 
   def splits(self, game: str) -> list[Split]:
@@ -54,6 +56,10 @@ class JowaHdf5Source:
     games.check_game(game)
     self._find(game)
     return [Split(game, 1, 0)]
+
+  def doubts(self, split: Split) -> str:
+    """See `Source`."""
+    return ''
 
   def lengths(self, split: Split) -> list[int]:
     """See `Source`. Checks the tables of segments too."""

@@ -9,7 +9,7 @@ import functools
 import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from etils import epath
@@ -43,6 +43,8 @@ class RldsSource:
       versions the highest is read. May be remote.
   """
 
+  whole_run: ClassVar[int | None] = None
+
   root: str
 
   def splits(self, game: str) -> list[Split]:
@@ -64,6 +66,10 @@ class RldsSource:
         'Berzerk) read the raw logs, with --source=dqn_replay'
       )
     return splits
+
+  def doubts(self, split: Split) -> str:
+    """See `Source`."""
+    return ''
 
   def lengths(self, split: Split) -> list[int]:
     """See `Source`; 0 for an episode in which nothing happens."""

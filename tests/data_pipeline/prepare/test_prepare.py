@@ -1,5 +1,6 @@
 """From every source to training, and what happens when something is wrong."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -220,12 +221,34 @@ def test_parts_that_are_written_are_kept_after_an_error(sources, tmp_path):
   path.write_bytes(raw_logs.flip(whole, len(whole) // 2))
   with pytest.raises(DataError):
     _prepare(logs, tmp_path / 'out')
-  (written,) = (tmp_path / 'out').rglob('*checkpoint_00.array_record*')
+  (written,) = (tmp_path / 'out').rglob('*checkpoint_01.array_record*')
   before = written.stat().st_ino
   path.write_bytes(whole)
   _prepare(logs, tmp_path / 'out')
-  (now,) = (tmp_path / 'out').rglob('*checkpoint_00.array_record*')
+  (now,) = (tmp_path / 'out').rglob('*checkpoint_01.array_record*')
   assert now.stat().st_ino == before
+
+
+def test_a_log_in_doubt_is_left_out_unless_it_is_named(
+  played, tmp_path, caplog
+):
+  root = tmp_path / 'logs'
+  raw_logs.write_dqn_replay(root, GAME, 1, {1: played[0], 50: played[1]})
+  for path in root.rglob('add_count_ckpt.50.gz'):
+    path.unlink()
+  request = prepare.Request('dqn_replay', str(root), (GAME,))
+  manifest = prepare.prepare(
+    request, tmp_path / 'out', IN_MEMORY, progress=False
+  )
+  assert 'checkpoint_50 is left out: it is its run' in caplog.text
+  parts = manifest['games'][GAME]['runs']['run_1']['parts']
+  assert list(parts) == ['checkpoint_01']
+  named = dataclasses.replace(request, checkpoints='1,50')
+  manifest = prepare.prepare(
+    named, tmp_path / 'named', IN_MEMORY, progress=False
+  )
+  parts = manifest['games'][GAME]['runs']['run_1']['parts']
+  assert list(parts) == ['checkpoint_01', 'checkpoint_50']
 
 
 def test_an_interrupted_request_is_not_mixed_with_another(sources, tmp_path):
@@ -242,7 +265,7 @@ def test_an_interrupted_request_is_not_mixed_with_another(sources, tmp_path):
   'options, message',
   [
     (dict(runs='7'), r'Carnival has no run 7: there are \[1, 2\]'),
-    (dict(checkpoints='5'), r'no checkpoint 5: there are \[0, 1\]'),
+    (dict(checkpoints='5'), r'no checkpoint 5: there are \[1, 2\]'),
     (dict(checkpoints='best'), "'best' is no list of numbers"),
     (dict(transitions=10**9), '1000000000 are wanted: take more runs'),
     (dict(fraction=0.1, transitions=5), 'not both'),

@@ -54,6 +54,28 @@ def test_ranges_of_dqn_replay(name, first, last):
   assert chosen == _splits((1, 2), range(first, last + 1))
 
 
+@pytest.mark.parametrize(
+  'there, name, chosen',
+  [
+    (range(1, 51), 'expert', range(41, 51)),
+    (range(1, 51), 'highly_suboptimal', range(1, 11)),
+    (range(1, 11), 'highly_suboptimal', range(1, 11)),
+    (range(38, 45), 'expert', range(41, 45)),
+    ((5, 6, 9), 'all', (5, 6, 9)),
+    (range(50), 'expert', range(40, 50)),
+  ],
+)
+def test_fifths_are_of_a_whole_run(there, name, chosen):
+  """Whichever of its logs are here."""
+  found = selection.select_checkpoints(_splits((1,), there), name, 50)
+  assert found == _splits((1,), chosen)
+
+
+def test_no_expert_among_the_first_logs():
+  with pytest.raises(DataError, match=r'expert \(41-50\).*--checkpoints=10'):
+    selection.select_checkpoints(_splits((1,), range(1, 11)), 'expert', 50)
+
+
 def test_ranges_of_few_checkpoints():
   few = _splits((1,), range(4))
   assert selection.select_checkpoints(few, 'expert') == [Split('Pong', 1, 3)]

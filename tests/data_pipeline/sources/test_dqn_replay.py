@@ -84,7 +84,7 @@ def test_reads_what_was_played(played, tmp_path):
   raw_logs.write_dqn_replay(tmp_path, GAME, 3, {7: played}, level=1)
   source = DqnReplaySource(f'{tmp_path}/')
   (split,) = source.splits(GAME)
-  assert split == Split(GAME, 3, 6)
+  assert split == Split(GAME, 3, 7)
   found = _read(source, split)
   raw_logs.assert_same(found, played[:3])
   assert list(map(digest, found)) == list(map(digest, played[:3]))
@@ -92,7 +92,7 @@ def test_reads_what_was_played(played, tmp_path):
 
 def test_lists_runs_and_checkpoints(copy, short):
   source, paths = copy
-  assert source.splits(GAME) == [Split(GAME, 2, 0), Split(GAME, 2, 1)]
+  assert source.splits(GAME) == [Split(GAME, 2, 1), Split(GAME, 2, 2)]
   root = pathlib.Path(source.root)
   (root / GAME / 'notes').mkdir()
   raw_logs.write_dqn_replay(root, GAME, 10, {0: short, 3: short}, level=1)
@@ -102,7 +102,7 @@ def test_lists_runs_and_checkpoints(copy, short):
       path.unlink()
   splits = source.splits(GAME)
   found = [(split.run, split.checkpoint) for split in splits]
-  assert found == [(2, 0), (2, 1), (10, 0), (10, 3)]
+  assert found == [(2, 1), (2, 2), (10, 0), (10, 3)]
   assert source.lengths(splits[2]) == [30, 1, 2, 270]
   with pytest.raises(DataError, match='observation_ckpt.3.gz is missing'):
     source.lengths(splits[3])
@@ -134,10 +134,10 @@ def test_a_file_may_start_within_padding(short, tmp_path, zeros):
   rows = [raw_logs.ZERO] * zeros + list(raw_logs.transitions(short[0]))
   raw_logs.write_log(tmp_path, GAME, 1, 1, rows, len(rows), 10**6, 1)
   source = DqnReplaySource(str(tmp_path))
-  assert source.lengths(Split(GAME, 1, 0)) == []  # its end is the stale row
+  assert source.lengths(Split(GAME, 1, 1)) == []  # its end is the stale row
   rows.append(rows[-1])
   raw_logs.write_log(tmp_path, GAME, 1, 1, rows, len(rows), 10**6, 1)
-  raw_logs.assert_same(_read(source, Split(GAME, 1, 0)), short[:1])
+  raw_logs.assert_same(_read(source, Split(GAME, 1, 1)), short[:1])
 
 
 def test_black_frames_of_play_are_kept(short, tmp_path):
@@ -203,18 +203,37 @@ def test_rows_that_were_not_written(short, tmp_path, spare):
   (raw_logs.log_folder(tmp_path, GAME, 1) / 'add_count_ckpt.2.gz').unlink()
   if spare:
     with pytest.raises(DataError, match='no padding'):
-      source.lengths(Split(GAME, 1, 1))
+      source.lengths(Split(GAME, 1, 2))
   else:
-    raw_logs.assert_same(_read(source, Split(GAME, 1, 1)), short[:4])
+    raw_logs.assert_same(_read(source, Split(GAME, 1, 2)), short[:4])
 
 
 def test_says_that_the_count_is_missing(copy, short, caplog):
   source, paths = copy
   paths['add_count'].unlink()
   with caplog.at_level(logging.INFO):
-    raw_logs.assert_same(_read(source, Split(GAME, 2, 0)), short[:4])
-  assert 'Carnival_run_2/checkpoint_00 has no add_count' in caplog.text
-  assert str(paths['add_count']) not in source.files(Split(GAME, 2, 0))
+    raw_logs.assert_same(_read(source, Split(GAME, 2, 1)), short[:4])
+  assert 'Carnival_run_2/checkpoint_01 has no add_count' in caplog.text
+  assert str(paths['add_count']) not in source.files(Split(GAME, 2, 1))
+
+
+@pytest.mark.parametrize(
+  'files, last', [((1, 49, 50), 50), ((0, 49), 49), ((0, 50), 50), ((1, 9), 0)]
+)
+def test_the_last_log_of_a_run_without_its_count_is_doubted(
+  short, tmp_path, files, last
+):
+  raw_logs.write_dqn_replay(
+    tmp_path, GAME, 1, {number: short[:1] for number in files}, level=1
+  )
+  source = DqnReplaySource(str(tmp_path))
+  # By their own numbers, whichever are there.
+  assert [split.checkpoint for split in source.splits(GAME)] == list(files)
+  assert not any(source.doubts(split) for split in source.splits(GAME))
+  for path in raw_logs.log_folder(tmp_path, GAME, 1).glob('add_count*'):
+    path.unlink()
+  doubted = [s.checkpoint for s in source.splits(GAME) if source.doubts(s)]
+  assert doubted == [last] * (last > 0)
 
 
 def test_files_without_a_whole_episode(short, tmp_path):
@@ -232,19 +251,19 @@ def test_files_without_a_whole_episode(short, tmp_path):
 def test_chosen_episodes_are_those_of_a_full_read(logs, short, chosen):
   source = DqnReplaySource(str(logs))
   wanted = [short[k] for k in chosen]
-  raw_logs.assert_same(_read(source, Split(GAME, 2, 0), chosen), wanted)
+  raw_logs.assert_same(_read(source, Split(GAME, 2, 1), chosen), wanted)
 
 
 @pytest.mark.parametrize('chosen', [[4], [-1], [1, 0], [2, 2]])
 def test_episodes_that_cannot_be_chosen(logs, chosen):
   with pytest.raises(ValueError, match='has 4 episodes'):
-    next(DqnReplaySource(str(logs)).episodes(Split(GAME, 2, 0), chosen))
+    next(DqnReplaySource(str(logs)).episodes(Split(GAME, 2, 1), chosen))
 
 
 def test_files_and_sizes(copy):
   source, paths = copy
   sizes = {str(path): path.stat().st_size for path in paths.values()}
-  assert source.files(Split(GAME, 2, 0)) == sizes
+  assert source.files(Split(GAME, 2, 1)) == sizes
 
 
 def test_names_the_layout_when_nothing_is_found(logs, tmp_path):
@@ -255,7 +274,7 @@ def test_names_the_layout_when_nothing_is_found(logs, tmp_path):
       DqnReplaySource(str(root)).splits('Pong')
     assert str(raised.value).startswith(f'{root} has no DQN-Replay logs')
   with pytest.raises(DataError, match='ckpt.9.gz is missing'):
-    DqnReplaySource(str(logs)).files(Split(GAME, 2, 8))
+    DqnReplaySource(str(logs)).files(Split(GAME, 2, 9))
   with pytest.raises(DataError, match='unknown://bucket/Carnival'):
     DqnReplaySource('unknown://bucket').splits(GAME)
 
@@ -300,7 +319,7 @@ FAULTS = {
 )
 def test_every_fault_names_the_file_and_the_remedy(copy, fault, name):
   source, paths = copy
-  split = Split(GAME, 2, 0)
+  split = Split(GAME, 2, 1)
   damage, change, message, _ = FAULTS[fault]
   damage(paths[name], change)
   with pytest.raises(DataError, match=message) as raised:
@@ -309,13 +328,13 @@ def test_every_fault_names_the_file_and_the_remedy(copy, fault, name):
   assert str(paths[name]) in str(raised.value)
   assert ('again' in str(raised.value)) != ('another game' in str(raised.value))
   # The next checkpoint is whole.
-  assert source.lengths(Split(GAME, 2, 1)) == [30, 1, 2]
+  assert source.lengths(Split(GAME, 2, 2)) == [30, 1, 2]
 
 
 @pytest.mark.parametrize('name', ALL)
 def test_a_store_is_missing_or_a_folder(copy, name):
   source, paths = copy
-  split = Split(GAME, 2, 0)
+  split = Split(GAME, 2, 1)
   paths[name].unlink()
   for read in source.lengths, source.files:
     with pytest.raises(DataError, match='is missing: download it') as raised:
@@ -335,7 +354,7 @@ def test_no_flipped_bit_goes_unnoticed(copy, short, name):
   for place in np.random.default_rng(0).choice(len(whole), 25, replace=False):
     paths[name].write_bytes(_flip(whole, place))
     try:
-      episodes = _read(source, Split(GAME, 2, 0))
+      episodes = _read(source, Split(GAME, 2, 1))
     except DataError as error:
       assert str(paths[name]) in str(error)
       noticed += 1
@@ -350,13 +369,13 @@ def test_a_row_said_to_be_the_end_of_a_game(copy):
   _array(paths['terminal'], _set(20, 1))
   assert raw_logs.unpacked(paths['action'])[21:24].any()
   with pytest.raises(DataError, match='row 2[123]: no padding.*again'):
-    source.lengths(Split(GAME, 2, 0))
+    source.lengths(Split(GAME, 2, 1))
 
 
 def test_damage_after_the_last_chosen_episode_is_not_read(copy, short):
   source, paths = copy
   _file(paths['observation'], lambda data: _flip(data, -6))
-  split = Split(GAME, 2, 0)
+  split = Split(GAME, 2, 1)
   raw_logs.assert_same(_read(source, split, [0, 2]), [short[0], short[2]])
   episodes = source.episodes(split, [0, 3])
   raw_logs.assert_same([next(episodes)], short[:1])
