@@ -6,6 +6,7 @@ read, converted and written by whoever gets it. What is finished is not done
 again after a restart.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -18,9 +19,15 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.prepare import beam_pipeline, selection
+from jowa_jax.data.prepare.request import (
+  Request,
+  as_json,
+  located,
+  read_manifest,
+)
 from jowa_jax.data.source import Source, Split, open_source
 from jowa_jax.data.store import formats, writer
 from jowa_jax.versions import versions_of
@@ -35,46 +42,6 @@ _MODULES = (
   'cv2',
   'tensorflow_datasets',
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-  """What is wanted: everything that decides the outcome, and nothing else.
-
-  Attributes:
-    source: one of `data.source.SOURCES`.
-    input: where it is; may be remote.
-    games: names in `games.GAMES`.
-    runs: see `selection.draw_runs`.
-    checkpoints: see `selection.select_checkpoints`.
-    fraction: share of each game's transitions, see `selection.draw_episodes`.
-    transitions: number of each game's transitions instead.
-    seed: of all draws.
-  """
-
-  source: str
-  input: str
-  games: tuple[str, ...]
-  runs: str = 'all'
-  checkpoints: str = 'all'
-  fraction: float | None = None
-  transitions: int | None = None
-  seed: int = 0
-
-  def digest(self) -> str:
-    """A name that other requests do not share."""
-    return _digest([dataclasses.asdict(self), self.digest_of_source()])
-
-  def digest_of_source(self) -> str:
-    """A name that requests of the same source share."""
-    # Raw logs were once numbered from 0, whatever their files' numbers.
-    numbering = ['by file'] if self.source == 'dqn_replay' else []
-    return _digest([self.source, self.input, *numbering])
-
-
-def _digest(value: Any) -> str:
-  text = json.dumps(value, sort_keys=True)
-  return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,16 +78,35 @@ def prepare(
     DataError: the source is missing, damaged or too small; or the directory
       holds what another request made.
     ValueError: the request is not understood.
+    InUseError: another process prepares the output.
     OSError: the disk is full or cannot be written.
   """
   selection.check_amount(request.fraction, request.transitions)
   output = _resolve(output)
-  finished = _read_manifest(output, request)
+  request = dataclasses.replace(request, input=located(request.input))
+  finished = read_manifest(output, request)
   if finished:
     logging.info('%s was prepared before', output)
     if (output / _WORK).exists():
       (output / _WORK).rmtree()
     return finished
+  with _owned(output):
+    return _prepare(request, output, beam_options, progress)
+
+
+def _owned(output: epath.Path) -> contextlib.AbstractContextManager[None]:
+  """Holds an output while it is prepared; remote ones cannot be held."""
+  if '://' in os.fspath(output):
+    return contextlib.nullcontext()
+  return ownership.owned(output / f'{_WORK}.owner')
+
+
+def _prepare(
+  request: Request,
+  output: epath.Path,
+  beam_options: Sequence[str],
+  progress: bool,
+) -> dict[str, Any]:
   source = open_source(request.source, request.input)
   work = output / _WORK / request.digest()
   _check_unfinished(output, work)
@@ -170,37 +156,6 @@ def _clean(work: epath.Path) -> None:
   for path in [*left, work / _NOTES]:
     if path.exists():
       path.rmtree()
-
-
-def _read_manifest(
-  output: epath.Path, request: Request
-) -> dict[str, Any] | None:
-  """The manifest of a finished directory of the same request."""
-  path = output / formats.MANIFEST
-  if not path.exists():
-    return None
-  try:
-    manifest = json.loads(path.read_text())
-    theirs, ours = manifest['request'], _as_json(request)
-  except (ValueError, KeyError) as error:
-    raise DataError(
-      f'{path} is damaged ({error!r}): remove {output} and prepare it again'
-    ) from error
-  changed = [
-    f'{name}: {theirs.get(name)!r}, not {ours[name]!r}'
-    for name in ours
-    if theirs.get(name) != ours[name]
-  ]
-  if changed:
-    raise DataError(
-      f'{output} was prepared by another request; give another directory, or '
-      f'remove it:\n  ' + '\n  '.join(changed)
-    )
-  return manifest
-
-
-def _as_json(request: Request) -> dict[str, Any]:
-  return json.loads(json.dumps(dataclasses.asdict(request)))
 
 
 def _check_unfinished(output: epath.Path, work: epath.Path) -> None:
@@ -344,7 +299,7 @@ def _finish(
   lengths: dict[Split, list[int]],
 ) -> dict[str, Any]:
   """Makes the data sets of every run; returns the manifest."""
-  origin = {'source': request.source, 'request': _as_json(request)}
+  origin = {'source': request.source, 'request': as_json(request)}
   runs: dict[str, list[_Job]] = {}
   for job in jobs:
     runs.setdefault(job.split.run_name, []).append(job)
@@ -378,7 +333,7 @@ def _finish(
   for name, game in games.items():
     _sum_up(game, sum(sum(x) for p, x in lengths.items() if p.game == name))
   return {
-    'request': _as_json(request),
+    'request': as_json(request),
     'versions': versions_of(_MODULES),
     'games': games,
   }

@@ -5,6 +5,7 @@ are enough transitions. The released program draws trajectories with
 replacement; here none comes twice.
 """
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
 
@@ -22,6 +23,8 @@ QUALITIES = {
   'highly_suboptimal': (0.0, 0.2),
 }
 _RANGES = {'all': (0.0, 1.0), **QUALITIES}
+# Of the transitions wanted: others cut episodes, and data sets, off elsewhere.
+_ENOUGH = 0.95
 _NUMBERS = re.compile(r'\d+(-\d+)?(,\d+(-\d+)?)*')
 
 
@@ -145,7 +148,8 @@ def draw_episodes(
     seed: decides the order in which they are drawn.
     fraction: share of the transitions wanted.
     transitions: number of transitions wanted; all if both are None. The
-      episode that reaches the number is the last one drawn.
+      episode that reaches the number is the last one drawn. Where a little
+      less is there, all of it is taken, with a warning.
 
   Returns:
     The places of the episodes of every split, ascending. Those in which
@@ -169,10 +173,15 @@ def draw_episodes(
     wanted = transitions
   elif fraction is not None:
     wanted = fraction * total
-  if not line or wanted > total:
+  if line and _ENOUGH * wanted <= total < wanted:
+    logging.warning(
+      '%s has %d of %d transitions: all of them are taken', game, total, wanted
+    )
+  elif not line or wanted > total:
     raise DataError(
       f'{game} has {total} transitions in complete episodes, {wanted} are '
-      'wanted: take more runs or checkpoints, or fewer transitions'
+      'wanted: take more runs or checkpoints, or fewer (--transitions where '
+      'data are prepared, --config.data.transitions where they are trained on)'
     )
   rng = np.random.default_rng((seed, games.task_id(game), 1))
   drawn: dict[Split, list[int]] = {split: [] for split in lengths}

@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 
+from jowa_jax import ownership
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.feed import dataset
 from jowa_jax.data.prepare import prepare
@@ -249,6 +250,34 @@ def test_a_log_in_doubt_is_left_out_unless_it_is_named(
   )
   parts = manifest['games'][GAME]['runs']['run_1']['parts']
   assert list(parts) == ['checkpoint_01', 'checkpoint_50']
+
+
+def test_data_that_are_spelled_otherwise_or_moved_are_the_same(
+  sources, tmp_path, monkeypatch
+):
+  logs = _copy(sources, tmp_path)
+  first = _prepare(logs, tmp_path / 'out')
+  folder = logs['dqn_replay']
+  monkeypatch.chdir(folder.parent)
+  for spelling in (f'{folder}/', folder.name, f'./{folder.name}/'):
+    assert _prepare({'dqn_replay': spelling}, tmp_path / 'out') == first
+  folder.rename(folder.with_name('moved'))
+  moved = {'dqn_replay': folder.with_name('moved')}
+  assert _prepare(moved, tmp_path / 'out') == first
+  # Other files under the new name are other data.
+  path = raw_logs.store_path(moved['dqn_replay'], GAME, 1, 2, 'observation')
+  path.write_bytes(path.read_bytes()[:-1])
+  with pytest.raises(DataError, match='(?s)prepared by another request.*input'):
+    _prepare(moved, tmp_path / 'out')
+
+
+def test_one_process_prepares_an_output(sources, tmp_path):
+  output = tmp_path / 'out'
+  with ownership.owned(output / '.preparing.owner'):
+    with pytest.raises(OSError, match='in use by process'):
+      _prepare(sources, output)
+  _prepare(sources, output)
+  assert not list(output.glob('.*'))
 
 
 def test_an_interrupted_request_is_not_mixed_with_another(sources, tmp_path):

@@ -162,7 +162,7 @@ def test_episodes_in_which_nothing_happens_are_never_drawn():
 
 def test_bad_requests():
   with pytest.raises(DataError, match=f'Pong has {TOTAL} transitions'):
-    selection.draw_episodes(LENGTHS, 0, transitions=TOTAL + 1)
+    selection.draw_episodes(LENGTHS, 0, transitions=2 * TOTAL)
   with pytest.raises(DataError, match='Pong has 0 transitions'):
     selection.draw_episodes({Split('Pong', 1, 0): []}, 0)
   for options, message in (
@@ -219,3 +219,13 @@ def test_a_number_of_prepared_transitions_of_each_game(make_episode):
   assert selection.draw_prepared(episodes, 'expert', 50, seed=1) != drawn
   with pytest.raises(DataError, match='1000 are wanted'):
     selection.draw_prepared(episodes, 'expert', 1000, seed=0)
+
+
+def test_a_little_less_than_is_wanted_is_taken(caplog):
+  """As of 5,000 transitions that another program cut off at 4,950."""
+  split = Split('Pong', 1, 0)
+  drawn = selection.draw_episodes({split: [4000, 950]}, 0, transitions=5000)
+  assert drawn == {split: [0, 1]}
+  assert 'Pong has 4950 of 5000 transitions' in caplog.text
+  with pytest.raises(DataError, match='4949 .*5210 are wanted.*--transitions'):
+    selection.draw_episodes({split: [4949]}, 0, transitions=5210)
