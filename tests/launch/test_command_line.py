@@ -1,53 +1,14 @@
 """What a user mistypes ends in one clear line and changes nothing on disk."""
 
-import json
-import pathlib
-import subprocess
-import sys
-
 import pytest
 
 from tests.launch.mistakes import CASES
 
-ROOT = pathlib.Path(__file__).parents[2]
-
-
-def launch(script, *flags):
-  return subprocess.run(
-    [sys.executable, '-m', f'launch.{script}', *flags],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-    check=False,
-  )
-
-
-@pytest.fixture(scope='module')
-def forked():
-  """Returns `launch`, of a process that has imported the libraries already."""
-  with subprocess.Popen(
-    [sys.executable, '-m', 'tests.launch.server'],
-    cwd=ROOT,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  ) as server:
-
-    def run(script, *flags):
-      server.stdin.write(json.dumps([f'launch.{script}', *flags]) + '\n')
-      server.stdin.flush()
-      code, output, errors = json.loads(server.stdout.readline())
-      return subprocess.CompletedProcess(flags, code, output, errors)
-
-    yield run
-    server.stdin.close()
-
 
 @pytest.mark.parametrize('case', CASES)
-def test_mistakes_are_named(case, forked, tmp_path):
+def test_mistakes_are_named(case, launch, tmp_path):
   script, flags, words = CASES[case]
-  done = forked(script, *(flag.format(tmp=tmp_path) for flag in flags))
+  done = launch(script, *(flag.format(tmp=tmp_path) for flag in flags))
   assert done.returncode == 2, done.stderr
   message = done.stderr.strip().splitlines()[-1]
   assert 'Traceback' not in done.stderr
@@ -56,7 +17,9 @@ def test_mistakes_are_named(case, forked, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_data_set_of_another_game_is_refused(atari_data_dir, tmp_path):
+def test_a_data_set_of_another_game_is_refused(
+  atari_data_dir, launch, tmp_path
+):
   done = launch(
     'train',
     '--config=configs/mtbc.py:smoke',
@@ -69,7 +32,7 @@ def test_a_data_set_of_another_game_is_refused(atari_data_dir, tmp_path):
   assert 'Traceback' not in done.stderr
 
 
-def test_random_play_is_evaluated(tmp_path):
+def test_random_play_is_evaluated(launch, tmp_path):
   output = tmp_path / 'random.jsonl'
   done = launch(
     'evaluate',
@@ -85,7 +48,9 @@ def test_random_play_is_evaluated(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_game_is_learned_from_a_pretrained_run(atari_data_dir, tmp_path):
+def test_a_game_is_learned_from_a_pretrained_run(
+  atari_data_dir, launch, tmp_path
+):
   """Pretrain on one game, adapt to another, and evaluate the best snapshot."""
   common = (f'--config.data.directory={atari_data_dir}', '--noprogress')
   pretrained = launch(

@@ -1,7 +1,6 @@
 """The quickstart from emulator to report, interrupted on the way."""
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -19,10 +18,9 @@ from jowa_jax.data.episodes import DataError
 from jowa_jax.plan.dream import DECODERS
 from jowa_jax.quickstart import quickstart
 from jowa_jax.quickstart.plan import make_plan
+from tests.train import helpers
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Nothing here depends on how well the programs are compiled.
-ENV = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
 @pytest.fixture(scope='module')
@@ -42,7 +40,7 @@ def start(workdir, recording):
       f'--workdir={workdir}',
     ],
     cwd=ROOT,
-    env=ENV,
+    env=helpers.script_env(),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -55,7 +53,7 @@ def encode_tokens(workdir, output):
     [sys.executable, '-m', 'launch.encode_tokens', *arguments]
     + ['--games=Assault,Carnival', f'--output={output}'],
     cwd=ROOT,
-    env=ENV,
+    env=helpers.script_env(),
     capture_output=True,
     text=True,
   )
@@ -78,6 +76,7 @@ def check_result(workdir):
   assert steps == sorted(set(steps)) and steps[-1] == 16
 
 
+@pytest.mark.slow
 def test_from_recordings_to_report(recording, tmp_path):
   run = start(tmp_path, recording)
   output, _ = run.communicate(timeout=1200)
@@ -166,7 +165,7 @@ def test_killed_and_continued(recording, tmp_path):
     done = subprocess.run(
       [sys.executable, '-m', f'launch.{script}', *flags],
       cwd=ROOT,
-      env=ENV,
+      env=helpers.script_env(),
       capture_output=True,
       text=True,
     )
