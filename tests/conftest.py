@@ -2,6 +2,8 @@
 
 import fcntl
 import gc
+import importlib.util
+import mmap
 import os
 import pathlib
 import pickle
@@ -15,8 +17,10 @@ from jowa_jax.collect.collect import collect
 # Where compiling takes most of the time, and optimising most of that.
 QUICKLY_COMPILED = (
   'bench',
+  'checkpoint',
   'eval',
   'launch',
+  'losses',
   'methods',
   'models',
   'parity',
@@ -24,6 +28,27 @@ QUICKLY_COMPILED = (
   'tests',
   'train',
 )
+
+
+# XLA's newer emitters take more than half of the time of compiling.
+QUICK_FLAG = 'xla_cpu_use_fusion_emitters'
+
+
+def _xla_knows(flag: str) -> bool:
+  """Whether it does: a flag that it does not know ends the process."""
+  (package,) = importlib.util.find_spec('jaxlib').submodule_search_locations
+  for path in pathlib.Path(package).glob('libjax_common*'):
+    with open(path, 'rb') as file:
+      with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library:
+        return library.find(flag.encode()) >= 0
+  return False
+
+
+def pytest_configure():
+  """Sets flags before JAX looks for devices, for the scripts of tests, too."""
+  flags = os.environ.get('XLA_FLAGS', '')
+  if QUICK_FLAG not in flags and _xla_knows(QUICK_FLAG):
+    os.environ['XLA_FLAGS'] = f'{flags} --{QUICK_FLAG}=false'
 
 
 # The longest files, which begin first: at the end, no worker is left alone with

@@ -40,9 +40,10 @@ class Server:
     It sees so many CPU devices, and compiles with little optimisation. A name
     with a dot is that of any other module.
     """
-    if self._process is None:
-      from tests.train import helpers
+    # Imports JAX, which the process itself does when it is asked to.
+    from tests.train import helpers
 
+    if self._process is None:
       self._process = subprocess.Popen(
         [sys.executable, '-m', 'tests.launch.server'],
         cwd=ROOT,
@@ -52,10 +53,8 @@ class Server:
         text=True,
       )
     module = script if '.' in script else f'launch.{script}'
-    environment = {
-      'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'
-    }
     argv = [module, *map(str, flags)]
+    environment = {'XLA_FLAGS': helpers.script_env(devices)['XLA_FLAGS']}
     self._process.stdin.write(json.dumps([argv, environment]) + '\n')
     self._process.stdin.flush()
     code, output, errors = json.loads(self._process.stdout.readline())

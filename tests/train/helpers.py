@@ -44,11 +44,12 @@ def quick_compilation(cache: str):
 
 def script_env(devices: int = 1) -> dict[str, str]:
   """The environment of a script: quickly compiled, on so many CPU devices."""
+  count = f'--xla_force_host_platform_device_count={devices}'
   return {
     **os.environ,
     'JAX_PLATFORMS': 'cpu',
     'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-    'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+    'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {count}',
     'PYTHONPATH': str(ROOT),
   }
 
