@@ -54,10 +54,11 @@ def pytest_configure():
 # The longest files, which begin first: at the end, no worker is left alone with
 # one of them.
 LONGEST = (
-  'test_quickstart.py',
   'test_quickstart_shipped.py',
-  'test_sharding.py',
-  'test_processes.py',
+  'test_finetuning.py',
+  'test_diagnosis.py',
+  'test_recording.py',
+  'test_planning.py',
 )
 
 

@@ -82,8 +82,9 @@ def _child(argv: list[str], output: int, errors: int) -> int:
   os.dup2(output, 1)
   os.dup2(errors, 2)
   sys.argv = argv
+  printed = open(1, 'w', closefd=False)
   try:
-    with contextlib.redirect_stdout(open(1, 'w', closefd=False)):
+    with contextlib.redirect_stdout(printed):
       runpy.run_module(argv[0], run_name='__main__', alter_sys=True)
   except SystemExit as error:
     if isinstance(error.code, str):
@@ -94,7 +95,8 @@ def _child(argv: list[str], output: int, errors: int) -> int:
     traceback.print_exc()
     return 1
   finally:
-    sys.stdout.flush()
+    # Nothing else does: the process ends without clearing up.
+    printed.flush()
     sys.stderr.flush()
   return 0
 

@@ -28,17 +28,18 @@ def recording(record):
   return record(120)
 
 
+def flags(workdir, recording):
+  return [
+    '--config=configs/quickstart.py:smoke',
+    '--config.games=Assault,Carnival',
+    f'--config.recordings={recording}',
+    f'--workdir={workdir}',
+  ]
+
+
 def start(workdir, recording):
   return subprocess.Popen(
-    [
-      sys.executable,
-      '-m',
-      'launch.quickstart',
-      '--config=configs/quickstart.py:smoke',
-      '--config.games=Assault,Carnival',
-      f'--config.recordings={recording}',
-      f'--workdir={workdir}',
-    ],
+    [sys.executable, '-m', 'launch.quickstart', *flags(workdir, recording)],
     cwd=ROOT,
     env=helpers.script_env(),
     stdout=subprocess.PIPE,
@@ -77,10 +78,10 @@ def check_result(workdir):
 
 
 @pytest.mark.slow
-def test_from_recordings_to_report(recording, tmp_path):
-  run = start(tmp_path, recording)
-  output, _ = run.communicate(timeout=1200)
-  assert run.returncode == 0, output
+def test_from_recordings_to_report(recording, launch, tmp_path):
+  done = launch('quickstart', *flags(tmp_path, recording))
+  assert done.returncode == 0, done.stderr
+  output = done.stdout + done.stderr
   assert '[12/12]' in output and 'done before' not in output
   check_result(tmp_path)
   check_decoders(tmp_path / 'jowa')
@@ -262,14 +263,15 @@ def test_what_is_not_recorded_is_named(field, value, message, config, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-def test_another_config_is_refused(config, recording, tmp_path):
+def test_another_config_is_refused(config, recording, launch, tmp_path):
   other = make_plan({**config, 'seed': 5}, tmp_path).config
   (tmp_path / 'config.json').write_text(json.dumps(other))
   before = sorted(tmp_path.rglob('*'))
-  run = start(tmp_path, recording)
-  output, _ = run.communicate(timeout=300)
-  assert run.returncode == 2, output
-  assert 'seed: was 5, now 0' in output and 'Traceback' not in output
+  done = launch('quickstart', *flags(tmp_path, recording))
+  assert done.returncode == 2, done.stderr
+  for output in (done.stdout, done.stderr):
+    assert 'Traceback' not in output
+  assert 'seed: was 5, now 0' in done.stderr
   assert sorted(tmp_path.rglob('*')) == before
 
 
