@@ -1,7 +1,13 @@
-"""Quick compilation, and real play that is collected once for all tests."""
+"""Quick compilation, and what is made once for all tests and all workers."""
 
+import fcntl
 import gc
+import importlib.util
+import mmap
+import os
 import pathlib
+import pickle
+import shutil
 import types
 
 import pytest
@@ -11,8 +17,10 @@ from jowa_jax.collect.collect import collect
 # Where compiling takes most of the time, and optimising most of that.
 QUICKLY_COMPILED = (
   'bench',
+  'checkpoint',
   'eval',
   'launch',
+  'losses',
   'methods',
   'models',
   'parity',
@@ -22,13 +30,35 @@ QUICKLY_COMPILED = (
 )
 
 
+# XLA's newer emitters take more than half of the time of compiling.
+QUICK_FLAG = 'xla_cpu_use_fusion_emitters'
+
+
+def _xla_knows(flag: str) -> bool:
+  """Whether it does: a flag that it does not know ends the process."""
+  (package,) = importlib.util.find_spec('jaxlib').submodule_search_locations
+  for path in pathlib.Path(package).glob('libjax_common*'):
+    with open(path, 'rb') as file:
+      with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as library:
+        return library.find(flag.encode()) >= 0
+  return False
+
+
+def pytest_configure():
+  """Sets flags before JAX looks for devices, for the scripts of tests, too."""
+  flags = os.environ.get('XLA_FLAGS', '')
+  if QUICK_FLAG not in flags and _xla_knows(QUICK_FLAG):
+    os.environ['XLA_FLAGS'] = f'{flags} --{QUICK_FLAG}=false'
+
+
 # The longest files, which begin first: at the end, no worker is left alone with
 # one of them.
 LONGEST = (
-  'test_quickstart.py',
   'test_quickstart_shipped.py',
-  'test_sharding.py',
-  'test_processes.py',
+  'test_finetuning.py',
+  'test_diagnosis.py',
+  'test_recording.py',
+  'test_planning.py',
 )
 
 
@@ -37,9 +67,57 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope='session')
-def compilation_cache(request):
-  """Kept between runs of the tests; `--cache-clear` empties it."""
-  return str(request.config.cache.mkdir('jax_compilation'))
+def session_dir(tmp_path_factory) -> pathlib.Path:
+  """The session's temporary directory, the same one in all of its workers."""
+  base = tmp_path_factory.getbasetemp()
+  return base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+
+
+@pytest.fixture(scope='session')
+def once(session_dir):
+  """A function that fills a directory of the session, once for all workers.
+
+  It takes the directory's name and a function of its path, and returns the
+  path. Nobody may change what is there.
+  """
+
+  def make(name, fill):
+    path, done = session_dir / name, session_dir / f'{name}.done'
+    with open(session_dir / f'{name}.lock', 'w') as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX)
+      if not done.exists():
+        # What a worker left that failed.
+        shutil.rmtree(path, ignore_errors=True)
+        fill(path)
+        done.touch()
+    return path
+
+  return make
+
+
+@pytest.fixture(scope='session', autouse=True)
+def compilation_cache(session_dir):
+  """The directory where programs are kept, each compiled once for all workers.
+
+  The scripts that tests start find it in their environment. It is a directory
+  of the session, or the one that JAX_COMPILATION_CACHE_DIR names.
+  """
+  default = str(session_dir / 'jax_compilation')
+  path = os.environ.get('JAX_COMPILATION_CACHE_DIR', default)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('JAX_COMPILATION_CACHE_DIR', path)
+    patch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+    patch.setenv('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '-1')
+    yield path
+
+
+@pytest.fixture(scope='session')
+def launch(compilation_cache):
+  """Runs a script of `launch/` with flags: see `server.Server.launch`."""
+  from tests.launch.server import Server
+
+  with Server() as server:
+    yield server.launch
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -65,38 +143,51 @@ def young_heap():
 
 
 @pytest.fixture(scope='session')
-def atari_data_dir(tmp_path_factory) -> pathlib.Path:
+def atari_data_dir(once) -> pathlib.Path:
   """120 random and 120 mostly searched decisions of Assault and Carnival."""
-  output = tmp_path_factory.mktemp('atari')
-  collect(
-    output, 'Assault,Carnival', (1.0, 0.2), 120, num_processes=2, progress=False
+  return once(
+    'atari',
+    lambda path: collect(
+      path, 'Assault,Carnival', (1.0, 0.2), 120, num_processes=2, progress=False
+    ),
   )
-  return output
 
 
 @pytest.fixture(scope='session')
-def full_episodes_dir(tmp_path_factory) -> pathlib.Path:
+def full_episodes_dir(once) -> pathlib.Path:
   """1,000 random decisions of Carnival: full episodes, and a cut one."""
-  output = tmp_path_factory.mktemp('full')
-  collect(output, 'Carnival', (1.0,), 1000, num_processes=1, progress=False)
-  return output
+  return once(
+    'full',
+    lambda path: collect(
+      path, 'Carnival', (1.0,), 1000, num_processes=1, progress=False
+    ),
+  )
 
 
 @pytest.fixture(scope='session')
-def finished(atari_data_dir, tmp_path_factory, compilation_cache):
+def finished(atari_data_dir, once, compilation_cache):
   """A run of three and four steps that nothing interrupted."""
   from jowa_jax.train.run import Run
   from tests.train import helpers
 
-  workdir = tmp_path_factory.mktemp('finished') / 'run'
   config = helpers.tiny_config(atari_data_dir)
-  steps = []
-  with helpers.quick_compilation(compilation_cache):
-    variables = Run(config, workdir).train(progress=False, on_step=steps.append)
+
+  def train(path):
+    path.mkdir()
+    steps = []
+    with helpers.quick_compilation(compilation_cache):
+      variables = Run(config, path / 'run').train(
+        progress=False, on_step=steps.append
+      )
+    found = pickle.dumps((helpers.flat(variables), steps))
+    (path / 'found').write_bytes(found)
+
+  path = once('finished', train)
+  variables, steps = pickle.loads((path / 'found').read_bytes())
   return types.SimpleNamespace(
     config=config,
-    workdir=workdir,
-    variables=helpers.flat(variables),
+    workdir=path / 'run',
+    variables=variables,
     steps=steps,
-    records=helpers.read_metrics(workdir),
+    records=helpers.read_metrics(path / 'run'),
   )

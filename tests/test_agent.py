@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 import jowa_jax
-from configs import jowa
 from jowa_jax import games
 from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.data.feed import statistics
@@ -15,18 +14,16 @@ from jowa_jax.data.store import stored
 from jowa_jax.eval import quality
 from jowa_jax.train.run import Run
 from tests import compilations
+from tests.train import helpers
 
 
 @pytest.fixture(scope='module')
 def run_dir(atari_data_dir, tmp_path_factory):
-  config = jowa.get_config('smoke').unlock()
-  config.data.directory = str(atari_data_dir)
-  config.data.games = ('Assault', 'Carnival')
-  config.run.batch_size = 4
-  for name in config.stages.order:
-    config.stages[name].steps = 2
+  config = helpers.tiny_config(
+    atari_data_dir, steps=(2, 2), backbone__max_blocks=4
+  )
   directory = tmp_path_factory.mktemp('run')
-  Run(config.to_dict(), directory).train(progress=False)
+  Run(config, directory).train(progress=False)
   return directory
 
 

@@ -1,39 +1,24 @@
 """The benchmark of evaluation plays real games in both ways."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
 from jowa_jax.bench import evaluation
 
-ROOT = pathlib.Path(__file__).parents[2]
-
 
 @pytest.mark.slow
-def test_rates_are_measured(tmp_path):
+def test_rates_are_measured(launch, tmp_path):
   path = tmp_path / 'eval.json'
-  done = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'launch.benchmark',
-      '--suite=eval',
-      '--size=smoke',
-      '--environments=2',
-      '--games=Pong,Assault',
-      '--decisions=4',
-      '--passes=1',
-      f'--json={path}',
-    ],
-    cwd=ROOT,
-    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
-    capture_output=True,
-    text=True,
-    check=False,
+  done = launch(
+    'benchmark',
+    '--suite=eval',
+    '--size=smoke',
+    '--environments=2',
+    '--games=Pong,Assault',
+    '--decisions=4',
+    '--passes=1',
+    f'--json={path}',
   )
   assert done.returncode == 0, done.stderr
   records = json.loads(path.read_text())

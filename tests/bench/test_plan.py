@@ -1,14 +1,11 @@
 """The benchmark of planning runs and measures all it says; not how fast."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
+
+import pytest
 
 from jowa_jax.bench import models, plan
 
-ROOT = pathlib.Path(__file__).parents[2]
 _FIELDS = {
   'size': str,
   'environments': int,
@@ -21,16 +18,13 @@ _FIELDS = {
 }
 
 
-def test_every_row_is_there(tmp_path):
+@pytest.mark.slow
+def test_every_row_is_there(launch, tmp_path):
   path = tmp_path / 'plan.json'
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.benchmark', '--suite=plan', '--size=smoke']
-    + ['--environments=2', '--width=2', '--horizon=1', '--passes=2']
-    + ['--seconds=0.01', f'--json={path}'],
-    cwd=ROOT,
-    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
-    capture_output=True,
-    text=True,
+  done = launch(
+    'benchmark',
+    *('--suite=plan', '--size=smoke', '--environments=2', '--width=2'),
+    *('--horizon=1', '--passes=2', '--seconds=0.01', f'--json={path}'),
   )
   assert done.returncode == 0, done.stderr
   records = json.loads(path.read_text())

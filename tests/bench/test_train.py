@@ -1,10 +1,6 @@
 """The benchmarks of training run and measure all they say; not how fast."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import pytest
 
@@ -12,25 +8,23 @@ from jowa_jax.bench import models, scale, train
 from jowa_jax.models import flops
 from jowa_jax.train.state import stage_flops
 
-ROOT = pathlib.Path(__file__).parents[2]
+
+@pytest.fixture
+def benchmark(launch, tmp_path):
+  """The records and the output of `launch.benchmark`."""
+
+  def run(*flags):
+    path = tmp_path / 'records.json'
+    done = launch('benchmark', '--size=smoke', f'--json={path}', *flags)
+    assert done.returncode == 0, done.stderr
+    return json.loads(path.read_text()), done.stdout
+
+  return run
 
 
-def benchmark(path, *arguments):
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.benchmark', '--size=smoke', f'--json={path}']
-    + list(arguments),
-    cwd=ROOT,
-    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  return json.loads(path.read_text()), done.stdout
-
-
-def test_steps_are_timed(tmp_path):
+@pytest.mark.slow
+def test_steps_are_timed(benchmark):
   (record,), text = benchmark(
-    tmp_path / 'train.json',
     '--suite=train',
     '--batch_size=2',
     '--seconds=0.01',
@@ -50,9 +44,8 @@ def test_steps_are_timed(tmp_path):
 
 
 @pytest.mark.slow
-def test_imagination_is_timed_beside_the_step_without(tmp_path):
+def test_imagination_is_timed_beside_the_step_without(benchmark):
   (record, imagined), text = benchmark(
-    tmp_path / 'train.json',
     '--suite=train',
     '--batch_size=2',
     '--seconds=0.01',
@@ -66,10 +59,11 @@ def test_imagination_is_timed_beside_the_step_without(tmp_path):
   assert 'smoke' in text
 
 
-def test_meshes_are_compiled_ahead(tmp_path):
+@pytest.mark.slow
+def test_meshes_are_compiled_ahead(benchmark):
   mesh = '--mesh=data=2,fsdp=2,tensor=2'
   (record,), text = benchmark(
-    tmp_path / 'scale.json', '--suite=scale', mesh, '--batch_size=8', '--tokens'
+    '--suite=scale', mesh, '--batch_size=8', '--tokens'
   )
   assert record['mesh'] == {'data': 2, 'fsdp': 2, 'tensor': 2}
   assert record['moment_bytes'] > 0 and record['activation_bytes'] > 0

@@ -2,8 +2,6 @@
 
 import json
 import logging
-import pathlib
-import subprocess
 import sys
 
 import jax
@@ -257,23 +255,18 @@ def test_a_truncated_file_is_refused(tmp_path, small, suffix):
   assert not (tmp_path / 'run').exists()
 
 
-def test_a_file_that_would_run_code_is_refused(tmp_path, small):
+def test_a_file_that_would_run_code_is_refused(tmp_path, launch, small):
   torch = pytest.importorskip('torch')
   marker = tmp_path / 'marker'
   weight_files.write_state(tmp_path / 'tokenizer.npz', small[0])
   state = {k: torch.tensor(v) for k, v in small[1].items()}
   torch.save(state | {'x': RunsCode(marker)}, tmp_path / 'model.pt')
-  done = subprocess.run(
-    [
-      *(sys.executable, '-m', 'launch.import_checkpoint'),
-      f'--tokenizer={tmp_path}/tokenizer.npz',
-      f'--model={tmp_path}/model.pt',
-      f'--output={tmp_path}/run',
-      '--num_heads=2',
-    ],
-    cwd=pathlib.Path(__file__).parents[2],
-    capture_output=True,
-    text=True,
+  done = launch(
+    'import_checkpoint',
+    f'--tokenizer={tmp_path}/tokenizer.npz',
+    f'--model={tmp_path}/model.pt',
+    f'--output={tmp_path}/run',
+    '--num_heads=2',
   )
   assert done.returncode == 2 and 'Traceback' not in done.stderr
   assert 'model.pt: holds' in done.stderr and 'run code' in done.stderr

@@ -1,8 +1,6 @@
 """MGDT's released pickle becomes a run's directory and comes out as it was."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -92,19 +90,14 @@ def test_names_are_those_of_the_notebook():
   assert found == expected
 
 
-def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+def test_a_pickle_that_would_run_code_is_refused(launch, tmp_path):
   marker = tmp_path / 'marker'
   nested = haiku()
   nested['decision_transformer']['x'] = RunsCode(marker)
   path = write(tmp_path / 'mgdt.pkl', (nested, {}))
-  done = subprocess.run(
-    [
-      *(sys.executable, '-m', 'launch.import_checkpoint', '--method=mgdt'),
-      *(f'--model={path}', f'--output={tmp_path}/run'),
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
+  done = launch(
+    *('import_checkpoint', '--method=mgdt'),
+    *(f'--model={path}', f'--output={tmp_path}/run'),
   )
   assert done.returncode == 2 and 'Traceback' not in done.stderr
   assert 'mgdt.pkl: holds' in done.stderr and 'run code' in done.stderr

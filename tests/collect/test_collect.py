@@ -189,6 +189,7 @@ def _stop(output, number):
   return work
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 def test_ctrl_c_stops_at_once(tmp_path):
   _stop(tmp_path, signal.SIGINT)
@@ -206,6 +207,7 @@ def test_one_process_plays_what_becomes_one_data_set(tmp_path):
   assert set(os.listdir(tmp_path)) == {'jowa_atari', 'jowa_atari_frames'}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != 'linux', reason='reads /proc')
 def test_continues_after_a_kill(tmp_path):
   work = _stop(tmp_path, signal.SIGKILL)
@@ -249,12 +251,8 @@ def test_bad_arguments(tmp_path, arguments, message):
     ('--config=configs/collect.py:huge', "Variant 'huge' is unknown"),
   ],
 )
-def test_launch_names_what_is_wrong(tmp_path, argument, message):
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.collect', f'--output={tmp_path}', argument],
-    capture_output=True,
-    text=True,
-  )
+def test_launch_names_what_is_wrong(tmp_path, launch, argument, message):
+  done = launch('collect', f'--output={tmp_path}', argument)
   assert done.returncode != 0
   assert message in done.stderr
   assert not os.listdir(tmp_path)

@@ -140,6 +140,7 @@ def test_a_part_of_a_recording(collected, tmp_path):
     assert one['action'] == other['action']
 
 
+@pytest.mark.slow
 def test_a_recording_alone_goes_on_after_a_kill(tmp_path):
   path = tmp_path / 'play.npz'
   process = subprocess.Popen(
@@ -228,13 +229,14 @@ def test_what_is_shipped_can_be_read():
     assert recordings.load(path).games == (name,)
 
 
-def test_the_script_verifies_a_part(collected):
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.collect', f'--replay={collected.path}']
-    + ['--config.games=Assault', '--config.replay.checkpoints=(1,)']
-    + ['--config.replay.steps_per_checkpoint=30', '--noprogress'],
-    capture_output=True,
-    text=True,
+def test_the_script_verifies_a_part(collected, launch):
+  done = launch(
+    'collect',
+    f'--replay={collected.path}',
+    '--config.games=Assault',
+    '--config.replay.checkpoints=(1,)',
+    '--config.replay.steps_per_checkpoint=30',
+    '--noprogress',
   )
   assert done.returncode == 0, done.stderr
   (line,) = done.stdout.splitlines()

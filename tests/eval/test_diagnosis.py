@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import os
-import pathlib
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -204,25 +200,12 @@ def test_errors(agent, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_the_command(tmp_path):
-  code = f"""
-import runpy, sys
-import jowa_jax
-from tests import compilations
-from tests.eval.small_agent import make_agent
-jowa_jax.load = lambda path, step=None: make_agent()
-sys.argv = ['diagnose', '--checkpoint=small', '--games={GAME}', '--horizon=1',
-            '--episodes=1', '--decisions=3', '--players=emulator',
-            '--noprogress', '--output={tmp_path}/x.json']
-runpy.run_module('launch.diagnose', run_name='__main__')
-"""
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=pathlib.Path(__file__).parents[2],
-    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
-    capture_output=True,
-    text=True,
-    check=False,
+def test_the_command(launch, tmp_path):
+  done = launch(
+    'tests.eval.small_agent',
+    *('launch.diagnose', '--checkpoint=small', f'--games={GAME}'),
+    *('--horizon=1', '--episodes=1', '--decisions=3', '--players=emulator'),
+    *('--noprogress', f'--output={tmp_path}/x.json'),
   )
   assert done.returncode == 0, done.stderr[-3000:]
   lines = done.stdout.splitlines()

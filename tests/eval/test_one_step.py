@@ -116,6 +116,9 @@ def test_of_one_segment_it_is_what_training_measures(agent):
     assert found.get(f'one_step_reward_{name}', 0.0) == pytest.approx(
       part / max(whole, 1)
     )
-  # All patches change once in 7 steps, one of 36 in the other 6.
-  assert found['patch_change_share'] == pytest.approx((36 + 6) / (7 * 36))
+  # All patches change once in 7 steps, one of them in the other 6.
+  patches = CONFIG['backbone']['tokens_per_frame']
+  assert found['patch_change_share'] == pytest.approx(
+    (patches + 6) / (7 * patches)
+  )
   assert all(type(value) is float for value in found.values())

@@ -1,6 +1,7 @@
 """What a recording keeps, of real play with a small model."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -82,6 +83,7 @@ def test_values_and_dreams_are_the_policys(agent, recording):
   """Acting on the recorded frames gives them again, decoded one by one."""
   policy = agent.policy(epsilon=RULES.epsilon, **BEAM)
   config = factory.method_config(agent.config).tokenizer
+  decode = jax.jit(functools.partial(tokenizer_lib.decode, config))
   tasks = np.array([games.task_id(GAME)], np.int32)
   envs = AtariEnvs([GAME], 1, RULES, num_threads=1)
   time_step, state = envs.reset(SEED), policy.init(tasks)
@@ -96,9 +98,7 @@ def test_values_and_dreams_are_the_policys(agent, recording):
     np.testing.assert_array_equal(dreams.actions[t], plan.paths[0, 0])
     np.testing.assert_array_equal(dreams.rewards[t], plan.rewards[0, 0])
     assert dreams.scores[t] == plan.scores[0, 0] == plan.scores[0].max()
-    decoded = tokenizer_lib.decode(
-      config, agent.variables.params['tokenizer'], plan.tokens[0, 0]
-    )
+    decoded = decode(agent.variables.params['tokenizer'], plan.tokens[0, 0])
     # Another batch size rounds another way.
     difference = np.abs(dreams.frames[t].astype(int) - np.asarray(decoded))
     assert difference.max() <= 1

@@ -1,6 +1,5 @@
 """What a user mistypes ends in one clear line and changes nothing on disk."""
 
-import json
 import os
 import pathlib
 import subprocess
@@ -13,7 +12,8 @@ from tests.launch.mistakes import CASES
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-def launch(script, *flags, cwd=ROOT, **environment):
+def _elsewhere(script, *flags, cwd, **environment):
+  """A script that is started in another directory, by an interpreter."""
   return subprocess.run(
     [sys.executable, '-m', f'launch.{script}', *flags],
     cwd=cwd,
@@ -25,31 +25,10 @@ def launch(script, *flags, cwd=ROOT, **environment):
   )
 
 
-@pytest.fixture(scope='module')
-def forked():
-  """Returns `launch`, of a process that has imported the libraries already."""
-  with subprocess.Popen(
-    [sys.executable, '-m', 'tests.launch.server'],
-    cwd=ROOT,
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-  ) as server:
-
-    def run(script, *flags):
-      server.stdin.write(json.dumps([f'launch.{script}', *flags]) + '\n')
-      server.stdin.flush()
-      code, output, errors = json.loads(server.stdout.readline())
-      return subprocess.CompletedProcess(flags, code, output, errors)
-
-    yield run
-    server.stdin.close()
-
-
 @pytest.mark.parametrize('case', CASES)
-def test_mistakes_are_named(case, forked, tmp_path):
+def test_mistakes_are_named(case, launch, tmp_path):
   script, flags, words = CASES[case]
-  done = forked(script, *(flag.format(tmp=tmp_path) for flag in flags))
+  done = launch(script, *(flag.format(tmp=tmp_path) for flag in flags))
   assert done.returncode == 2, done.stderr
   message = done.stderr.strip().splitlines()[-1]
   assert 'Traceback' not in done.stderr
@@ -58,7 +37,9 @@ def test_mistakes_are_named(case, forked, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_data_set_of_another_game_is_refused(atari_data_dir, tmp_path):
+def test_a_data_set_of_another_game_is_refused(
+  atari_data_dir, launch, tmp_path
+):
   done = launch(
     'train',
     '--config=configs/mtbc.py:smoke',
@@ -71,7 +52,7 @@ def test_a_data_set_of_another_game_is_refused(atari_data_dir, tmp_path):
   assert 'Traceback' not in done.stderr
 
 
-def test_random_play_is_evaluated(tmp_path):
+def test_random_play_is_evaluated(launch, tmp_path):
   output = tmp_path / 'random.jsonl'
   done = launch(
     'evaluate',
@@ -87,7 +68,9 @@ def test_random_play_is_evaluated(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_game_is_learned_from_a_pretrained_run(atari_data_dir, tmp_path):
+def test_a_game_is_learned_from_a_pretrained_run(
+  atari_data_dir, launch, tmp_path
+):
   """Pretrain on one game, adapt to another, and evaluate the best snapshot."""
   common = (f'--config.data.directory={atari_data_dir}', '--noprogress')
   pretrained = launch(
@@ -148,7 +131,7 @@ def test_configs_and_the_home_directory_are_found_from_anywhere(tmp_path):
   home = tmp_path / 'lr=[1e-4]'
   (home / 'elsewhere').mkdir(parents=True)
   options = {'cwd': home / 'elsewhere', 'HOME': str(home)}
-  done = launch(
+  done = _elsewhere(
     *('collect', '--config=configs/collect.py:smoke', '--noprogress'),
     *('--output=~/data/', '--config.games=ALE/Pong-v5'),
     *('--config.steps_per_checkpoint=40', '--config.num_processes=1'),
@@ -158,10 +141,10 @@ def test_configs_and_the_home_directory_are_found_from_anywhere(tmp_path):
   assert not done.stderr
   # Libraries keep what they like in a home.
   assert sorted(home.glob('[!.]*')) == [home / 'data', home / 'elsewhere']
-  done = launch('inspect_data', '--data=../data', **options)
+  done = _elsewhere('inspect_data', '--data=../data', **options)
   assert done.returncode == 0, done.stderr
   assert 'Pong' in done.stdout
-  done = launch(
+  done = _elsewhere(
     *('prepare_data', '--source=ale', '--input=~/data', '--games=pong'),
     *('--output=~/prepared', '--noprogress'),
     # Nothing listens there, as behind the proxy of a cluster.

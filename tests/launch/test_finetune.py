@@ -16,7 +16,7 @@ from jowa_jax.checkpoint.released import export_released
 from jowa_jax.collect.collect import collect
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train.metrics import RATES
-from tests.train.helpers import ONE_DEVICE, flat, free_port, read_metrics
+from tests.train.helpers import flat, free_port, read_metrics, script_env
 
 ROOT = pathlib.Path(__file__).parents[2]
 GAME = 'Robotank'
@@ -50,7 +50,7 @@ def imported(tmp_path_factory):
 def _start(script, *flags):
   return subprocess.Popen(
     [sys.executable, '-m', f'launch.{script}', *flags],
-    env=ONE_DEVICE,
+    env=script_env(),
     cwd=ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,

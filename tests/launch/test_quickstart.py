@@ -1,7 +1,6 @@
 """The quickstart from emulator to report, interrupted on the way."""
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -19,10 +18,9 @@ from jowa_jax.data.episodes import DataError
 from jowa_jax.methods.jowa_dreams import DECODERS
 from jowa_jax.recipes.quickstart import quickstart
 from jowa_jax.recipes.quickstart.plan import make_plan
+from tests.train import helpers
 
 ROOT = pathlib.Path(__file__).parents[2]
-# Nothing here depends on how well the programs are compiled.
-ENV = {**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'}
 
 
 @pytest.fixture(scope='module')
@@ -30,19 +28,20 @@ def recording(record):
   return record(120)
 
 
+def flags(workdir, recording):
+  return [
+    '--config=configs/quickstart.py:smoke',
+    '--config.games=Assault,Carnival',
+    f'--config.recordings={recording}',
+    f'--workdir={workdir}',
+  ]
+
+
 def start(workdir, recording):
   return subprocess.Popen(
-    [
-      sys.executable,
-      '-m',
-      'launch.quickstart',
-      '--config=configs/quickstart.py:smoke',
-      '--config.games=Assault,Carnival',
-      f'--config.recordings={recording}',
-      f'--workdir={workdir}',
-    ],
+    [sys.executable, '-m', 'launch.quickstart', *flags(workdir, recording)],
     cwd=ROOT,
-    env=ENV,
+    env=helpers.script_env(),
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
@@ -55,7 +54,7 @@ def encode_tokens(workdir, output):
     [sys.executable, '-m', 'launch.encode_tokens', *arguments]
     + ['--games=Assault,Carnival', f'--output={output}'],
     cwd=ROOT,
-    env=ENV,
+    env=helpers.script_env(),
     capture_output=True,
     text=True,
   )
@@ -78,10 +77,11 @@ def check_result(workdir):
   assert steps == sorted(set(steps)) and steps[-1] == 16
 
 
-def test_from_recordings_to_report(recording, tmp_path):
-  run = start(tmp_path, recording)
-  output, _ = run.communicate(timeout=1200)
-  assert run.returncode == 0, output
+@pytest.mark.slow
+def test_from_recordings_to_report(recording, launch, tmp_path):
+  done = launch('quickstart', *flags(tmp_path, recording))
+  assert done.returncode == 0, done.stderr
+  output = done.stdout + done.stderr
   assert '[12/12]' in output and 'done before' not in output
   check_result(tmp_path)
   check_decoders(tmp_path / 'jowa')
@@ -166,7 +166,7 @@ def test_killed_and_continued(recording, tmp_path):
     done = subprocess.run(
       [sys.executable, '-m', f'launch.{script}', *flags],
       cwd=ROOT,
-      env=ENV,
+      env=helpers.script_env(),
       capture_output=True,
       text=True,
     )
@@ -263,14 +263,15 @@ def test_what_is_not_recorded_is_named(field, value, message, config, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-def test_another_config_is_refused(config, recording, tmp_path):
+def test_another_config_is_refused(config, recording, launch, tmp_path):
   other = make_plan({**config, 'seed': 5}, tmp_path).config
   (tmp_path / 'config.json').write_text(json.dumps(other))
   before = sorted(tmp_path.rglob('*'))
-  run = start(tmp_path, recording)
-  output, _ = run.communicate(timeout=300)
-  assert run.returncode == 2, output
-  assert 'seed: was 5, now 0' in output and 'Traceback' not in output
+  done = launch('quickstart', *flags(tmp_path, recording))
+  assert done.returncode == 2, done.stderr
+  for output in (done.stdout, done.stderr):
+    assert 'Traceback' not in output
+  assert 'seed: was 5, now 0' in done.stderr
   assert sorted(tmp_path.rglob('*')) == before
 
 

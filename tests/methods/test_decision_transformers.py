@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -56,18 +54,16 @@ def as_flags(fields):
   ]
 
 
-def launch(script, *flags, devices=1):
-  count = f'--xla_force_host_platform_device_count={devices}'
-  done = subprocess.run(
-    [sys.executable, '-m', f'launch.{script}', *flags],
-    cwd=ROOT,
-    env={**helpers.ONE_DEVICE, 'XLA_FLAGS': count},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return done.stdout
+@pytest.fixture(scope='module')
+def run_script(launch):
+  """What a script that must succeed prints."""
+
+  def run(script, *flags, devices=1):
+    done = launch(script, *flags, devices=devices)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+  return run
 
 
 @pytest.fixture(scope='module', params=METHODS)
@@ -126,9 +122,9 @@ def test_it_acts(trained):
 
 
 @pytest.mark.slow
-def test_it_is_evaluated_and_told_of(trained, tmp_path):
+def test_it_is_evaluated_and_told_of(run_script, trained, tmp_path):
   method, workdir = trained
-  launch(
+  run_script(
     'evaluate',
     *(f'--checkpoint={workdir}', '--games=Assault', '--rollouts=2'),
     *('--kappa=3', '--config.protocol.max_frames=80'),
@@ -136,7 +132,7 @@ def test_it_is_evaluated_and_told_of(trained, tmp_path):
   )
   rollouts = (tmp_path / f'{method}.jsonl').read_text().splitlines()
   assert len(rollouts) == 2 and '"kappa": 3.0' in rollouts[0]
-  page = launch(
+  page = run_script(
     'report',
     *(f'--results={tmp_path}/{method}.jsonl', f'--runs={workdir}'),
     f'--output={tmp_path}/index.html',
@@ -146,9 +142,9 @@ def test_it_is_evaluated_and_told_of(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_is_finetuned(trained, atari_data_dir, tmp_path):
+def test_it_is_finetuned(run_script, trained, atari_data_dir, tmp_path):
   method, workdir = trained
-  done = launch(
+  done = run_script(
     'finetune',
     f'--config=configs/finetune.py:{method}_quickstart',
     *('--game=Carnival', f'--data={atari_data_dir}'),
@@ -182,10 +178,12 @@ def comparable(data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('method', METHODS)
-def test_eight_devices_train_the_same_agent(method, atari_data_dir, tmp_path):
+def test_eight_devices_train_the_same_agent(
+  run_script, method, atari_data_dir, tmp_path
+):
   fields = as_flags(comparable(atari_data_dir))
   for devices, axes in ((1, (1, 1, 1)), (8, (2, 2, 2))):
-    launch(
+    run_script(
       'train',
       f'--config=configs/{method}.py:smoke',
       *fields,

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -50,18 +48,18 @@ def trained(atari_data_dir, tmp_path_factory):
   return workdir
 
 
-def launch(script, *flags, devices=1):
-  count = f'--xla_force_host_platform_device_count={devices}'
-  done = subprocess.run(
-    [sys.executable, '-m', 'tests.methods.toy', f'launch.{script}', *flags],
-    cwd=ROOT,
-    env={**helpers.ONE_DEVICE, 'XLA_FLAGS': count},
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  assert done.returncode == 0, done.stderr[-3000:]
-  return done.stdout
+@pytest.fixture
+def toy_launch(launch):
+  """What a script prints that knows of the method."""
+
+  def run(script, *flags, devices=1):
+    done = launch(
+      'tests.methods.toy', f'launch.{script}', *flags, devices=devices
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+  return run
 
 
 def test_it_learns(trained):
@@ -75,8 +73,10 @@ def test_it_learns(trained):
   assert last['held_out/toy/cloning'] > 0 and last['held_out/toy/value'] > 0
 
 
-def test_two_devices_train_the_same_agent(atari_data_dir, trained, tmp_path):
-  launch(
+def test_two_devices_train_the_same_agent(
+  atari_data_dir, trained, toy_launch, tmp_path
+):
+  toy_launch(
     'train',
     f'--config={ROOT}/tests/methods/toy.py',
     f'--config.data.directory={atari_data_dir}',
@@ -98,6 +98,33 @@ def test_two_devices_train_the_same_agent(atari_data_dir, trained, tmp_path):
       [record[name] for record in theirs],
       rtol=1e-4,
     )
+
+
+def test_from_collected_play_to_an_agent(launch, toy_launch, tmp_path):
+  done = launch(
+    'collect',
+    f'--output={tmp_path}/data',
+    '--config.games=Assault',
+    '--config.epsilons=(1.0,)',
+    '--config.steps_per_checkpoint=60',
+    '--config.num_processes=1',
+    '--noprogress',
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  toy_launch(
+    'train',
+    f'--config={ROOT}/tests/methods/toy.py',
+    f'--config.data.directory={tmp_path}/data',
+    "--config.data.games=('Assault',)",
+    '--config.stages.all.steps=2',
+    f'--workdir={tmp_path}/run',
+    '--noprogress',
+  )
+  agent = jowa_jax.load(tmp_path / 'run')
+  assert agent.step == 2 and agent.games == ('Assault',)
+  agent.begin(['Assault'] * 2)
+  actions = agent.act(np.zeros((2, 84, 84), np.uint8))
+  assert set(actions.tolist()) <= set(games.LEGAL_ACTIONS['Assault'])
 
 
 class Interrupt(Exception):
@@ -138,8 +165,8 @@ def test_it_acts_by_its_own_options(trained):
     agent.begin(GAMES, planner='beam')
 
 
-def test_it_is_evaluated_and_told_of(trained, tmp_path):
-  launch(
+def test_it_is_evaluated_and_told_of(trained, toy_launch, tmp_path):
+  toy_launch(
     'evaluate',
     f'--checkpoint={trained}',
     '--games=Assault',
@@ -151,7 +178,7 @@ def test_it_is_evaluated_and_told_of(trained, tmp_path):
   )
   rollouts = (tmp_path / 'toy.jsonl').read_text().splitlines()
   assert len(rollouts) == 2 and '"noise": 0.5' in rollouts[0]
-  page = launch(
+  page = toy_launch(
     'report',
     f'--results={tmp_path}/toy.jsonl',
     f'--runs={trained}',

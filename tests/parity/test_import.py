@@ -1,9 +1,5 @@
 """Imported by the command, weights compute what the authors' program does."""
 
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -11,8 +7,6 @@ import jowa_jax
 from jowa_jax import games, weight_files
 from jowa_jax.methods import factory
 from tests.parity import fixtures
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def architectures() -> list[str]:
@@ -29,26 +23,14 @@ def load_weights(name):
   return fixtures.under(fixtures.load(name), 'state_dict')
 
 
-def launch(script, *flags):
-  done = subprocess.run(
-    [sys.executable, '-m', f'launch.{script}', *flags],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    timeout=300,
-  )
-  assert done.returncode == 0, done.stderr
-  return done
-
-
 @pytest.fixture(scope='module', params=architectures())
-def imported(request, tmp_path_factory):
+def imported(request, launch, tmp_path_factory):
   """An architecture's recording, and the directory it was imported to."""
   folder = tmp_path_factory.mktemp('imported')
   name = f'world_action_{request.param}'
   weight_files.write_state(folder / 't.npz', load_weights('tokenizer'))
   weight_files.write_state(folder / 'm.safetensors', load_weights(name))
-  launch(
+  done = launch(
     'import_checkpoint',
     f'--tokenizer={folder}/t.npz',
     f'--model={folder}/m.safetensors',
@@ -56,6 +38,7 @@ def imported(request, tmp_path_factory):
     f'--num_heads={fixtures.meta()["shape"]["heads"]}',
     '--dtype=float32',
   )
+  assert done.returncode == 0, done.stderr
   return fixtures.load(name), folder / 'run'
 
 
@@ -74,7 +57,7 @@ def test_outputs(imported):
 
 
 @pytest.mark.slow
-def test_it_acts_and_goes_back(imported, tmp_path):
+def test_it_acts_and_goes_back(imported, launch, tmp_path):
   data, run = imported
   agent = jowa_jax.load(run)
   names = ['Assault', 'Carnival']
@@ -87,12 +70,13 @@ def test_it_acts_and_goes_back(imported, tmp_path):
       assert action in games.LEGAL_ACTIONS[game]
 
   files = tmp_path / 'tokenizer.npz', tmp_path / 'model.safetensors'
-  launch(
+  done = launch(
     'export_checkpoint',
     f'--checkpoint={run}',
     f'--output_tokenizer={files[0]}',
     f'--output_model={files[1]}',
   )
+  assert done.returncode == 0, done.stderr
   sources = load_weights('tokenizer'), fixtures.under(data, 'state_dict')
   for path, source in zip(files, sources, strict=True):
     found = weight_files.read_state(path)

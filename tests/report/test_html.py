@@ -3,8 +3,6 @@ import html.parser
 import io
 import json
 import re
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -210,18 +208,14 @@ def test_one_agent_with_equal_scores_and_one_logged_step(workdir):
   assert '1, 1 cut off' in words
 
 
-def test_command_line(workdir):
-  command = [sys.executable, '-m', 'launch.report', f'--workdir={workdir}']
+def test_command_line(workdir, launch):
+  flag = f'--workdir={workdir}'
   output = workdir / 'elsewhere' / 'page.html'
-  done = subprocess.run(
-    [*command, f'--output={output}', '--reps=20'],
-    capture_output=True,
-    text=True,
-  )
+  done = launch('report', flag, f'--output={output}', '--reps=20')
   assert done.returncode == 0, done.stderr
   assert done.stdout.strip() == str(output) and output.exists()
   (workdir / 'versions.json').write_text('[')
-  failed = subprocess.run(command, capture_output=True, text=True)
+  failed = launch('report', flag)
   assert failed.returncode == 2
   assert failed.stderr.strip().endswith('column 2 (char 1)')
   assert (

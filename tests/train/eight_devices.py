@@ -1,4 +1,4 @@
-"""Run by test_sharding in a process with eight virtual devices.
+"""Run by test_eight_devices in a process with eight virtual devices.
 
 Usage: eight_devices.py <data> <compilation cache> <directory> [all]
 

@@ -1,6 +1,7 @@
 """Small configs and states for the tests of training."""
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -13,20 +14,15 @@ from flax import linen as nn
 from jax.experimental.compilation_cache import compilation_cache
 
 from configs import edt, jowa, mgdt, mtbc
-from jowa_jax.methods.factory import make_method
+from jowa_jax.checkpoint.shapes import boxed_shapes
+from jowa_jax.methods import factory
 from jowa_jax.train import sharding, state
 from jowa_jax.train.settings import parse_stages
 
 OLDER = pathlib.Path(__file__).parents[1] / 'data' / 'checkpoints'
 GAMES = ('Assault', 'Carnival')
 CONFIGS = {'jowa': jowa, 'mtbc': mtbc, 'mgdt': mgdt, 'edt': edt}
-# The environment of a script that is one process of a run, quickly compiled.
-ONE_DEVICE = {
-  **os.environ,
-  'JAX_PLATFORMS': 'cpu',
-  'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-  'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
-}
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
@@ -44,6 +40,18 @@ def quick_compilation(cache: str):
     yield
   finally:
     _configure(before)
+
+
+def script_env(devices: int = 1) -> dict[str, str]:
+  """The environment of a script: quickly compiled, on so many CPU devices."""
+  count = f'--xla_force_host_platform_device_count={devices}'
+  return {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+    'XLA_FLAGS': f'{os.environ.get("XLA_FLAGS", "")} {count}',
+    'PYTHONPATH': str(ROOT),
+  }
 
 
 def _configure(options):
@@ -130,12 +138,17 @@ def comparable_config(data_dir, method='jowa', **changes) -> dict:
   return config
 
 
-def abstract_variables(method):
-  """Returns the shapes of a method's variables, boxed with axis names."""
-  statistics = {'median_frames': np.zeros((60, 84, 84), np.uint8)}
-  return jax.eval_shape(
-    lambda key: method.init(key, statistics), jax.random.key(0)
-  )
+def abstract_variables(config):
+  """The shapes of a config's variables, boxed with axis names.
+
+  Traced once for all configs of the same model.
+  """
+  return _shapes(config['method'], factory.method_config(config))
+
+
+@functools.cache
+def _shapes(method, config):
+  return boxed_shapes(factory.METHODS[method].make(config))
 
 
 def _fill(path, leaf, rng):
@@ -150,10 +163,10 @@ def _fill(path, leaf, rng):
 
 def begin(config, stage_name, mesh=None, rules=None):
   """Returns (method, stage, state, its shardings, mesh) before a stage."""
-  method = make_method(config)
+  method = factory.make_method(config)
   (stage,) = (s for s in parse_stages(config['stages']) if s.name == stage_name)
   mesh = mesh or sharding.make_mesh({'data': -1})
-  boxed = abstract_variables(method)
+  boxed = abstract_variables(config)
   shardings = sharding.tree_shardings(boxed, mesh, rules or {})
   rng = np.random.default_rng(0)
   values = jax.tree_util.tree_map_with_path(

@@ -16,10 +16,14 @@ TRAINED = {
 }
 
 
-def _begin(data_dir, method, mode):
+def _config(data_dir, method, mode):
   config = helpers.tiny_config(data_dir, method)
   config['adaptation'] = {**LORA, 'mode': mode}
-  return helpers.begin(config, 'stage2')
+  return config
+
+
+def _begin(*arguments):
+  return helpers.begin(_config(*arguments), 'stage2')
 
 
 def _bytes(tree):
@@ -60,8 +64,8 @@ def test_the_frozen_stay_bit_for_bit_and_cost_no_moments(
 
 def test_adapters_are_split_by_the_rules(atari_data_dir):
   """As the kernels they adapt, and whole along their rank."""
-  method = _begin(atari_data_dir, 'jowa', 'lora')[0]
-  boxed = helpers.abstract_variables(method).params['lora']
+  config = _config(atari_data_dir, 'jowa', 'lora')
+  boxed = helpers.abstract_variables(config).params['lora']
   mesh = type('Mesh', (), {'shape': {'data': 1, 'fsdp': 2, 'tensor': 2}})
   rules = {'embed': ('fsdp',), 'heads': ('tensor',)}
   specs = {}

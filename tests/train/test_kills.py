@@ -1,6 +1,8 @@
-"""A run that is killed, again and again, ends as one that was not."""
+"""A run that is killed, again and again, ends as one that was not.
 
-import os
+Slow: every kill needs a process. `test_resume` interrupts runs in this one.
+"""
+
 import pathlib
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from tests.train import helpers, killed
 from tests.train.helpers import read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def train(data_dir, workdir, cache, stop=0, name='SIGKILL', more=0):
@@ -23,7 +26,7 @@ def train(data_dir, workdir, cache, stop=0, name='SIGKILL', more=0):
   arguments = (data_dir, workdir, cache, stop, name, more)
   return subprocess.run(
     [sys.executable, str(script), *map(str, arguments)],
-    env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)},
+    env=helpers.script_env(),
     cwd=ROOT,
     capture_output=True,
     text=True,
@@ -64,7 +67,6 @@ def test_killed_in_a_save_and_asked_to_stop(
   assert_ended_like(finished.variables, finished.config, tmp_path)
 
 
-@pytest.mark.slow
 def test_twenty_kills(atari_data_dir, tmp_path, compilation_cache):
   whole, workdir = tmp_path / 'whole', tmp_path / 'killed'
   config = killed.config_of(atari_data_dir, 8)

@@ -29,9 +29,9 @@ from tests.train import helpers
 
 def _mask(config, name, **fields):
   """By path, whether the last stage's optimizer decays a parameter."""
-  method = make_method(config.to_dict())
-  objective = method.objectives[name]
-  variables = nn.meta.unbox(helpers.abstract_variables(method))
+  config = config.to_dict()
+  objective = make_method(config).objectives[name]
+  variables = nn.meta.unbox(helpers.abstract_variables(config))
   params = {group: variables.params[group] for group in objective.params}
   mask = decayed(OptimizerConfig(**fields), objective.decays, params)
   return {path: bool(x) for path, x in helpers.flat(mask).items()}

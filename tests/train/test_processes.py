@@ -1,7 +1,9 @@
-"""Processes train as one does, each from its part of the data."""
+"""Processes train as one does, each from its part of the data.
+
+Slow: every test starts them.
+"""
 
 import json
-import os
 import pathlib
 import re
 import signal
@@ -19,15 +21,14 @@ from tests.train import helpers, two_processes
 from tests.train.helpers import free_port, read_metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 
 
 def _start(process, *arguments):
-  env = {**os.environ, 'JAX_PLATFORMS': 'cpu', 'PYTHONPATH': str(ROOT)}
-  env['XLA_FLAGS'] = '--xla_force_host_platform_device_count=1'
   script = str(pathlib.Path(__file__).with_name('two_processes.py'))
   return subprocess.Popen(
     [sys.executable, script, str(process), *map(str, arguments)],
-    env=env,
+    env=helpers.script_env(),
     cwd=ROOT,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
@@ -73,7 +74,6 @@ def test_two_processes_train_as_one(together, atari_data_dir, tmp_path):
   _check_alone(config, workdir, tmp_path / 'run', 4)
 
 
-@pytest.mark.slow
 def test_two_processes_train_both_stages_as_one(
   atari_data_dir, tmp_path, compilation_cache
 ):
@@ -138,7 +138,7 @@ class Launched:
       self.processes.append(
         subprocess.Popen(
           [*command, *flags],
-          env=helpers.ONE_DEVICE,
+          env=helpers.script_env(),
           cwd=ROOT,
           stdout=subprocess.DEVNULL,
           stderr=(workdir.parent / f'errors_{process}').open('w'),
@@ -168,7 +168,6 @@ class Launched:
         process.kill()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
   ('axes', 'lost'),
   [
@@ -210,7 +209,6 @@ def test_a_lost_process_ends_the_others_and_all_go_on(
       )
 
 
-@pytest.mark.slow
 def test_one_that_is_asked_to_stop_stops_all(atari_data_dir, tmp_path):
   arguments = (atari_data_dir, tmp_path / 'run', dict(data=2), 2)
   first = Launched(*arguments)
@@ -228,7 +226,6 @@ def test_one_that_is_asked_to_stop_stops_all(atari_data_dir, tmp_path):
   assert f'at step {saved[0]}' in second.errors(0)
 
 
-@pytest.mark.slow
 def test_one_that_is_asked_to_stop_while_encoding_stops_all(
   atari_data_dir, tmp_path, compilation_cache
 ):

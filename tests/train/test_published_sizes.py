@@ -52,8 +52,8 @@ def _abstract_batch(size, length):
   )
 
 
-def _abstract_state(method, stage):
-  variables = nn.meta.unbox(helpers.abstract_variables(method))
+def _abstract_state(method, config, stage):
+  variables = nn.meta.unbox(helpers.abstract_variables(config))
   opt_state = {}
   for name, config in stage.optimizers.items():
     objective = method.objectives[name]
@@ -83,7 +83,7 @@ def test_step_traces(method, size, stage):
   config = helpers.CONFIGS[method].get_config(size).to_dict()
   built = make_method(config)
   (parsed,) = (s for s in parse_stages(config['stages']) if s.name == stage)
-  before = _abstract_state(built, parsed)
+  before = _abstract_state(built, config, parsed)
   batch = _abstract_batch(config['run']['batch_size'], built.spec.length)
   traced = jax.jit(step.step_fn(built, parsed, 0, 0)).trace(before, batch)
   after, metrics = traced.out_info

@@ -170,7 +170,7 @@ def test_divergence_stops_the_run_and_keeps_a_good_checkpoint(
   assert step < int(found[3])
   assert [record['step'] for record in read_metrics(tmp_path)] == [3]
   run = Run(config, tmp_path)
-  template = nn.meta.unbox(helpers.abstract_variables(run.method))
+  template = nn.meta.unbox(helpers.abstract_variables(config))
   shardings = sharding.tree_shardings(template, run._mesh, {})
   checkpoints = Checkpoints(tmp_path / 'checkpoints', create=False)
   assert checkpoints.latest_step() == step

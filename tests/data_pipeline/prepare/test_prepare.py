@@ -99,6 +99,7 @@ def test_every_route_gives_the_same_transitions(
   ]
 
 
+@pytest.mark.slow
 def test_workers_of_a_job_server(sources, tmp_path):
   """Beam's own server, reached as one of Flink or Spark would be.
 
@@ -189,26 +190,25 @@ def _looks_complete(output):
     return False
 
 
-@pytest.mark.parametrize('store', raw_logs.STORES)
 @pytest.mark.parametrize('damage', ['missing', 'cut', 'flipped'])
-def test_a_damaged_log_is_named_and_can_be_replaced(
-  sources, tmp_path, store, damage
-):
+def test_a_damaged_log_is_named_and_can_be_replaced(sources, tmp_path, damage):
+  """One store after the other is damaged and replaced; then all are whole."""
   logs = _copy(sources, tmp_path)
-  path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, store)
-  whole = path.read_bytes()
-  if damage == 'missing':
-    path.unlink()
-  elif damage == 'cut':
-    path.write_bytes(whole[: len(whole) * 2 // 3])
-  else:
-    path.write_bytes(raw_logs.flip(whole, len(whole) // 2))
   output = tmp_path / 'out'
-  with pytest.raises(DataError, match='download it again') as raised:
-    _prepare(logs, output)
-  assert path.name in str(raised.value)
-  assert not _looks_complete(output)
-  path.write_bytes(whole)
+  for store in raw_logs.STORES:
+    path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, store)
+    whole = path.read_bytes()
+    if damage == 'missing':
+      path.unlink()
+    elif damage == 'cut':
+      path.write_bytes(whole[: len(whole) * 2 // 3])
+    else:
+      path.write_bytes(raw_logs.flip(whole, len(whole) // 2))
+    with pytest.raises(DataError, match='download it again') as raised:
+      _prepare(logs, output)
+    assert path.name in str(raised.value)
+    assert not _looks_complete(output)
+    path.write_bytes(whole)
   _prepare(logs, output)
   reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
   episodes = stored.load_episodes(output, GAME)
@@ -348,20 +348,21 @@ def test_full_disk(sources, tmp_path):
     subprocess.run(['umount', str(small)], check=True)
 
 
-def _command(sources, output, *arguments):
+def _flags(sources, output):
   return [
-    *(sys.executable, '-m', 'launch.prepare_data', '--source=dqn_replay'),
+    '--source=dqn_replay',
     *(f'--input={sources["dqn_replay"]}', f'--output={output}'),
-    *(f'--games={GAME}', '--noprogress', *arguments),
+    *(f'--games={GAME}', '--noprogress'),
   ]
 
 
-def test_killed_at_any_moment_it_continues(sources, tmp_path):
+@pytest.mark.slow
+def test_killed_at_any_moment_it_continues(sources, launch, tmp_path):
   output = tmp_path / 'out'
   killed = 0
   for seconds in (4, 6):
     process = subprocess.Popen(
-      _command(sources, output),
+      [sys.executable, '-m', 'launch.prepare_data', *_flags(sources, output)],
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
       start_new_session=True,
@@ -373,9 +374,7 @@ def test_killed_at_any_moment_it_continues(sources, tmp_path):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
   assert killed
-  done = subprocess.run(
-    _command(sources, output), capture_output=True, text=True
-  )
+  done = launch('prepare_data', *_flags(sources, output))
   assert not done.returncode, done.stderr
   assert 'Carnival: ' in done.stdout
   reference = stored.load_episodes(sources['ale'], GAME)
@@ -393,12 +392,10 @@ def test_killed_at_any_moment_it_continues(sources, tmp_path):
     ('--fraction=2', 'fraction is 2.0'),
   ],
 )
-def test_the_command_names_what_is_wrong(sources, tmp_path, argument, message):
-  done = subprocess.run(
-    _command(sources, tmp_path / 'out', argument),
-    capture_output=True,
-    text=True,
-  )
+def test_the_command_names_what_is_wrong(
+  sources, launch, tmp_path, argument, message
+):
+  done = launch('prepare_data', *_flags(sources, tmp_path / 'out'), argument)
   assert done.returncode
   assert message in done.stderr.splitlines()[-1], done.stderr
   assert 'Traceback' not in done.stderr

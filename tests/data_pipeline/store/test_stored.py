@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -324,13 +323,14 @@ def test_frames_of_the_wrong_kind(tmp_path):
     data.batch(np.arange(1))
 
 
-def test_inspection(written, tmp_path):
-  done = subprocess.run(
-    [sys.executable, '-m', 'launch.inspect_data', f'--data={written}']
-    + [f'--picture={tmp_path}/x.png', f'--json={tmp_path}/x.json', '--verify']
-    + [f'--scores={tmp_path}/data.jsonl'],
-    capture_output=True,
-    text=True,
+def test_inspection(written, launch, tmp_path):
+  done = launch(
+    'inspect_data',
+    f'--data={written}',
+    f'--picture={tmp_path}/x.png',
+    f'--json={tmp_path}/x.json',
+    '--verify',
+    f'--scores={tmp_path}/data.jsonl',
   )
   assert not done.returncode, done.stderr
   assert '39 transitions in 4 episodes, 3 of them complete' in done.stdout
