@@ -22,7 +22,9 @@ class Score:
   cut_off: int  # episodes that the protocol's frame limit ended
   decisions: float  # mean length of an episode
   mean: float
-  standard_error: float | None  # None for a single episode
+  # None for a single run, and for several that are all equal: these are no
+  # evidence that there is no noise, and mostly one episode played repeatedly.
+  standard_error: float | None
   human_normalized: float | None  # of the mean; None without reference scores
 
 
@@ -72,7 +74,7 @@ def _score(game: str, episodes: Sequence[Rollout]) -> Score:
     runs = np.array([np.mean([r.score for r in seed]) for seed in last])
   mean = float(runs.mean())
   error = None
-  if len(runs) > 1:
+  if len(set(runs.tolist())) > 1:
     error = float(runs.std(ddof=1) / math.sqrt(len(runs)))
   normalized = None
   if games_lib.has_reference(game):

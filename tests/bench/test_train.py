@@ -74,9 +74,9 @@ def test_meshes_are_compiled_ahead(benchmark):
   assert 'smoke on' in text
 
 
-def test_any_config_is_compiled_ahead(tmp_path):
+@pytest.mark.slow
+def test_any_config_is_compiled_ahead(benchmark):
   (record,), text = benchmark(
-    tmp_path / 'scale.json',
     *('--suite=scale', '--run=configs/mgdt.py:smoke', '--batch_size=8'),
     '--mesh=data=2,fsdp=2,tensor=2',
   )

@@ -200,6 +200,7 @@ def test_errors(agent, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_command(launch, tmp_path):
   done = launch(
     'tests.eval.small_agent',

@@ -194,6 +194,7 @@ def test_the_world_part_alone_imagines_nothing(
   assert not [name for name in metrics if name.startswith('imagination/')]
 
 
+@pytest.mark.slow
 def test_half_of_every_microbatch_is_imagined(
   variables, batch, compilation_cache
 ):

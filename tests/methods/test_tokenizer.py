@@ -294,6 +294,7 @@ def test_codes_are_embedded_after_a_tokenizer_alone_if_at_all(case):
   assert not embed(codes, **case).any()
 
 
+@pytest.mark.slow
 def test_the_perceptual_term_is_trained_when_weights_are_given(tmp_path):
   weights = jax.jit(lpips.init_params)(jax.random.key(0))
   names = {}

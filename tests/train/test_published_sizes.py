@@ -108,7 +108,7 @@ def test_step_of_a_decision_transformer_traces(method):
   config = helpers.CONFIGS[method].get_config('200m').to_dict()
   built = make_method(config)
   (parsed,) = parse_stages(config['stages'])
-  before = _abstract_state(built, parsed)
+  before = _abstract_state(built, config, parsed)
   rows = config['run']['batch_size']
   batch = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype),

@@ -30,6 +30,7 @@ def _fail(path):
   _touch(path)
 
 
+@pytest.mark.slow
 def test_processes_share_the_work(tmp_path, monkeypatch):
   monkeypatch.setattr(beam_pipeline.processes, 'num_cores', lambda: 2)
   paths = [str(tmp_path / str(i)) for i in range(4)]
@@ -51,6 +52,7 @@ def test_a_killed_worker_ends_the_work_and_the_next_goes_on(
   assert all(pathlib.Path(path).is_file() for path in paths)
 
 
+@pytest.mark.slow
 def test_damage_does_not_keep_others_from_going_on(tmp_path, monkeypatch):
   monkeypatch.setattr(beam_pipeline.processes, 'num_cores', lambda: 2)
   paths = [str(tmp_path / name) for name in ('bad1', 'bad2', 'good')]
