@@ -17,9 +17,7 @@ from ml_collections import config_flags
 from jowa_jax.collect.collect import collect_from_config, replay_from_config
 from launch import common
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', str(common.ROOT / 'configs/collect.py'), 'What is played, and how.'
-)
+_CONFIG = common.define_config('configs/collect.py', 'What is played, and how.')
 _OUTPUT = common.define_path('output', None, 'Where the data sets go.')
 _RECORD = common.define_path('record', None, 'The file to record play in.')
 _REPLAY = flags.DEFINE_string(

@@ -3,18 +3,22 @@
 import functools
 import os
 import pathlib
+import re
 import socket
 import sys
 import traceback
 from collections.abc import Callable, MutableMapping, Sequence
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from jowa_jax import files
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
+# What ml_collections raises on an override that it cannot apply.
+_OVERRIDE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
 # Flags that are defined through functions of this module belong to the script.
 flags.disclaim_key_flags()
 
@@ -33,6 +37,22 @@ class _Paths(flags.ListParser):
 
   def parse(self, argument):
     return [files.typed_path(path) for path in super().parse(argument)]
+
+
+def define_config(default: str | None, text: str) -> flags.FlagHolder:
+  """Defines --config, whose fields are flags too: --config.seed=3.
+
+  Args:
+    default: a file of `configs/` and its variant, such as
+      'configs/evaluate.py:paper'; None if it must be given.
+    text: what it is for.
+  """
+  path = default and str(ROOT / default)
+  try:
+    return config_flags.DEFINE_config_file('config', path, text)
+  except _OVERRIDE_ERRORS as error:
+    # A default is read here, and what is to be changed in it.
+    _fail(_override_message(error, sys.argv))
 
 
 def define_path(name: str, default: str | None, text: str) -> flags.FlagHolder:
@@ -129,20 +149,25 @@ def _parse_flags(argv: Sequence[str], known_only: bool) -> list[str]:
     # A config file that fails brings its traceback; the last line says why.
     message = str(error).strip()
     _fail(message.splitlines()[-1] if 'Traceback' in message else message)
-  except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-    # What ml_collections raises on an override it cannot apply.
-    message = ' '.join(str(error).replace('\\n', ' ').split())
-    message = message.replace('\\', '').strip('"\'')
-    named = [
-      flag
-      for flag in argv
-      if any(
-        f"{name}'" in message for name in flag.partition('=')[0].split('.')[1:]
-      )
-    ]
-    unknown = isinstance(error, AttributeError | KeyError)
-    reason = f'no such field: {message}' if unknown else message
-    _fail(f'{" ".join(named) or "config"}: {reason}')
+  except _OVERRIDE_ERRORS as error:
+    _fail(_override_message(error, argv))
+
+
+def _override_message(error: Exception, argv: Sequence[str]) -> str:
+  """What to say of a field of a config that cannot be set."""
+  message = ' '.join(str(error).replace('\\n', ' ').split())
+  message = message.replace('\\', '').strip('"\'')
+  named = [
+    flag
+    for flag in argv
+    if any(
+      name and re.search(rf"\b{re.escape(name)}('|$)", message)
+      for name in flag.partition('=')[0].split('.')[1:]
+    )
+  ]
+  unknown = isinstance(error, AttributeError | KeyError)
+  reason = f'no such field: {message}' if unknown else message
+  return f'{" ".join(named) or "config"}: {reason}'
 
 
 def _with_config(argv: Sequence[str]) -> list[str]:

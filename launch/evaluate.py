@@ -12,7 +12,6 @@ import pathlib
 
 import numpy as np
 from absl import flags
-from ml_collections import config_flags
 
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import build
@@ -22,9 +21,7 @@ from jowa_jax.eval.players import game_options, load_player
 from launch import common
 from launch.planner_flags import planner_options
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
-)
+_CONFIG = common.define_config('configs/evaluate.py:paper', 'The protocol.')
 _CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )

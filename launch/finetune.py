@@ -11,7 +11,6 @@ command again continues, as launch.train does; flags of a run are the same.
 
 import jax
 from absl import flags, logging
-from ml_collections import config_flags
 
 from configs import finetune
 from jowa_jax.data.prepare.selection import QUALITIES
@@ -19,9 +18,7 @@ from jowa_jax.recipes import finetuning
 from jowa_jax.train.run import Run
 from launch import common, training
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'How, such as configs/finetune.py:150m.'
-)
+_CONFIG = common.define_config(None, 'How, such as configs/finetune.py:150m.')
 _GAME = flags.DEFINE_string('game', None, 'Its name, such as Pong.')
 _CHECKPOINT = common.define_path(
   'checkpoint',

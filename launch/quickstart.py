@@ -9,13 +9,10 @@ continues where it was interrupted.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from launch import common
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', str(common.ROOT / 'configs/quickstart.py'), 'What is done.'
-)
+_CONFIG = common.define_config('configs/quickstart.py', 'What is done.')
 _WORKDIR = common.define_path('workdir', None, 'Where everything is kept.')
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show progress bars.')
 

@@ -11,7 +11,6 @@ import pathlib
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import build
@@ -21,9 +20,8 @@ from jowa_jax.eval.players import load_player
 from jowa_jax.eval.sweep import sweep
 from launch import common
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  str(common.ROOT / 'configs/evaluate.py:paper'),
+_CONFIG = common.define_config(
+  'configs/evaluate.py:paper',
   'The protocol; its settings by game are not used.',
 )
 _CHECKPOINT = common.define_path(

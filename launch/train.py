@@ -12,12 +12,11 @@ Open MPI and Kubernetes (see launch/pod); elsewhere, start each with
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from launch import common, training
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'Training config, such as configs/jowa.py:40m.'
+_CONFIG = common.define_config(
+  None, 'Training config, such as configs/jowa.py:40m.'
 )
 
 

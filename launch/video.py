@@ -5,7 +5,6 @@ python -m launch.video --checkpoint=runs/jowa --game=Assault \
 """
 
 from absl import flags, logging
-from ml_collections import config_flags
 
 import jowa_jax
 from jowa_jax import games as games_lib
@@ -18,9 +17,7 @@ from jowa_jax.report.video import write_video
 from launch import common
 from launch.planner_flags import planner_options
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', str(common.ROOT / 'configs/evaluate.py:paper'), 'The protocol.'
-)
+_CONFIG = common.define_config('configs/evaluate.py:paper', 'The protocol.')
 _CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
