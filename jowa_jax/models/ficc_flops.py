@@ -13,10 +13,23 @@ def _conv(side: int, inputs: int, outputs: int, size: int = 3) -> float:
 
 
 def _block(cfg: FiccNetwork, side: int, channels: int) -> float:
+  """Those of a block that leaves the frame as large as it is."""
   if not cfg.bottleneck:
     return 2 * _conv(side, channels, channels)
   inner = channels // 4
   return 2 * _conv(side, channels, inner, 1) + _conv(side, inner, inner)
+
+
+def _shrinking(cfg: FiccNetwork, side: int, channels: int) -> float:
+  """Those of a block from half of the channels, at twice the side."""
+  half, inner = channels // 2, channels // 4
+  shortcut = _conv(side, half, channels)
+  if not cfg.bottleneck:
+    return (
+      shortcut + _conv(side, half, channels) + _conv(side, channels, channels)
+    )
+  first, last = _conv(2 * side, half, inner, 1), _conv(side, inner, channels, 1)
+  return shortcut + first + _conv(side, inner, inner) + last
 
 
 def _encoder(cfg: FiccNetwork) -> float:
@@ -25,9 +38,7 @@ def _encoder(cfg: FiccNetwork) -> float:
   return (
     _conv(42, STACK, half)
     + _block(cfg, 42, half)
-    # The block that shrinks, its shortcut included.
-    + _block(cfg, 21, whole)
-    + _conv(21, half, whole)
+    + _shrinking(cfg, 21, whole)
     + _block(cfg, 21, whole)
     + _block(cfg, 11, whole)
     + cfg.num_blocks * _block(cfg, GRID, whole)

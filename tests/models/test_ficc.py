@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from jowa_jax.models import ficc, ficc_blocks
+from jowa_jax.models import ficc, ficc_blocks, ficc_flops
 from jowa_jax.models.ficc import FiccNetwork, Networks
 from jowa_jax.models.ficc_blocks import STATISTICS, StepNorm
 
@@ -87,3 +87,22 @@ def test_codes_are_the_nearest_and_let_gradients_through():
 def test_sizes_that_cannot_be(field, sizes):
   with pytest.raises(ValueError, match=field):
     FiccNetwork(**sizes)
+
+
+@pytest.mark.parametrize('bottleneck', [False, True])
+def test_operations_by_formula_are_those_of_the_program(bottleneck):
+  config = FiccNetwork(bottleneck=bottleneck)
+  networks, steps = Networks(config), 2
+  params = jax.eval_shape(
+    lambda key: nn.meta.unbox(ficc.init(networks, key)), jax.random.key(0)
+  )
+  start = jax.ShapeDtypeStruct((1, 84, 84, 4), jnp.float32)
+  stacks = jax.ShapeDtypeStruct((steps, *start.shape), jnp.float32)
+
+  def watch(params, stacks, start):
+    return ficc.run(networks, params, 'watch', stacks, start, False)
+
+  program = jax.jit(watch).lower(params, stacks, start).cost_analysis()
+  formula = sum(ficc_flops.watching(config, steps).values())
+  # The program leaves out what meets the zeros around a frame.
+  assert 0.95 < program['flops'] / formula < 1.05
