@@ -78,8 +78,8 @@ def test_it_watches_maps_and_learns(trained):
   assert np.abs(statistics['encoder']['norm']['mean']).max() > 0
 
 
-def test_watching_reads_neither_actions_nor_rewards(atari_data_dir):
-  config = config_of(atari_data_dir)
+def test_watching_reads_neither_actions_nor_rewards():
+  config = config_of('data')
   method = make_method(config)
   segment = bench.batch(method, 2)
   variables = method.init(jax.random.key(0), {})
@@ -162,8 +162,8 @@ def test_purity():
   )
 
 
-def test_targets_are_copied_as_q_begins_and_now_and_then(atari_data_dir):
-  method = make_method(config_of(atari_data_dir))
+def test_targets_are_copied_as_q_begins_and_now_and_then():
+  method = make_method(config_of('data'))
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
     nn.meta.unbox(helpers.abstract_variables(method)),
@@ -180,9 +180,9 @@ def test_targets_are_copied_as_q_begins_and_now_and_then(atari_data_dir):
   assert largest(method.after_update(moved, carry, 3).targets) == 1
 
 
-def test_q_can_go_on_watching(atari_data_dir):
-  config = config_of(atari_data_dir, losses__world_weight=0.1)
-  plain = make_method(config_of(atari_data_dir)).objectives['q']
+def test_q_can_go_on_watching():
+  config = config_of('data', losses__world_weight=0.1)
+  plain = make_method(config_of('data')).objectives['q']
   objective = make_method(config).objectives['q']
   assert plain.params == ('encoder', 'q_head')
   assert set(objective.params) == {*method_lib.VIDEO, 'q_head'}
