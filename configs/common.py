@@ -21,13 +21,15 @@ def optimizer(
       weight_decay=weight_decay,
       decay_mask='kernels',  # and all of the Q heads; or 'all'
       clip=1.0,  # global norm of the objective's gradients
+      clip_each=False,  # or of each of its top-level parameters by itself
       b1=0.9,  # of 'sgd' the momentum
       b2=0.999,
       eps=1e-8,
-      warmup_steps=warmup_steps,  # linear
+      warmup_steps=warmup_steps,
+      warmup='linear',  # or 'exponential', from `warmup_from`
       warmup_from=0.0,  # of the rate, in the first of them
       # Of the rate after the warm-up, over the rest of the stage: 'constant' is
-      # none, 'linear' and 'cosine' end with `final_fraction` of it.
+      # none, 'linear', 'cosine' and 'exponential' end with `final_fraction`.
       decay=decay,
       final_fraction=final_fraction,
     )

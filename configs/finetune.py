@@ -2,14 +2,15 @@
 
 `quickstart` is for agents of `configs/small.py` and for the one that the
 package ships, `smoke` for tests; `mtbc_` before a size fine-tunes the baseline,
-and so do `mgdt_` and `edt_` before `40m|200m|smoke|quickstart`.
+and so do `mgdt_` and `edt_` before `40m|200m|smoke|quickstart`, and `ficc_`
+before `85m|smoke|quickstart`.
 The values are those of the paper's appendix E.2; `launch.finetune` fills in
 the game, data and checkpoint.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common, edt, jowa, mgdt, mtbc, small
+from configs import common, edt, ficc, jowa, mgdt, mtbc, small
 
 _SIZES = ('40m', '70m', '150m', 'smoke', 'quickstart')
 # Those that read pixels: they have no tokenizer, and no rows of games.
@@ -18,12 +19,15 @@ NAMES = (
   *_SIZES,
   *(f'mtbc_{size}' for size in _SIZES),
   *(f'{name}_{size}' for name in _OF_FRAMES for size in mgdt.SIZES),
+  *(f'ficc_{size}' for size in ficc.SIZES),
 )
 _PARTS = {'jowa': 'world_action', 'mtbc': 'policy'}
 
 
 def _pretraining(method: str, size: str) -> ConfigDict:
   """The config that the agent was pretrained with."""
+  if method == 'ficc':
+    return ficc.get_config(size).unlock()
   if method in _OF_FRAMES:
     return _OF_FRAMES[method].get_config(size).unlock()
   if size == 'quickstart':
@@ -146,13 +150,17 @@ def get_config(name: str = '150m') -> ConfigDict:
   config = _pretraining(method or 'jowa', size)
   _data(config, size)
   _run(config, size)
+  config.init_from.params = ()  # everything
+  if config.method == 'ficc':
+    # It has no backbone that could be adapted.
+    ficc.to_finetune(config, size, _steps(size), _scratch_steps(size))
+    return config.lock()
   if config.method in _OF_FRAMES:
     _stage_of_frames(config, size)
   else:
     _stage(config, size)
     # Facts, section 1: the game's embedding starts as the related game's.
     config.init_from.task_row = 'related'
-  config.init_from.params = ()  # everything
   config.adaptation = ConfigDict(
     dict(
       mode='full',  # or 'heads' alone, or these and low-rank adapters: 'lora'

@@ -17,6 +17,7 @@ from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
 from jowa_jax.methods.base import Method, Variables
 from jowa_jax.methods.edt import EdtConfig, make_edt
 from jowa_jax.methods.edt_policy import EdtActing
+from jowa_jax.methods.ficc import FiccActing, FiccConfig, make_ficc
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.jowa_policy import JowaActing
 from jowa_jax.methods.mgdt import MgdtConfig, make_mgdt
@@ -45,6 +46,7 @@ METHODS: dict[str, Entry] = {
   'mtbc': Entry(MtbcConfig, make_mtbc, MtbcActing),
   'mgdt': Entry(MgdtConfig, make_mgdt, MgdtActing),
   'edt': Entry(EdtConfig, make_edt, EdtActing),
+  'ficc': Entry(FiccConfig, make_ficc, FiccActing),
 }
 
 

@@ -1,6 +1,7 @@
 """JOWA's losses: the world part and the action part of sections 4.1.2-4.1.3."""
 
 import dataclasses
+from typing import Protocol
 
 import chex
 import jax
@@ -128,8 +129,15 @@ def _td_errors(
   )
 
 
+class OfReturns(Protocol):
+  """What has Q values."""
+
+  @property
+  def returns(self) -> ReturnConfig: ...
+
+
 def q_terms(
-  config: WorldActionConfig,
+  config: OfReturns,
   losses: JowaLosses,
   logits: chex.Array,
   target_logits: chex.Array,
@@ -141,7 +149,7 @@ def q_terms(
   """The action part's loss terms, unweighted, and its metrics.
 
   Args:
-    config: of the model.
+    config: of the model's returns.
     losses: variants.
     logits: of the Q heads, [num_q, B, T, A * atoms].
     target_logits: of the target heads, of the same shape.

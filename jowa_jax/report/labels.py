@@ -18,6 +18,7 @@ METHODS = {
   'mtbc': 'MTBC, multi-task behaviour cloning',
   'mgdt': 'MGDT, multi-game decision transformer',
   'edt': 'EDT, elastic decision transformer',
+  'ficc': 'FICC, latent actions from watching',
 }
 
 AGENTS = {
@@ -27,6 +28,7 @@ AGENTS = {
   'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
   'mgdt': Label('MGDT', 'decision transformer, wishing for high returns'),
   'edt': Label('EDT', 'decision transformer, searching for a history'),
+  'ficc': Label('FICC', 'Q-values on an encoder that watched play'),
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),
 }
@@ -55,6 +57,8 @@ GROUPS = {
   'returns': 'Returns',
   'rewards': 'Rewards',
   'frames': 'Frames',
+  'watching': 'Watching',
+  'latent': 'Latent actions',
 }
 
 # Title, y axis and curves of open-loop dreams: the first is the model's, the

@@ -15,7 +15,8 @@ import optax
 from jowa_jax.types import Params
 
 KINDS = ('adamw', 'adam', 'lamb', 'sgd')
-DECAYS = ('constant', 'linear', 'cosine')
+DECAYS = ('constant', 'linear', 'cosine', 'exponential')
+WARMUPS = ('linear', 'exponential')
 MASKS = ('kernels', 'all')
 
 # (path) -> whether weight decay touches a parameter, see `methods.base`.
@@ -31,19 +32,22 @@ class OptimizerConfig:
     weight_decay: of the parameters that `decay_mask` names. 'adamw' and 'lamb'
       add it to the update (decoupled), 'adam' and 'sgd' to the clipped
       gradient.
-    clip: largest global norm of the objective's gradients.
+    clip: largest global norm of the objective's gradients; see `clip_each`.
     b1: first moment's decay; of 'sgd' the momentum, 0 for none.
     b2: second moment's decay.
     eps: Adam's epsilon.
-    warmup_steps: of linear warm-up; 0 for none, as in the paper.
+    warmup_steps: of the warm-up; 0 for none, as in the paper.
     decay: of the learning rate from there to the stage's last step:
-      'constant' for none, as in the paper, 'linear' or 'cosine'.
+      'constant' for none, as in the paper, 'linear', 'cosine' or 'exponential'.
     final_fraction: of the peak, what the last step of a decay is taken with.
     kind: 'adamw', 'adam', 'lamb' (You et al., 2019: Adam's update scaled to the
       norm of every array) or 'sgd'.
     warmup_from: of the peak, what the first step of a warm-up is taken with.
     decay_mask: 'kernels' for the weights of linear layers, and what else the
       objective decays; 'all' for all parameters.
+    warmup: 'linear', or 'exponential' from `warmup_from` of the peak.
+    clip_each: whether every top-level parameter of the objective is clipped by
+      the norm of its own gradients, in place of all of them together.
   """
 
   learning_rate: float = 1e-4
@@ -58,12 +62,15 @@ class OptimizerConfig:
   kind: str = 'adamw'
   warmup_from: float = 0.0
   decay_mask: str = 'kernels'
+  warmup: str = 'linear'
+  clip_each: bool = False
 
   def __post_init__(self):
     for name, choices in (
       ('kind', KINDS),
       ('decay', DECAYS),
       ('decay_mask', MASKS),
+      ('warmup', WARMUPS),
     ):
       if getattr(self, name) not in choices:
         raise ValueError(f'{name}={getattr(self, name)!r} is not in {choices}')
@@ -82,6 +89,12 @@ class OptimizerConfig:
         f'final_fraction={self.final_fraction} is what a decay ends with, and '
         "decay='constant' is none: choose another, or leave it 0"
       )
+    for name, kind in (('decay', 'final_fraction'), ('warmup', 'warmup_from')):
+      if getattr(self, name) == 'exponential' and not getattr(self, kind):
+        raise ValueError(
+          f"{name}='exponential' never reaches {kind}=0: give a fraction of "
+          'the peak'
+        )
 
   def check_steps(self, steps: int) -> None:
     """Raises ValueError if a stage of `steps` has no step to decay in."""
@@ -129,13 +142,21 @@ def learning_rate(
   if not warmup and config.decay == 'constant':
     return peak
   first = peak * config.warmup_from
-  rise = optax.linear_schedule(first, peak, warmup) if warmup else None
+  rise = None
+  if warmup and config.warmup == 'exponential':
+    rise = optax.exponential_decay(
+      first, warmup, 1 / config.warmup_from, end_value=peak
+    )
+  elif warmup:
+    rise = optax.linear_schedule(first, peak, warmup)
   if config.decay == 'constant':
     return rise
   config.check_steps(steps)
   over = max(steps - 1 - warmup, 1)
   if config.decay == 'linear':
     fall = optax.linear_schedule(peak, peak * config.final_fraction, over)
+  elif config.decay == 'exponential':
+    fall = optax.exponential_decay(peak, over, config.final_fraction)
   else:
     fall = optax.cosine_decay_schedule(peak, over, config.final_fraction)
   return optax.join_schedules((rise, fall), (warmup,)) if warmup else fall
@@ -145,6 +166,21 @@ def rate_after(config: OptimizerConfig, steps: int, count: chex.Array):
   """The rate, [] float32, of the update that follows `count` others."""
   rate = learning_rate(config, steps)
   return jnp.asarray(rate(count) if callable(rate) else rate, jnp.float32)
+
+
+def _clip(config: OptimizerConfig) -> optax.GradientTransformation:
+  together = optax.clip_by_global_norm(config.clip)
+  if not config.clip_each:
+    return together
+
+  def each(updates, params):
+    del params
+    return {
+      name: together.update(group, optax.EmptyState())[0]
+      for name, group in updates.items()
+    }
+
+  return optax.stateless(each)
 
 
 def make_optimizer(
@@ -164,7 +200,7 @@ def make_optimizer(
     weight_decay=config.weight_decay,
     mask=functools.partial(decayed, config, decays),
   )
-  clip = optax.clip_by_global_norm(config.clip)
+  clip = _clip(config)
   if config.kind == 'adamw':
     return optax.chain(clip, optax.adamw(rate, **adam, **decay))
   if config.kind == 'lamb':

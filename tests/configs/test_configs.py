@@ -12,6 +12,7 @@ from configs import (
   collect,
   edt,
   evaluate,
+  ficc,
   finetune,
   jowa,
   mgdt,
@@ -56,6 +57,7 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
   [
     *(jowa, mtbc, collect, evaluate, finetune, overnight, quickstart, small),
     *OF_FRAMES.values(),
+    ficc,
   ],
 )
 def test_unknown_variant_is_an_error(module):
@@ -207,6 +209,53 @@ def test_transformers_of_frames_repeat_the_defaults(method):
     *('backbone.num_layers', 'backbone.width', 'backbone.num_heads'),
     *('backbone.dtype', 'data.directory', 'data.games', 'data.stride'),
     *('augmentation.crop', 'augmentation.rotation'),
+  }
+
+
+@pytest.mark.parametrize('size', ficc.SIZES)
+def test_ficc_makes_runs(size, tmp_path):
+  config = ficc.get_config(size)
+  assert config.is_locked
+  run = Run(config.to_dict(), tmp_path / 'run')
+  saved = json.loads(json.dumps(config.to_dict()))
+  assert Run(saved, tmp_path / 'run').stages == run.stages
+
+
+def test_published_ficc():
+  config = ficc.get_config('85m')
+  assert (config.network.channels, config.network.bottleneck) == (640, True)
+  assert config.run.batch_size == 512
+  assert (config.returns.v_min, config.returns.v_max) == (-10, 30)
+  assert (config.losses.steps, config.losses.world_weight) == (6, 0)
+  assert (config.losses.cql_weight, config.losses.target_period) == (0.1, 1000)
+  watching, _, q = parse_stages(config.stages)
+  assert (watching.steps, q.steps) == (500_000, 1_250_000)
+  sgd = watching.optimizers['watching']
+  assert (sgd.kind, sgd.b1, sgd.weight_decay) == ('sgd', 0.9, 0.01)
+  assert (sgd.decay_mask, sgd.clip, sgd.clip_each) == ('all', 10, True)
+  # The authors' fifty stages: four up from 1e-5 to 0.02, the others down.
+  for stage in (0, 1, 2, 3, 4, 10, 27, 49):
+    expected = 1e-5 * 2000 ** (stage / 4)
+    if stage >= 4:
+      expected = 0.02 * 0.01 ** ((stage - 4) / 46)
+    rate = float(rate_after(sgd, 500_000, stage * 10_000))
+    assert rate == pytest.approx(expected, 1e-3), stage
+  adamw = q.optimizers['q']
+  assert (adamw.kind, adamw.learning_rate) == ('adamw', 5e-5)
+  assert (adamw.weight_decay, adamw.clip) == (0.01, 1)
+
+
+def test_ficc_repeats_the_defaults():
+  config = json.loads(ficc.get_config('85m').to_json_best_effort())
+  defaults = complete({'method': 'ficc', 'stages': {}})
+  changed = {
+    line.partition(':')[0]
+    for line in differences(defaults, config)
+    if not line.startswith(('mesh', 'stages'))
+  }
+  assert changed == {
+    *('network.channels', 'network.bottleneck', 'network.remat'),
+    *('network.dtype', 'data.directory', 'data.games', 'data.stride'),
   }
 
 

@@ -6,7 +6,7 @@ import jax
 import pytest
 from flax import linen as nn
 
-from configs import edt, jowa, mgdt, mtbc
+from configs import edt, ficc, jowa, mgdt, mtbc
 from jowa_jax.methods.factory import make_method
 
 TOKENIZER = 4_047_489
@@ -94,6 +94,19 @@ def test_edt():
   assert size(layers) == 196_774_400
   assert size(params['heads']['frames']) == 9_165_744
   assert size(params) == 206_372_863
+
+
+def test_ficc():
+  params = shapes(ficc.get_config('85m')).params
+  # What is learned; counts and running statistics are not.
+  learned = {
+    name: size(params.pop(name))
+    for name in list(params)
+    if name not in ('statistics', 'action_codes', 'action_map')
+  }
+  assert sum(learned.values()) == 85_727_564
+  assert learned['q_head'] == 12_268_950
+  assert size(params['action_map']) == 60 * 18 * 5
 
 
 def test_parameters_are_float32_whatever_the_computation():

@@ -378,6 +378,11 @@ def test_every_config_makes_a_run(name, tmp_path):
       left = 'mgdt' in name
       assert (run.config['data']['padding'] == 'left') == left
       assert run.config['augmentation'] == {'crop': 4, 'rotation': 5.0}
+    if name == 'ficc_85m':
+      assert run.config['run']['batch_size'] == 32
+      assert stage.steps == (50_000 if checkpoint else 500_000)
+      assert stage.optimizers['q'].learning_rate == 5e-5
+      assert run.config['augmentation'] == {'crop': 4, 'rotation': 5.0}
     has_tokenizer = 'tokenizer' in run.config
     assert ('tokenizer' in stage.optimizers) == (
       has_tokenizer and checkpoint is None

@@ -208,6 +208,22 @@ def test_clip_is_by_the_global_norm_before_the_moments():
   np.testing.assert_allclose(updated['a']['bias'], [-3 / 4], rtol=1e-5)
 
 
+def test_clip_of_each_top_level_parameter_by_itself():
+  params = {'a': {'x': jnp.zeros(1), 'y': jnp.zeros(1)}, 'b': jnp.zeros(1)}
+  grads = {
+    'a': {'x': jnp.array([3.0]), 'y': jnp.array([4.0])},
+    'b': jnp.array([0.5]),
+  }
+  config = OptimizerConfig(
+    learning_rate=1.0, kind='sgd', b1=0.0, clip=1.0, clip_each=True
+  )
+  updated = _one_update(config, params, grads)
+  np.testing.assert_allclose(updated['a']['x'], [-0.6], rtol=1e-5)
+  np.testing.assert_allclose(updated['a']['y'], [-0.8], rtol=1e-5)
+  # Shorter than the clip.
+  np.testing.assert_allclose(updated['b'], [-0.5], rtol=1e-5)
+
+
 @pytest.mark.parametrize(
   ('warmup', 'rates'),
   [(0, [1.0, 1.0, 1.0, 1.0, 1.0]), (4, [0.0, 0.25, 0.5, 0.75, 1.0])],
@@ -263,6 +279,18 @@ def _step_sizes(config, steps, restored_at=None):
       dict(decay='linear', warmup_steps=2, warmup_from=0.5),
       [4, 6, 8, 4, 0],
     ),
+    # By the same factor from step to step.
+    (dict(decay='exponential', final_fraction=1 / 16), [8, 4, 2, 1, 0.5]),
+    (
+      dict(
+        decay='exponential',
+        final_fraction=0.25,
+        warmup='exponential',
+        warmup_steps=2,
+        warmup_from=1 / 16,
+      ),
+      [0.5, 2, 8, 4, 2],
+    ),
     # What is left for the decay is the peak alone.
     (dict(decay='linear', warmup_steps=4), [0, 2, 4, 6, 8]),
   ],
@@ -310,6 +338,9 @@ def test_a_constant_rate_keeps_its_state_without_a_counter():
     (dict(warmup_steps=-1), 'warmup_steps=-1 is negative'),
     (dict(warmup_steps=1, warmup_from=2.0), 'warmup_from=2.0 is not in'),
     (dict(warmup_from=0.5), 'warmup_from=0.5 is.*warmup_steps=0 is none'),
+    (dict(decay='exponential'), "decay='exponential'.*final_fraction=0"),
+    (dict(warmup='exponential'), "warmup='exponential'.*warmup_from=0"),
+    (dict(warmup='cosine'), r"warmup='cosine' is not in \('linear'"),
     (dict(kind='adan'), r"kind='adan' is not in \('adamw', 'adam', 'lamb'"),
     (dict(decay_mask='none'), r"decay_mask='none' is not in \('kernels'"),
   ],

@@ -124,3 +124,32 @@ def test_step_of_a_decision_transformer_traces(method):
   assert not found['conv_general_dilated', 'bfloat16']
   # What is left in float32: the heads.
   assert found['dot_general', 'bfloat16'] > 10 * found['dot_general', 'float32']
+
+
+@pytest.mark.parametrize(
+  'stage',
+  [
+    pytest.param('watching', marks=pytest.mark.slow),
+    pytest.param('action_map', marks=pytest.mark.slow),
+    'q',
+  ],
+)
+def test_step_of_ficc_traces(stage):
+  config = helpers.CONFIGS['ficc'].get_config('85m').to_dict()
+  built = make_method(config)
+  (parsed,) = (s for s in parse_stages(config['stages']) if s.name == stage)
+  before = _abstract_state(built, parsed)
+  rows = config['run']['batch_size']
+  batch = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype),
+    noise(built, 1),
+  )
+  traced = jax.jit(step.step_fn(built, parsed, 0, 0)).trace(before, batch)
+  after, metrics = traced.out_info
+  assert jax.tree.structure(after) == jax.tree.structure(before)
+  pairs = zip(jax.tree.leaves(after), jax.tree.leaves(before), strict=True)
+  assert all((a.shape, a.dtype) == (b.shape, b.dtype) for a, b in pairs)
+  assert all(value.shape == () for value in metrics.values())
+  found = _products(traced.jaxpr.jaxpr, collections.Counter())
+  assert found['conv_general_dilated', 'bfloat16'] > 0
+  assert found['conv_general_dilated', 'float32'] == 0
