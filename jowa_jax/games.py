@@ -174,11 +174,27 @@ ABLATION_GAMES = (
   'Phoenix',
   'SpaceInvaders',
 )
+# Those that Scaled-QL was pretrained on, and those that it was adapted to: RL
+# Unplugged without RoadRunner, which has no reference scores.
+SCALED_QL_HELD_OUT_GAMES = (
+  'Alien',
+  'MsPacman',
+  'Pong',
+  'SpaceInvaders',
+  'StarGunner',
+)
+SCALED_QL_GAMES = tuple(
+  game
+  for game in REFERENCE_SCORES
+  if game not in (*SCALED_QL_HELD_OUT_GAMES, 'Berzerk')
+)
 GAME_LISTS: dict[str, tuple[str, ...]] = {
   'all': GAMES,
   'pretrain': PRETRAIN_GAMES,
   'held_out': HELD_OUT_GAMES,
   'ablation': ABLATION_GAMES,
+  'scaled_ql': SCALED_QL_GAMES,
+  'scaled_ql_held_out': SCALED_QL_HELD_OUT_GAMES,
 }
 
 # Held-out games borrow their task embedding's initial value from these

@@ -56,6 +56,10 @@ def test_game_lists():
   assert len(games.ABLATION_GAMES) == 6
   assert not set(games.PRETRAIN_GAMES) & set(games.HELD_OUT_GAMES)
   assert set(games.ABLATION_GAMES) < set(games.PRETRAIN_GAMES)
+  assert len(games.SCALED_QL_GAMES) == 40
+  assert len(games.SCALED_QL_HELD_OUT_GAMES) == 5
+  assert not set(games.SCALED_QL_GAMES) & set(games.SCALED_QL_HELD_OUT_GAMES)
+  assert not {'Berzerk', 'RoadRunner'} & set(games.SCALED_QL_GAMES)
   for names in games.GAME_LISTS.values():
     assert len(set(names)) == len(names)
     assert set(names) <= set(games.GAMES)

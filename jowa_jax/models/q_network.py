@@ -139,7 +139,7 @@ class Heads(nn.Module):
     x, kernel, bias = (y.astype(self.dtype) for y in (x, kernel, bias))
     every = jnp.einsum('nd,gdo->ngo', x, kernel) + bias
     rows = rows if own else jnp.zeros_like(rows)
-    y = jnp.take_along_axis(every, rows[:, None, None], axis=1)
+    y = jnp.take_along_axis(every, rows[:, None, None], axis=1, mode='fill')
     return y.reshape(len(x), cfg.num_actions, cfg.num_atoms)
 
 
@@ -180,7 +180,7 @@ def apply(
     config: sizes of what follows it.
     params: by the names in `NAMES`.
     stacks: [N, H, W, stack] pixels to 255, the oldest first.
-    rows: [N] int32, the heads of their games.
+    rows: [N] int32, the heads of their games; not a number beyond the last.
   """
   chex.assert_rank([stacks, rows], [4, 1])
   embedding = Encoder(encoder).apply({'params': params[ENCODER]}, stacks)

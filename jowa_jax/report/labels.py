@@ -18,6 +18,7 @@ METHODS = {
   'mtbc': 'MTBC, multi-task behaviour cloning',
   'mgdt': 'MGDT, multi-game decision transformer',
   'edt': 'EDT, elastic decision transformer',
+  'scaled_ql': 'Scaled-QL, conservative Q-learning of many games',
 }
 
 AGENTS = {
@@ -27,6 +28,7 @@ AGENTS = {
   'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
   'mgdt': Label('MGDT', 'decision transformer, wishing for high returns'),
   'edt': Label('EDT', 'decision transformer, searching for a history'),
+  'scaled_ql': Label('Scaled-QL', 'the best Q-value, from stacks of frames'),
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),
 }

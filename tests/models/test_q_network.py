@@ -65,6 +65,11 @@ def test_games_have_heads_of_their_own():
     np.testing.assert_array_equal(moved, [True, False, True, False])
 
 
+def test_there_is_nothing_beyond_the_last_head():
+  found = outputs(SMALL, [3, 4, 0])
+  assert np.isfinite(found.q[::2]).all() and np.isnan(found.q[1]).all()
+
+
 def test_a_shared_head_is_of_all_games():
   config = QNetworkConfig(**{**vars(SMALL), 'shared_head': True})
   params = make(config)

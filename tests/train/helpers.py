@@ -12,14 +12,20 @@ import numpy as np
 from flax import linen as nn
 from jax.experimental.compilation_cache import compilation_cache
 
-from configs import edt, jowa, mgdt, mtbc
+from configs import edt, jowa, mgdt, mtbc, scaled_ql
 from jowa_jax.methods.factory import make_method
 from jowa_jax.train import sharding, state
 from jowa_jax.train.settings import parse_stages
 
 OLDER = pathlib.Path(__file__).parents[1] / 'data' / 'checkpoints'
 GAMES = ('Assault', 'Carnival')
-CONFIGS = {'jowa': jowa, 'mtbc': mtbc, 'mgdt': mgdt, 'edt': edt}
+CONFIGS = {
+  'jowa': jowa,
+  'mtbc': mtbc,
+  'mgdt': mgdt,
+  'edt': edt,
+  'scaled_ql': scaled_ql,
+}
 # The environment of a script that is one process of a run, quickly compiled.
 ONE_DEVICE = {
   **os.environ,
