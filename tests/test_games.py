@@ -115,6 +115,18 @@ def test_games_as_people_write_them(written, game):
     games.check_game(written)
 
 
+def test_variants_as_people_write_them():
+  found = games.parse_games('freeway@m1d0,Pong,pretrain', variants=True)
+  assert found[:2] == ('Freeway@m1d0', 'Pong') and len(found) == 17
+  with pytest.raises(ValueError, match='no variant of Pong: write Pong@m1'):
+    games.parse_games('pong@hard', variants=True)
+  with pytest.raises(ValueError, match="Unknown game 'Freeway@m1'"):
+    games.parse_games('Freeway@m1')
+  # Nobody's scores are those of a variant.
+  assert games.has_reference('Freeway')
+  assert not games.has_reference('Freeway@m1d0')
+
+
 def test_no_two_games_are_written_alike():
   assert len(games.parse_games([game.upper() for game in games.GAMES])) == 60
 
