@@ -13,6 +13,7 @@ from configs import (
   edt,
   evaluate,
   finetune,
+  finetune_online,
   jowa,
   mgdt,
   mtbc,
@@ -25,6 +26,7 @@ from jowa_jax import games
 from jowa_jax.collect import recordings
 from jowa_jax.configuration import build, differences
 from jowa_jax.envs.protocol import Protocol
+from jowa_jax.recipes import online
 from jowa_jax.train.optimizer import rate_after
 from jowa_jax.train.run import Run
 from jowa_jax.train.settings import complete, parse_stages
@@ -57,7 +59,7 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
   [
     *(jowa, mtbc, collect, evaluate, finetune, overnight, quickstart, small),
     *OF_FRAMES.values(),
-    scaled_ql,
+    *(scaled_ql, finetune_online),
   ],
 )
 def test_unknown_variant_is_an_error(module):
@@ -203,6 +205,23 @@ def test_scaled_ql_makes_runs(size, tmp_path):
   assert run.config['method'] == 'scaled_ql'
   saved = json.loads(json.dumps(config.to_dict()))
   assert Run(saved, tmp_path / 'run').stages == run.stages
+
+
+@pytest.mark.parametrize('size', scaled_ql.SIZES)
+def test_online_finetuning_makes_runs(size, tmp_path):
+  config = finetune_online.get_config(size)
+  assert config.is_locked
+  for checkpoint in ('runs/x', None):
+    resolved, settings = online.resolve(
+      config.to_dict(), 'Freeway@m1', checkpoint
+    )
+    run = Run(resolved, tmp_path / 'run')
+    assert run.config['data']['games'] == ['Freeway']
+    assert run.config['losses']['cql_weight'] == 0
+    if size.startswith('resnet'):
+      # 3 million frames of the emulator.
+      decisions = run.total_steps * settings.decisions
+      assert 4 * (decisions + settings.random_decisions) == 3_000_000
 
 
 def test_published_scaled_ql():
