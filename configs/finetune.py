@@ -2,23 +2,28 @@
 
 `quickstart` is for agents of `configs/small.py` and for the one that the
 package ships, `smoke` for tests; `mtbc_` before a size fine-tunes the baseline,
-and so do `mgdt_` and `edt_` before `40m|200m|smoke|quickstart`, and `ficc_`
-before `85m|smoke|quickstart`.
+and so do `mgdt_` and `edt_` before `40m|200m|smoke|quickstart`, `ficc_` before
+`85m|smoke|quickstart`, and `scaled_ql_` before
+`resnet34|resnet50|resnet101|smoke|quickstart`.
 The values are those of the paper's appendix E.2; `launch.finetune` fills in
 the game, data and checkpoint.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common, edt, ficc, jowa, mgdt, mtbc, small
+from configs import common, edt, ficc, jowa, mgdt, mtbc, scaled_ql, small
 
 _SIZES = ('40m', '70m', '150m', 'smoke', 'quickstart')
-# Those that read pixels: they have no tokenizer, and no rows of games.
-_OF_FRAMES = {'mgdt': mgdt, 'edt': edt}
+# Those that read pixels: they have no tokenizer.
+_OF_FRAMES = {'mgdt': mgdt, 'edt': edt, 'scaled_ql': scaled_ql}
 NAMES = (
   *_SIZES,
   *(f'mtbc_{size}' for size in _SIZES),
-  *(f'{name}_{size}' for name in _OF_FRAMES for size in mgdt.SIZES),
+  *(
+    f'{name}_{size}'
+    for name, module in _OF_FRAMES.items()
+    for size in module.SIZES
+  ),
   *(f'ficc_{size}' for size in ficc.SIZES),
 )
 _PARTS = {'jowa': 'world_action', 'mtbc': 'policy'}
@@ -73,14 +78,15 @@ def _scratch_steps(size: str) -> int:
 
 def _stage_of_frames(config: ConfigDict, size: str) -> None:
   # The optimizer of pretraining, afresh and at its rate from the first step.
-  optimizer = config.stages.policy.policy
+  (part,) = config.stages.order
+  optimizer = config.stages[part][part]
   few = size in ('smoke', 'quickstart')
   optimizer.learning_rate = 5e-4 if few else 5e-5
   optimizer.warmup_steps = 0
   optimizer.warmup_from = 0.0
   optimizer.decay, optimizer.final_fraction = 'constant', 0.0
   config.stages = common.stages(
-    finetune=common.stage(_steps(size), policy=optimizer)
+    finetune=common.stage(_steps(size), **{part: optimizer})
   )
   config.finetune = ConfigDict(
     dict(
@@ -161,7 +167,17 @@ def get_config(name: str = '150m') -> ConfigDict:
     _stage(config, size)
     # Facts, section 1: the game's embedding starts as the related game's.
     config.init_from.task_row = 'related'
-  config.adaptation = ConfigDict(
+  if config.method == 'scaled_ql':
+    # Section E.1.5, too: the game's head is new. Augmentation's sizes are ours.
+    config.init_from.task_row = 'new'
+    config.augmentation.crop, config.augmentation.rotation = 4, 5.0
+  else:
+    config.adaptation = _adaptation()
+  return config.lock()
+
+
+def _adaptation() -> ConfigDict:
+  return ConfigDict(
     dict(
       mode='full',  # or 'heads' alone, or these and low-rank adapters: 'lora'
       rank=8,
@@ -169,4 +185,3 @@ def get_config(name: str = '150m') -> ConfigDict:
       targets=('query', 'key', 'value', 'proj'),
     )
   )
-  return config.lock()

@@ -176,11 +176,27 @@ ABLATION_GAMES = (
   'Phoenix',
   'SpaceInvaders',
 )
+# Those that Scaled-QL was pretrained on, and those that it was adapted to: RL
+# Unplugged without RoadRunner, which has no reference scores.
+SCALED_QL_HELD_OUT_GAMES = (
+  'Alien',
+  'MsPacman',
+  'Pong',
+  'SpaceInvaders',
+  'StarGunner',
+)
+SCALED_QL_GAMES = tuple(
+  game
+  for game in REFERENCE_SCORES
+  if game not in (*SCALED_QL_HELD_OUT_GAMES, 'Berzerk')
+)
 GAME_LISTS: dict[str, tuple[str, ...]] = {
   'all': GAMES,
   'pretrain': PRETRAIN_GAMES,
   'held_out': HELD_OUT_GAMES,
   'ablation': ABLATION_GAMES,
+  'scaled_ql': SCALED_QL_GAMES,
+  'scaled_ql_held_out': SCALED_QL_HELD_OUT_GAMES,
 }
 
 # Held-out games borrow their task embedding's initial value from these
@@ -248,10 +264,16 @@ def parse_variant(name: str) -> Variant:
   return Variant(game, *(None if x is None else int(x) for x in match.groups()))
 
 
-def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
+def parse_games(
+  names: str | Sequence[str], variants: bool = False
+) -> tuple[str, ...]:
   """Expands a list name ('pretrain') or games ('Pong,Zaxxon') to games.
 
   Games may be written as others write them: 'ALE/Pong-v5', 'ms_pacman'.
+
+  Args:
+    names: of games or lists.
+    variants: whether variants are taken, too, see `parse_variant`.
 
   Raises:
     ValueError: a name is neither a game nor a list, or none is given.
@@ -262,7 +284,13 @@ def parse_games(names: str | Sequence[str]) -> tuple[str, ...]:
     names = [name for name in names if name]
   expanded: list[str] = []
   for name in names:
-    games = GAME_LISTS.get(name) or (check_game(_as_written(name) or name),)
+    game, at, switches = name.partition('@') if variants else (name, '', '')
+    known = _as_written(game) or game
+    if at:
+      games = (f'{known}@{switches}',)
+      parse_variant(*games)
+    else:
+      games = GAME_LISTS.get(name) or (check_game(known),)
     expanded.extend(game for game in games if game not in expanded)
   if not expanded:
     raise ValueError(
@@ -290,7 +318,12 @@ def legal_mask() -> np.ndarray:
 
 
 def has_reference(game: str, reference: str = 'human') -> bool:
-  """Whether scores can be normalised: Pooyan's human plays badly."""
+  """Whether scores can be normalised: Pooyan's human plays badly.
+
+  Those of a variant cannot.
+  """
+  if parse_variant(game) != Variant(game):
+    return False
   scores = REFERENCE_SCORES.get(check_game(game))
   if scores is None:
     return False

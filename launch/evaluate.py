@@ -48,7 +48,7 @@ _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
 def main() -> None:
-  games = games_lib.parse_games(_GAMES.value)
+  games = games_lib.parse_games(_GAMES.value, variants=True)
   rules = _CONFIG.value.protocol.to_dict()
   if _ROLLOUTS.value is not None:
     rules['rollouts'] = _ROLLOUTS.value

@@ -1,12 +1,13 @@
 """The flags of scripts that train, and what they make of a config."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 from absl import flags
 
+from jowa_jax.data.feed.feed import Feed
 from jowa_jax.train.loop import PlayFn
 from jowa_jax.train.run import Run
 from launch import common, distributed
@@ -45,23 +46,33 @@ def make_run(config: Mapping[str, Any]) -> Run:
   return Run(config, _WORKDIR.value)
 
 
-def train(run: Run) -> None:
-  """Trains to the end, see `Run.train`."""
+def train(
+  run: Run, data: Feed | None = None, games: Sequence[str] = ()
+) -> None:
+  """Trains to the end, see `Run.train`.
+
+  Args:
+    run: what is trained.
+    data: what is learned from; the run's own if None.
+    games: what is played where `run.play_every` asks for it; those of the data
+      if empty.
+  """
   run.train(
     _PROGRESS.value,
+    data=data,
     accept_changes=_ACCEPT.value,
-    play=_player(run.config),
+    play=_player(run.config, games),
     profile_steps=_profile_steps(),
     wandb_project=_WANDB.value,
   )
 
 
-def _player(config: Mapping[str, Any]) -> PlayFn | None:
+def _player(config: Mapping[str, Any], games: Sequence[str]) -> PlayFn | None:
   if not config['run']['play_every']:
     return None
   from jowa_jax.eval.rollout import make_player
 
-  return make_player(config)
+  return make_player(config, games)
 
 
 def _profile_steps() -> tuple[int, int] | None:

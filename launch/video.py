@@ -38,7 +38,7 @@ def main() -> None:
   if not _OUTPUT.value.endswith('.mp4'):
     # Said before anything is played.
     raise ValueError(f'--output={_OUTPUT.value} must end in .mp4')
-  game = games_lib.check_game(_GAME.value)
+  (game,) = games_lib.parse_games([_GAME.value], variants=True)
   given = planner_options(_CHECKPOINT.value)
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
   options = game_options(

@@ -56,6 +56,10 @@ def test_game_lists():
   assert len(games.ABLATION_GAMES) == 6
   assert not set(games.PRETRAIN_GAMES) & set(games.HELD_OUT_GAMES)
   assert set(games.ABLATION_GAMES) < set(games.PRETRAIN_GAMES)
+  assert len(games.SCALED_QL_GAMES) == 40
+  assert len(games.SCALED_QL_HELD_OUT_GAMES) == 5
+  assert not set(games.SCALED_QL_GAMES) & set(games.SCALED_QL_HELD_OUT_GAMES)
+  assert not {'Berzerk', 'RoadRunner'} & set(games.SCALED_QL_GAMES)
   for names in games.GAME_LISTS.values():
     assert len(set(names)) == len(names)
     assert set(names) <= set(games.GAMES)
@@ -109,6 +113,18 @@ def test_games_as_people_write_them(written, game):
   assert games.parse_games([written]) == (game,)
   with pytest.raises(ValueError, match=f'did you mean {game!r}'):
     games.check_game(written)
+
+
+def test_variants_as_people_write_them():
+  found = games.parse_games('freeway@m1d0,Pong,pretrain', variants=True)
+  assert found[:2] == ('Freeway@m1d0', 'Pong') and len(found) == 17
+  with pytest.raises(ValueError, match='no variant of Pong: write Pong@m1'):
+    games.parse_games('pong@hard', variants=True)
+  with pytest.raises(ValueError, match="Unknown game 'Freeway@m1'"):
+    games.parse_games('Freeway@m1')
+  # Nobody's scores are those of a variant.
+  assert games.has_reference('Freeway')
+  assert not games.has_reference('Freeway@m1d0')
 
 
 def test_no_two_games_are_written_alike():

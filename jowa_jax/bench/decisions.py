@@ -43,10 +43,14 @@ def run_config(
     )
   method = make_method(config)
   variables = random_variables_of(method)
-  alone, _ = _measure(method, variables, 1, seconds, options)
+  # An agent may have no head for others.
+  names = games.parse_games(config['data']['games'] or games.GAMES)
+  tasks = np.array([games.task_id(name) for name in names], np.int32)
+  alone, _ = _measure(method, variables, tasks[:1], seconds, options)
   records = []
   for count in environments:
-    together, held = _measure(method, variables, count, seconds, options)
+    playing = np.resize(tasks, count)
+    together, held = _measure(method, variables, playing, seconds, options)
     records.append(
       {
         'method': config['method'],
@@ -64,19 +68,18 @@ def run_config(
 def _measure(
   method: Method,
   variables: Variables,
-  count: int,
+  tasks: np.ndarray,
   seconds: float,
   options: Mapping[str, Any],
 ) -> tuple[float, int]:
   """Seconds of a decision for all environments, and its memory."""
   policy = method.policy(**options)
-  rng = np.random.default_rng(0)
+  rng, count = np.random.default_rng(0), len(tasks)
   step = TimeStep(
     frames=rng.integers(0, 256, (count, *FRAME_SHAPE), np.uint8),
     first=np.zeros(count, bool),
     rewards=np.zeros(count, np.float32),
   )
-  tasks = np.arange(count, dtype=np.int32) % games.NUM_TASKS
   keys = jax.random.split(jax.random.key(0), count)
   step, state = jax.device_put((step, policy.init(tasks)))
   compiled = policy.act.lower(variables, state, step, keys).compile()

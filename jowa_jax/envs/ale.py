@@ -7,6 +7,7 @@ emulator instead. Both show the same pixels and rewards (a test).
 import hashlib
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import ale_py
@@ -121,6 +122,16 @@ def make_emulator(
   return ale
 
 
+def switches(game: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """The modes and the difficulties of a game, the defaults first.
+
+  Raises:
+    ValueError: the game is unknown, or there is no ROM of it.
+  """
+  ale = make_emulator(games.check_game(game), 0, 0.0, 1)
+  return tuple(ale.getAvailableModes()), tuple(ale.getAvailableDifficulties())
+
+
 class AleEnv:
   """The environment of Agarwal et al. (2020), without its sticky actions.
 
@@ -192,6 +203,20 @@ class AleEnv:
   def restore_state(self, state: ale_py.ALEState) -> None:
     """Goes back to a state; the screen follows with the next step."""
     self._ale.restoreState(state)
+
+  def snapshot(self) -> dict[str, np.ndarray]:
+    """All that what follows depends on, to be kept on disk, by name."""
+    state = self._ale.cloneSystemState().serialize()
+    return {
+      'emulator': np.frombuffer(state, np.uint8),
+      'screens': self._screens.copy(),
+    }
+
+  def restore(self, snapshot: Mapping[str, np.ndarray]) -> None:
+    """Goes back to a snapshot of the same game and rules."""
+    state = ale_py.ALEState(snapshot['emulator'].tobytes())
+    self._ale.restoreSystemState(state)
+    self._screens[:] = snapshot['screens']
 
   def _observe(self) -> np.ndarray:
     # In place: a decision that the game's end cuts short shows what is left

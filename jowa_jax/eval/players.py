@@ -79,7 +79,7 @@ def game_options(
   """Each game's options: those given, else the game's own.
 
   Args:
-    games: names.
+    games: names, or those of variants, which are played as their games.
     options: given for all of them.
     by_game: options that games have of their own, as `configs/evaluate.py` has
       them, of any method. Those that are not read beside the given ones are
@@ -95,9 +95,13 @@ def game_options(
     if unknown := sorted(settings.keys() - known):
       raise ValueError(f'games.{game}.{unknown[0]} is no option of a method')
   able = acting.read_beside(options)
+
+  def of_game(name: str) -> Mapping[str, Any]:
+    return by_game.get(games_lib.parse_variant(name).game, {})
+
   return {
     game: {
-      **{k: v for k, v in by_game.get(game, {}).items() if k in able},
+      **{k: v for k, v in of_game(game).items() if k in able},
       **options,
     }
     for game in games

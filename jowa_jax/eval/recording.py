@@ -59,7 +59,7 @@ class Recording:
   dreams: Branches | None  # of planners that tell
 
   def __post_init__(self):
-    games_lib.check_game(self.game)
+    games_lib.parse_variant(self.game)
     decisions = len(self.frames)
     if not decisions:
       raise ValueError('A recording needs at least one decision')

@@ -294,5 +294,5 @@ def _check(record: Any) -> Rollout:
     fits = type(value) is kind or (kind is float and type(value) is int)
     if not fits:
       raise TypeError(f'{name} is {value!r}, not of type {kind.__name__}')
-  games_lib.check_game(record['game'])
+  games_lib.parse_variant(record['game'])
   return Rollout(**record)

@@ -316,7 +316,7 @@ def expected_decisions(
 
 
 def make_player(
-  config: Mapping[str, Any],
+  config: Mapping[str, Any], games: Sequence[str] = ()
 ) -> Callable[[Any, Callable[[], None]], dict[str, float]]:
   """What plays during training: variables -> mean scores.
 
@@ -325,13 +325,14 @@ def make_player(
   games that have references.
 
   Args:
-    config: of training; its method plays greedily, the games of its data.
+    config: of training; its method plays greedily.
+    games: or variants that are played; those of the data if empty.
 
   Raises:
     ValueError: a game or a number is none.
   """
   run = config['run']
-  games = games_lib.parse_games(config['data']['games'])
+  games = games or games_lib.parse_games(config['data']['games'])
   protocol = Protocol(
     rollouts=run['play_episodes'], max_frames=run['play_max_frames']
   )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jowa_jax.configuration import ConfigError, build, with_defaults
+from jowa_jax.games import parse_games
 from jowa_jax.methods import adaptation
 from jowa_jax.methods.acting import Acting
 from jowa_jax.methods.adaptation import LORA, AdaptationConfig, merge
@@ -23,6 +24,11 @@ from jowa_jax.methods.jowa_policy import JowaActing
 from jowa_jax.methods.mgdt import MgdtConfig, make_mgdt
 from jowa_jax.methods.mgdt_policy import MgdtActing
 from jowa_jax.methods.mtbc import MtbcActing, MtbcConfig, make_mtbc
+from jowa_jax.methods.scaled_ql import (
+  ScaledQlActing,
+  ScaledQlConfig,
+  make_scaled_ql,
+)
 
 
 class Entry(NamedTuple):
@@ -32,13 +38,16 @@ class Entry(NamedTuple):
     config: a frozen dataclass, whose fields are the sections of its configs.
       Its `MODEL` names those that weights depend on: their shapes, and what
       outputs mean.
-    make: (config) -> Method.
+    make: (config) -> Method; or (config, games) if it is `per_game`.
     acting: the options of its policy.
+    per_game: whether it has rows for the games of the run alone, those of
+      `data.games`, and not for all that there are.
   """
 
   config: type
-  make: Callable[[Any], Method]
+  make: Callable[..., Method]
   acting: type[Acting]
+  per_game: bool = False
 
 
 METHODS: dict[str, Entry] = {
@@ -47,6 +56,9 @@ METHODS: dict[str, Entry] = {
   'mgdt': Entry(MgdtConfig, make_mgdt, MgdtActing),
   'edt': Entry(EdtConfig, make_edt, EdtActing),
   'ficc': Entry(FiccConfig, make_ficc, FiccActing),
+  'scaled_ql': Entry(
+    ScaledQlConfig, make_scaled_ql, ScaledQlActing, per_game=True
+  ),
 }
 
 
@@ -153,7 +165,14 @@ def make_method(config: Mapping[str, Any], to_train: bool = False) -> Method:
       that is not there.
     ValueError: sections that do not fit each other.
   """
-  method = _entry(config).make(method_config(config))
+  entry, read = _entry(config), method_config(config)
+  if entry.per_game:
+    # A config that is yet to be filled in names none.
+    names = config['data']['games']
+    games = parse_games(names) if names else ()
+    method = entry.make(read, games)
+  else:
+    method = entry.make(read)
   for field, path in method.files.items():
     if to_train and not pathlib.Path(path).is_file():
       raise ConfigError(f'{field}: {path} is no file')

@@ -14,7 +14,7 @@ from typing import Any
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.manager import CheckpointError
 from jowa_jax.checkpoint.run_directory import RunDirectory
-from jowa_jax.checkpoint.task_rows import RELATED
+from jowa_jax.checkpoint.task_rows import NEW, RELATED
 from jowa_jax.checkpoint.warm_start import open_run
 from jowa_jax.configuration import (
   ConfigError,
@@ -118,7 +118,8 @@ def resolve(
         f'init_from.params={config["init_from"]["params"]} are of a pretrained '
         'run: give --checkpoint'
       )
-    if config['init_from']['task_row'] == RELATED:
+    # From scratch all rows are new.
+    if config['init_from']['task_row'] in (RELATED, NEW):
       config['init_from']['task_row'] = None
     stages[-1]['steps'] = steps
     for section, fields in sections.items():

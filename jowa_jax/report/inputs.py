@@ -238,7 +238,7 @@ class _Reader:
     paths = {p.stem: p for p in _visible(folder, '*-*.mp4')}
     for name in ordered(paths, ()):
       agent, _, game = name.rpartition('-')
-      games_lib.check_game(game)
+      games_lib.parse_variant(game)
       found.setdefault(game, {})[agent] = paths[name].read_bytes()
     return {
       game: {agent: videos[agent] for agent in ordered(videos, AGENTS)}

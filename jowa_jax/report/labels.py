@@ -19,6 +19,7 @@ METHODS = {
   'mgdt': 'MGDT, multi-game decision transformer',
   'edt': 'EDT, elastic decision transformer',
   'ficc': 'FICC, latent actions from watching',
+  'scaled_ql': 'Scaled-QL, conservative Q-learning of many games',
 }
 
 AGENTS = {
@@ -29,6 +30,7 @@ AGENTS = {
   'mgdt': Label('MGDT', 'decision transformer, wishing for high returns'),
   'edt': Label('EDT', 'decision transformer, searching for a history'),
   'ficc': Label('FICC', 'Q-values on an encoder that watched play'),
+  'scaled_ql': Label('Scaled-QL', 'the best Q-value, from stacks of frames'),
   'jowa': Label('JOWA, greedy', 'the best Q-value, no planning'),
   'jowa_beam': Label('JOWA, beam search', 'plans in its own world model'),
 }

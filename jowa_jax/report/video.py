@@ -148,7 +148,8 @@ class Painter:
       ValueError: values of legal actions are not finite.
     """
     self._recording = recording
-    self.legal = np.array(games_lib.LEGAL_ACTIONS[recording.game])
+    game = games_lib.parse_variant(recording.game).game
+    self.legal = np.array(games_lib.LEGAL_ACTIONS[game])
     values = recording.values[:, self.legal]
     if not np.isfinite(values).all():
       raise ValueError('The values of legal actions must be finite')

@@ -14,17 +14,20 @@ from configs import (
   evaluate,
   ficc,
   finetune,
+  finetune_online,
   jowa,
   mgdt,
   mtbc,
   overnight,
   quickstart,
+  scaled_ql,
   small,
 )
 from jowa_jax import games
 from jowa_jax.collect import recordings
 from jowa_jax.configuration import build, differences
 from jowa_jax.envs.protocol import Protocol
+from jowa_jax.recipes import online
 from jowa_jax.train.optimizer import rate_after
 from jowa_jax.train.run import Run
 from jowa_jax.train.settings import complete, parse_stages
@@ -57,7 +60,7 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
   [
     *(jowa, mtbc, collect, evaluate, finetune, overnight, quickstart, small),
     *OF_FRAMES.values(),
-    ficc,
+    *(ficc, scaled_ql, finetune_online),
   ],
 )
 def test_unknown_variant_is_an_error(module):
@@ -193,6 +196,59 @@ def test_published_transformers_of_frames():
   assert config.losses.to_dict() == dict(
     expectile=0.99, expectile_weight=0.5, return_weight=0.001, frame_weight=1.0
   )
+
+
+@pytest.mark.parametrize('size', scaled_ql.SIZES)
+def test_scaled_ql_makes_runs(size, tmp_path):
+  config = scaled_ql.get_config(size)
+  assert config.is_locked
+  run = Run(config.to_dict(), tmp_path / 'run')
+  assert run.config['method'] == 'scaled_ql'
+  saved = json.loads(json.dumps(config.to_dict()))
+  assert Run(saved, tmp_path / 'run').stages == run.stages
+
+
+@pytest.mark.parametrize('size', scaled_ql.SIZES)
+def test_online_finetuning_makes_runs(size, tmp_path):
+  config = finetune_online.get_config(size)
+  assert config.is_locked
+  for checkpoint in ('runs/x', None):
+    resolved, settings = online.resolve(
+      config.to_dict(), 'Freeway@m1', checkpoint
+    )
+    run = Run(resolved, tmp_path / 'run')
+    assert run.config['data']['games'] == ['Freeway']
+    assert run.config['losses']['cql_weight'] == 0
+    if size.startswith('resnet'):
+      # 3 million frames of the emulator.
+      decisions = run.total_steps * settings.decisions
+      assert 4 * (decisions + settings.random_decisions) == 3_000_000
+
+
+def test_published_scaled_ql():
+  config = scaled_ql.get_config()
+  assert config.run.batch_size == 512 and config.data.balance_games
+  (stage,) = parse_stages(config.stages)
+  assert stage.steps == 1_750_000
+  optimizer = stage.optimizers['q']
+  assert (optimizer.kind, optimizer.learning_rate) == ('adam', 2e-4)
+  assert (optimizer.clip, optimizer.weight_decay) == (1.0, 0.0)
+  assert (optimizer.decay, optimizer.warmup_steps) == ('constant', 0)
+  # The rest are the defaults of the dataclasses, the published ones.
+  saved = json.loads(config.to_json_best_effort())
+  defaults = complete({'method': 'scaled_ql', 'stages': {}})
+  changed = {
+    line.partition(':')[0]
+    for line in differences(defaults, saved)
+    if not line.startswith(('mesh', 'stages'))
+  }
+  assert changed == {
+    *('encoder.dtype', 'data.directory', 'data.games', 'data.stride'),
+    'data.balance_games',
+  }
+  assert saved['q_network']['v_max'] == -saved['q_network']['v_min'] == 20
+  assert (saved['losses']['n'], saved['losses']['cql_weight']) == (3, 0.05)
+  assert saved['losses']['target_period'] == 2000
 
 
 @pytest.mark.parametrize('method', OF_FRAMES)

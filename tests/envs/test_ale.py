@@ -74,3 +74,33 @@ def test_sticky_actions_follow_the_seed():
 def test_unknown_game():
   with pytest.raises(ValueError, match="Unknown game 'Tetris'"):
     ale.AleEnv('Tetris')
+
+
+def test_a_snapshot_on_disk_goes_on_exactly(tmp_path):
+  """Sticky actions, the variant's switches and an end on the way included."""
+  rules = dict(sticky=0.25, max_frames=200)
+  env = ale.AleEnv('Freeway@m1d0', 3, **rules)
+  env.reset()
+  for _ in range(20):
+    env.step(2)
+  np.savez(tmp_path / 'snapshot.npz', **env.snapshot())
+
+  def play(env):
+    seen = []
+    for _ in range(60):
+      outcome = env.step(2)
+      seen.append((outcome.frame, *outcome[1:]))
+      if outcome.truncated:
+        seen.append((env.reset(),))
+    return seen
+
+  expected = play(env)
+  other = ale.AleEnv('Freeway@m1d0', 9, **rules)
+  other.reset()
+  with np.load(tmp_path / 'snapshot.npz') as snapshot:
+    other.restore(snapshot)
+  found = play(other)
+  assert len(found) == len(expected) > 60
+  for ours, theirs in zip(found, expected, strict=True):
+    np.testing.assert_array_equal(ours[0], theirs[0])
+    assert ours[1:] == theirs[1:]

@@ -180,7 +180,10 @@ def test_settings_by_game():
     ('Seaquest',), {'planner': 'beam', 'width': 3}, config, JowaActing
   )
   assert options['Seaquest']['width'] == 3
+  # A variant is played as its game.
+  variant = game_options(('Seaquest@m0d1',), {}, config, JowaActing)
   options = game_options(('Seaquest',), {}, config, JowaActing)
+  assert variant == {'Seaquest@m0d1': options['Seaquest']}
   assert options == {'Seaquest': {'context_length': 6}}
   with pytest.raises(ValueError, match='games.Pong.planner'):
     game_options(('Pong',), {}, {'Pong': {'planner': 'beam'}}, JowaActing)

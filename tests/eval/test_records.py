@@ -32,6 +32,9 @@ def test_file_round_trip(tmp_path):
   assert records.read_rollouts(path) == [ROLLOUT, OTHER]
   records.write_rollouts(path, [ROLLOUT])
   assert records.read_rollouts(path) == [ROLLOUT]
+  variant = dataclasses.replace(ROLLOUT, game='Freeway@m1d0')
+  records.write_rollouts(path, [variant])
+  assert records.read_rollouts(path) == [variant]
   assert [p.name for p in path.parent.iterdir()] == ['jowa.jsonl']
 
 

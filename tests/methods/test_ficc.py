@@ -18,7 +18,7 @@ from jowa_jax.methods.factory import make_method
 from jowa_jax.methods.ficc import latent_actions
 from jowa_jax.methods.ficc_losses import FiccLosses
 from jowa_jax.train.run import Run
-from tests.methods import test_decision_transformers as cycle
+from tests.methods import cycle
 from tests.train import helpers
 
 GAMES = cycle.GAMES

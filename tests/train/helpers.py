@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jax.experimental.compilation_cache import compilation_cache
 
-from configs import edt, ficc, jowa, mgdt, mtbc
+from configs import edt, ficc, jowa, mgdt, mtbc, scaled_ql
 from jowa_jax.checkpoint.shapes import boxed_shapes
 from jowa_jax.methods import factory
 from jowa_jax.train import sharding, state
@@ -21,7 +21,14 @@ from jowa_jax.train.settings import parse_stages
 
 OLDER = pathlib.Path(__file__).parents[1] / 'data' / 'checkpoints'
 GAMES = ('Assault', 'Carnival')
-CONFIGS = {'jowa': jowa, 'mtbc': mtbc, 'mgdt': mgdt, 'edt': edt, 'ficc': ficc}
+CONFIGS = {
+  'jowa': jowa,
+  'mtbc': mtbc,
+  'mgdt': mgdt,
+  'edt': edt,
+  'ficc': ficc,
+  'scaled_ql': scaled_ql,
+}
 ROOT = pathlib.Path(__file__).parents[2]
 
 
