@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, MutableMapping, Sequence
 
 from absl import app, flags, logging
-from ml_collections import config_flags
 
 from jowa_jax import files
 
@@ -47,6 +46,9 @@ def define_config(default: str | None, text: str) -> flags.FlagHolder:
       'configs/evaluate.py:paper'; None if it must be given.
     text: what it is for.
   """
+  # Benchmarks have no config, and run where this is not installed.
+  from ml_collections import config_flags
+
   path = default and str(ROOT / default)
   try:
     return config_flags.DEFINE_config_file('config', path, text)

@@ -9,14 +9,13 @@ continues, with the emulators and the replay as they were.
 """
 
 from absl import flags
-from ml_collections import config_flags
 
 from jowa_jax.collect.online import OnlineFeed
 from jowa_jax.recipes import online
 from launch import common, training
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'How, such as configs/finetune_online.py:resnet34.'
+_CONFIG = common.define_config(
+  None, 'How, such as configs/finetune_online.py:resnet34.'
 )
 _GAME = flags.DEFINE_string('game', None, 'Its name, such as Freeway@m1d0.')
 _CHECKPOINT = common.define_path(

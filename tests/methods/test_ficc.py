@@ -163,10 +163,11 @@ def test_purity():
 
 
 def test_targets_are_copied_as_q_begins_and_now_and_then():
-  method = make_method(config_of('data'))
+  config = config_of('data')
+  method = make_method(config)
   zeros = jax.tree.map(
     lambda x: jnp.zeros(x.shape, x.dtype),
-    nn.meta.unbox(helpers.abstract_variables(method)),
+    nn.meta.unbox(helpers.abstract_variables(config)),
   )
   moved = zeros.replace(params=jax.tree.map(lambda x: x + 1, zeros.params))
 
