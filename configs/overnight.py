@@ -1,4 +1,4 @@
-"""How the agent that comes with the package was trained: four games, one run.
+"""How the agent that comes with the package was trained: five games, one run.
 
 `launch.train` with it trains an agent of `small.py` on recorded play
 (`launch.collect --replay`), in as many pieces as one likes. `overnight.py:mtbc`
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import small
 
-GAMES = ('Asterix', 'MsPacman', 'Qbert', 'UpNDown')
+GAMES = ('Asterix', 'Freeway', 'MsPacman', 'Qbert', 'RoadRunner')
 
 
 def get_config(method: str = 'jowa') -> ConfigDict:
@@ -37,7 +37,7 @@ def get_config(method: str = 'jowa') -> ConfigDict:
     config.run.play_max_frames = 4000
     config.run.play_episodes = 2
     config.tokenizer_training.restart_until = 3200
-    config.stages = small.jowa_stages(4000, 12_000)
+    config.stages = small.jowa_stages(4000, 10_000)
   else:
     config.stages = small.mtbc_stages(1500)
   return config.lock()

@@ -188,7 +188,7 @@ SCALED_QL_HELD_OUT_GAMES = (
 SCALED_QL_GAMES = tuple(
   game
   for game in REFERENCE_SCORES
-  if game not in (*SCALED_QL_HELD_OUT_GAMES, 'Berzerk')
+  if game not in (*SCALED_QL_HELD_OUT_GAMES, 'Berzerk', 'RoadRunner')
 )
 GAME_LISTS: dict[str, tuple[str, ...]] = {
   'all': GAMES,

@@ -314,7 +314,7 @@ def test_another_size_is_named_with_the_config_that_fits(resolve):
     (dict(adaptation=dict(mode='lorra')), 'adaptation: mode=.lorra.'),
     (dict(adaptation=dict(rnk=2)), 'adaptation.rnk'),
     (dict(adaptation=LORA, checkpoint=None), 'set init_from.checkpoints'),
-    (dict(init_from__task_row='new', checkpoint=None), "task_row='new'"),
+    (dict(init_from__task_row='Phoenix', checkpoint=None), "='Phoenix'"),
     (dict(data__quality='good'), "quality='good'"),
     (dict(data__games=('Pong',)), 'data.games=.*fills this field'),
     (dict(init_from__checkpoints='x'), 'init_from.checkpoints=.*fills'),

@@ -138,7 +138,7 @@ def test_step_of_ficc_traces(stage):
   config = helpers.CONFIGS['ficc'].get_config('85m').to_dict()
   built = make_method(config)
   (parsed,) = (s for s in parse_stages(config['stages']) if s.name == stage)
-  before = _abstract_state(built, parsed)
+  before = _abstract_state(built, config, parsed)
   rows = config['run']['batch_size']
   batch = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype),
