@@ -55,6 +55,7 @@ def config(recording, packed):
     helpers.change(
       config,
       recordings=str(recording),
+      games='',  # those of the agent
       new_game='',
       pretrained__shipped=str(packed),
       data__new=dict(checkpoints=(1,), steps_per_checkpoint=100),
