@@ -229,10 +229,12 @@ def test_it_is_finetuned(trained, atari_data_dir, tmp_path):
       continue
     # From there, and a few steps further.
     assert np.abs(value - theirs[path]).max() < 0.01, path
-  # Statistics went on from what they were, by a hundredth a step.
+  # Statistics went on from what they were, by a hundredth a frame of a window:
+  # by no more than if new variances were zero, and these are far below theirs.
   path = "['statistics']['encoder']['norm']['var']"
   now = np.asarray(helpers.flat(after.variables.params)[path])
-  assert np.abs(now - theirs[path]).max() < 0.1 * np.abs(theirs[path]).max()
+  left = 0.99 ** (4 * after.method.spec.length)
+  assert (left * theirs[path] <= now).all() and (now < theirs[path]).all()
 
 
 class Interrupt(Exception):
