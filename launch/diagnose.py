@@ -20,6 +20,7 @@ from jowa_jax.configuration import build
 from jowa_jax.envs.ale import AleEnv
 from jowa_jax.eval import diagnosis_run
 from jowa_jax.eval.diagnosis import PLAYERS, DiagnosisConfig
+from jowa_jax.plan.beam import PATH_SCORES
 from launch import common
 
 _DEFAULT = DiagnosisConfig()
@@ -49,6 +50,12 @@ _OF_CONFIG = (
   ),
   flags.DEFINE_integer('width', _DEFAULT.width, 'Beams kept.'),
   flags.DEFINE_integer('horizon', _DEFAULT.horizon, 'Steps looked ahead.'),
+  flags.DEFINE_enum(
+    'path_score',
+    _DEFAULT.path_score,
+    PATH_SCORES,
+    'What leaves are compared by.',
+  ),
   flags.DEFINE_integer('context_length', None, 'Blocks of context.'),
   flags.DEFINE_float('epsilon', _DEFAULT.epsilon, 'Chance of a random action.'),
   flags.DEFINE_integer(

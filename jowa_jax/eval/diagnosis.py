@@ -30,7 +30,7 @@ from jowa_jax.eval.rollout import decision_keys
 from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.methods.history_policy import epsilon_greedy
 from jowa_jax.plan.base import WorldModel, faulty
-from jowa_jax.plan.beam import beam_search
+from jowa_jax.plan.beam import PATH_SCORES, beam_search
 from jowa_jax.train import sharding
 from jowa_jax.types import History, TimeStep
 
@@ -46,6 +46,7 @@ class DiagnosisConfig:
     decisions: of an episode, at most.
     width: beams kept.
     horizon: steps looked ahead.
+    path_score: see `beam_search`.
     context_length: blocks of context, of all players; by default what the
       position table leaves beside the horizon.
     epsilon: chance of a random legal action.
@@ -59,6 +60,7 @@ class DiagnosisConfig:
   decisions: int = 500
   width: int = 2
   horizon: int = 2
+  path_score: str = 'leaf'
   context_length: int | None = None
   epsilon: float = 0.001
   compare_every: int = 1
@@ -70,6 +72,10 @@ class DiagnosisConfig:
     for name, low in (lowest | dict(compare_every=0, seed=0)).items():
       if getattr(self, name) < low:
         raise ValueError(f'{name}={getattr(self, name)} must be at least {low}')
+    if self.path_score not in PATH_SCORES:
+      raise ValueError(
+        f'path_score={self.path_score!r} is not in {PATH_SCORES}'
+      )
     if not 0 <= self.epsilon <= 1:
       raise ValueError(f'epsilon={self.epsilon} is not in [0, 1]')
 
@@ -135,7 +141,7 @@ def make_searches(
   # Random actions are drawn once the player has chosen.
   options = dict(context_length=length, epsilon=0.0)
   simulator = agent.simulator
-  search = simulator.search(config.width, config.horizon)
+  search = simulator.search(config.width, config.horizon, config.path_score)
 
   @jax.jit
   def dreamed(variables, context: History, paths):
@@ -303,6 +309,7 @@ def _decide(agent, searches, config, games, state, able: set[str], first: bool):
       width=config.width,
       horizon=config.horizon,
       gamma=searches.viewer.gamma,
+      path_score=config.path_score,
     )
     chosen['emulator'] = plan.action
     if 'model' in able:

@@ -115,8 +115,10 @@ def _read(
   try:
     found = json.loads(path.read_text())
     rows = {(row['game'], row['player']): row for row in found['rows']}
-    # The weights tell the run, which older files name by less.
-    changed = differences({**found['setup'], 'run': setup['run']}, setup)
+    # The weights tell the run, which older files name by less; they tell
+    # nothing of the score, as there was one.
+    asked = {'path_score': 'leaf', **found['setup'], 'run': setup['run']}
+    changed = differences(asked, setup)
   except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise ValueError(
       f'{path} is no diagnosis: {error!r}; give another --output'
@@ -183,7 +185,11 @@ def _options(player: str, config: DiagnosisConfig) -> dict[str, Any]:
   planner = {'greedy': 'none', 'model': 'beam', 'emulator': 'emulator'}[player]
   options = {'planner': planner, 'context_length': config.context_length}
   if player != 'greedy':
-    options |= {'width': config.width, 'horizon': config.horizon}
+    options |= {
+      'width': config.width,
+      'horizon': config.horizon,
+      'path_score': config.path_score,
+    }
   if player == 'emulator':
     options['count_ends'] = config.count_ends
   return options

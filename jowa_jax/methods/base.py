@@ -134,8 +134,9 @@ class Simulator(NamedTuple):
       such memories.
     foresee: (variables, tokens [B, T, K], actions [B, T], tasks [B]) ->
       Foresight, in one pass over frames that are given, real or imagined.
-    search: (width, horizon) -> the options of `Method.policy` with which the
-      agent plans in what it imagines, by a beam search; its info has `plan`.
+    search: (width, horizon, path_score) -> the options of `Method.policy` with
+      which the agent plans in what it imagines, by a beam search, see
+      `plan.beam.beam_search`; its info has `plan`.
   """
 
   max_steps: int
@@ -143,7 +144,7 @@ class Simulator(NamedTuple):
   remember: Callable[[Variables, History], tuple[Any, chex.Array]]
   world: Callable[[Variables, chex.Array], WorldModel]
   foresee: Callable[[Variables, chex.Array, chex.Array, chex.Array], Foresight]
-  search: Callable[[int, int], dict[str, Any]]
+  search: Callable[..., dict[str, Any]]
 
 
 class BatchSpec(NamedTuple):

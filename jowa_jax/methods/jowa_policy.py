@@ -16,14 +16,14 @@ from jowa_jax.models import world_action
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.plan import mcts
 from jowa_jax.plan.base import faulty
-from jowa_jax.plan.beam import beam_search
+from jowa_jax.plan.beam import PATH_SCORES, beam_search
 from jowa_jax.types import History, Params
 
 _DREAMS = dict(horizon=2, decoder='parallel', shares=None, schedule=())
 # The options that each planner reads, and their values if not given.
 PLANNERS = {
   'none': dict(temperature=0.0),
-  'beam': dict(_DREAMS, width=2),
+  'beam': dict(_DREAMS, width=2, path_score='leaf'),
   'mcts': dict(_DREAMS, num_simulations=20, temperature=1.0, choose_by='value'),
 }
 _WORDS = {'none': 'greedy', 'beam': 'beam search', 'mcts': 'tree search'}
@@ -54,6 +54,7 @@ class JowaActing(Acting):
     context_length: blocks of context; by default what the position table
       leaves beside the dreamed blocks (section 4.2).
     width: beams kept.
+    path_score: see `beam_search`.
     horizon: steps dreamed ahead; of a tree, the depth limit.
     num_simulations: nodes of a tree beside its root.
     temperature: of a tree's priors; without a planner, actions are drawn from
@@ -67,6 +68,9 @@ class JowaActing(Acting):
   planner: str = option('none', 'Of JOWA.', PLANNERS)
   context_length: int | None = option(None, 'Blocks of context.')
   width: int | None = option(None, 'Beams kept (beam).')
+  path_score: str | None = option(
+    None, 'What leaves are compared by (beam).', PATH_SCORES
+  )
   horizon: int | None = option(
     None, 'Steps dreamed ahead (beam); depth limit (mcts).'
   )
@@ -130,6 +134,7 @@ class JowaActing(Acting):
         for name in ('width', 'num_simulations', 'horizon')
         if name in settings
       ),
+      *(['score mean'] if settings.get('path_score') == 'mean' else []),
     )
 
 
@@ -151,6 +156,10 @@ def _check(planner: str, settings: Mapping[str, Any]) -> None:
       raise ValueError(
         f'width={settings["width"]} must be at least 1 and '
         f'horizon={settings["horizon"]} at least 0'
+      )
+    if settings['path_score'] not in PATH_SCORES:
+      raise ValueError(
+        f'path_score={settings["path_score"]!r} is not in {PATH_SCORES}'
       )
   else:
     mcts.check_options(
@@ -257,6 +266,7 @@ def _beam(model, params, settings, tasks, q, memory, legal):
     width=settings['width'],
     horizon=settings['horizon'],
     gamma=model.returns.gamma,
+    path_score=settings['path_score'],
   )
 
 

@@ -50,7 +50,7 @@ def make_simulator(model: WorldActionConfig) -> Simulator:
     remember=remember,
     world=world,
     foresee=foresee,
-    search=lambda width, horizon: dict(
-      planner='beam', width=width, horizon=horizon
+    search=lambda width, horizon, path_score='leaf': dict(
+      planner='beam', width=width, horizon=horizon, path_score=path_score
     ),
   )

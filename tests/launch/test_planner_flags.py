@@ -24,8 +24,8 @@ def given():
 
 def test_flags_are_those_of_the_methods(given):
   assert list(planner_flags._FLAGS) == [
-    *('planner', 'context_length', 'width', 'horizon', 'num_simulations'),
-    *('temperature', 'choose_by'),
+    *('planner', 'context_length', 'width', 'path_score', 'horizon'),
+    *('num_simulations', 'temperature', 'choose_by'),
     *('sampling', 'kappa', 'return_samples', 'return_inverse_temperature'),
     *('action_inverse_temperature', 'action_percentile'),
     *('history_stride', 'return_percentile', 'assumed_return', 'greedy'),

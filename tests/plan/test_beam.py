@@ -56,8 +56,8 @@ def world(table: Table) -> WorldModel:
   return WorldModel(dream=dream, take_rows=lambda states, rows: states[rows])
 
 
-@functools.partial(jax.jit, static_argnames=('width', 'horizon'))
-def search(table, states, legal, width, horizon):
+@functools.partial(jax.jit, static_argnames=('width', 'horizon', 'path_score'))
+def search(table, states, legal, width, horizon, path_score='leaf'):
   return beam_search(
     world(table),
     table.q[states],
@@ -66,6 +66,7 @@ def search(table, states, legal, width, horizon):
     width=width,
     horizon=horizon,
     gamma=GAMMA,
+    path_score=path_score,
   )
 
 
@@ -77,16 +78,19 @@ class Leaf(NamedTuple):
   states: tuple
 
 
-def follow(table, state, path, legal) -> Leaf:
+def follow(table, state, path, legal, path_score='leaf') -> Leaf:
   """Plays a path: section 4.2's score, summed in plain Python."""
-  total, rewards, states = 0.0, [], []
+  total, rewards, states, estimates = 0.0, [], [], []
   for level, action in enumerate(path):
+    estimates.append(total + GAMMA**level * table.q[state, action])
     rewards.append(float(table.reward[state, action]))
     total += GAMMA**level * rewards[-1]
     state = int(table.next_state[state, action])
     states.append(state)
   value = max(table.q[state, a] for a in legal)
   score = total + GAMMA ** len(path) * value
+  if path_score == 'mean':
+    score = np.mean([*estimates, score])
   return Leaf(score, total, tuple(path), tuple(rewards), tuple(states))
 
 
@@ -97,15 +101,19 @@ def brute_force(table, state, legal, horizon) -> list[Leaf]:
   return sorted(leaves, reverse=True)
 
 
-def plain_beam(table, state, legal, width, horizon) -> list[Leaf]:
+def plain_beam(
+  table, state, legal, width, horizon, path_score='leaf'
+) -> list[Leaf]:
   """The search as a loop over one environment's beams."""
-  beams = [follow(table, state, (), legal)]
+  beams = [follow(table, state, (), legal, path_score)]
   for _ in range(horizon):
     children = []
     for beam in beams:
       here = beam.states[-1] if beam.states else state
       best = sorted(legal, key=lambda a: -table.q[here, a])[:width]  # noqa: B023
-      children += [follow(table, state, (*beam.path, a), legal) for a in best]
+      children += [
+        follow(table, state, (*beam.path, a), legal, path_score) for a in best
+      ]
     beams = sorted(children, reverse=True)[:width]
   return beams
 
@@ -145,13 +153,28 @@ def test_with_room_for_all_leaves_it_is_exhaustive(seed, horizon):
 @pytest.mark.parametrize(
   ('width', 'horizon'), [(1, 3), (2, 1), (2, 2), (2, 4), (3, 3), (6, 3)]
 )
+@pytest.mark.parametrize('path_score', ['leaf', 'mean'])
 @pytest.mark.parametrize('seed', [0, 1, 2])
-def test_pruning_equals_a_plain_loop(seed, width, horizon):
+def test_pruning_equals_a_plain_loop(seed, width, horizon, path_score):
   table = make_table(seed)
-  plan = search(table, STATES, LEGAL, width, horizon)
+  plan = search(table, STATES, LEGAL, width, horizon, path_score)
   for env, state in enumerate(STATES):
     legal = np.flatnonzero(LEGAL[env]).tolist()
-    check(plan, env, plain_beam(table, state, legal, width, horizon))
+    leaves = plain_beam(table, state, legal, width, horizon, path_score)
+    check(plan, env, leaves)
+
+
+def test_the_mean_heeds_what_the_root_says():
+  """Dreams whose values differ by their errors alone decide nothing."""
+  table = make_table(0)
+  table.reward[:] = 0
+  table.q[:] = 0
+  table.q[0] = [0.3, 0.2, 0, 0]
+  # Its leaf is thought to be worth a little more.
+  table.q[table.next_state[0, 1]] = 0.05
+  first = np.zeros(1, np.int32), LEGAL[:1], 2, 1
+  assert search(table, *first).action[0] == 1
+  assert search(table, *first, 'mean').action[0] == 0
 
 
 def test_pruning_loses_some_best_leaves():
@@ -247,6 +270,11 @@ def test_a_long_way_round_is_found():
 def test_bad_settings_are_errors(width, horizon):
   with pytest.raises(ValueError, match=f'width={width}, horizon={horizon}'):
     search(make_table(0), STATES, LEGAL, width, horizon)
+
+
+def test_an_unknown_score_is_an_error():
+  with pytest.raises(ValueError, match='luck'):
+    search(make_table(0), STATES, LEGAL, 2, 1, 'luck')
 
 
 def test_compiles_once():
