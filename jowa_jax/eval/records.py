@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import differences
 from jowa_jax.data.episodes import Episode
@@ -79,12 +78,17 @@ def best_checkpoints(episodes: Iterable[Episode]) -> list[Episode]:
 def data_rollouts(
   episodes: Iterable[Episode], agent: str = 'data'
 ) -> list[Rollout]:
-  """The complete episodes of a data set as rollouts of an agent."""
+  """The complete episodes of a data set as rollouts of an agent.
+
+  One that is there several times, as in data that were drawn with replacement
+  or played without noise, is one.
+  """
   counts: dict[str, int] = {}
-  rollouts = []
+  rollouts, seen = [], set()
   for episode in episodes:
-    if not episode.terminated:
+    if not episode.terminated or (episode.game, episode.digest) in seen:
       continue
+    seen.add((episode.game, episode.digest))
     number = counts.get(episode.game, 0)
     counts[episode.game] = number + 1
     rollouts.append(
@@ -205,13 +209,16 @@ def appended(
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('a+b') as file:
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+      lock = path.with_name(f'.{path.name}.owner')
+      stack.enter_context(ownership.owned(lock))
+    except ownership.InUseError as error:
       raise RecordError(
-        f'Another evaluation is writing to {path}: give another --output'
+        f'Another evaluation is writing to {path}: give another --output '
+        f'({error})'
       ) from error
+    file = stack.enter_context(path.open('a+b'))
     file.seek(0)
     *lines, rest = _decode(file.read(), path).split('\n')
     found = [_parse(line, path, n) for n, line in enumerate(lines, 1)]
