@@ -117,6 +117,8 @@ _BATCHING = ('environments', 'devices')
 _SHARED = ('method', 'weights', 'protocol', 'seed')
 # What is the same of all training seeds of one agent.
 _OF_ALL_SEEDS = ('method', 'parameters', 'options', 'protocol', 'rom')
+# A training run that was packed into a file: the same agent by other weights.
+_PACKED = ('.safetensors', 'pretrained')
 # What records were written without before it was asked about.
 _LATER = ('rom',)
 
@@ -126,12 +128,14 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
 
   Raises:
     RecordError: an agent's rollouts of a game were played by different rules,
-      or by agents of different methods or sizes, which are no seeds of one; or
-      one of them was recorded with different outcomes.
+      or by agents of different methods or sizes, which are no seeds of one, or
+      by a training run and the file that it was packed into; or one of them was
+      recorded with different outcomes.
   """
   merged: dict[tuple, Rollout] = {}
   setups: dict[tuple, Mapping[str, Any]] = {}
   seeds: dict[tuple, dict[str, Any]] = {}
+  packed: dict[tuple, bool] = {}
   for rollout in rollouts:
     setup = _without(rollout.setup, _NO_MATTER + _BATCHING)
     place = (rollout.agent, rollout.game, setup.get('weights'))
@@ -148,6 +152,7 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
         'evaluations; give the agents different names (--output), or leave a '
         'file out:\n  ' + '\n  '.join(changed)
       )
+    _check_seed(packed, rollout)
     other = merged.setdefault((*place, rollout.rollout), rollout)
     outcomes = {(r.seed, r.score, r.decisions) for r in (other, rollout)}
     if len(outcomes) > 1:
@@ -157,6 +162,24 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
         'delete one of the files'
       )
   return list(merged.values())
+
+
+def _check_seed(packed: dict[tuple, bool], rollout: Rollout) -> None:
+  """Raises RecordError if a run and the file made of it would be two seeds."""
+  setup = rollout.setup
+  if setup.get('run') is None:
+    return
+  where = str(setup.get('checkpoint', ''))
+  place = (rollout.agent, rollout.game, setup['run'])
+  if packed.setdefault(place, where.endswith(_PACKED)) != where.endswith(
+    _PACKED
+  ):
+    raise RecordError(
+      f'Rollouts of {rollout.agent} in {rollout.game} are of a training run '
+      f'and of a file that it was packed into ({where} is one of them), which '
+      'are one seed: give the agents different names (--output), or leave a '
+      'file out'
+    )
 
 
 def by_run(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:

@@ -194,6 +194,27 @@ def test_other_agents_are_no_seeds_of_one(change, message):
     records.merge([first, other])
 
 
+def test_a_packed_run_is_no_other_seed():
+  """Its weights are others: they are of half the bits."""
+  runs = [
+    dataclasses.replace(
+      ROLLOUT,
+      setup={'run': run, 'weights': weights, 'checkpoint': checkpoint},
+    )
+    for run, weights, checkpoint in (
+      ('a', 'aa', 'runs/a'),
+      ('a', 'ab', 'runs/a.safetensors'),
+      ('b', 'bb', 'runs/b.safetensors'),
+      ('a', 'ac', 'runs/again'),
+    )
+  ]
+  with pytest.raises(RecordError, match='packed into.*one seed'):
+    records.merge(runs[:2])
+  # Another run, packed or not, is one; so is one that was trained again.
+  for other in runs[2:]:
+    assert len(records.merge([runs[0], other])) == 2
+
+
 def test_a_checkpoint_may_lie_elsewhere(tmp_path):
   path = tmp_path / 'jowa.jsonl'
   here, there = (
