@@ -360,22 +360,33 @@ def _flags(sources, output):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_continues(sources, launch, tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_any_moment_it_continues(sources, launch, tmp_path, number):
   output = tmp_path / 'out'
   killed = 0
   for seconds in (4, 6):
     process = subprocess.Popen(
       [sys.executable, '-m', 'launch.prepare_data', *_flags(sources, output)],
       stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
       start_new_session=True,
+      # As in a terminal; who is started in the background ignores Ctrl-C.
+      preexec_fn=lambda: signal.signal(
+        signal.SIGINT, signal.default_int_handler
+      ),
     )
     time.sleep(seconds)
-    if process.poll() is None:
+    runs = process.poll() is None
+    if runs:
       killed += 1
       assert not (output / formats.MANIFEST).exists()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, number)
+    # To the end of what all workers may write: none is left over.
+    _, errors = process.communicate(timeout=60)
+    if runs and number == signal.SIGINT:
+      assert process.returncode == 130, errors
+      assert 'Traceback' not in errors and errors.count('Interrupted.') == 1
   assert killed
   done = launch('prepare_data', *_flags(sources, output))
   assert not done.returncode, done.stderr
