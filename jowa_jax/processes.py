@@ -1,6 +1,7 @@
 """Work divided over processes of this machine, none of which stays behind."""
 
 import collections
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -28,6 +29,20 @@ def num_cores() -> int:
   if hasattr(os, 'sched_getaffinity'):  # not on macOS
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+  """Holds back Ctrl-C; processes that are started meanwhile never get it.
+
+  It reaches a terminal's whole group of processes, also those that are still
+  importing, which would print what they were about.
+  """
+  before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+  try:
+    yield
+  finally:
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def each_done(
@@ -60,7 +75,8 @@ def each_done(
     for _ in range(min(num_workers, len(items))):
       ours, theirs = context.Pipe()
       process = context.Process(target=_serve, args=(theirs, work), daemon=True)
-      process.start()
+      with interrupts_held():
+        process.start()
       theirs.close()
       workers[ours] = process
       ours.send(waiting.popleft())
@@ -101,7 +117,6 @@ def _receive(
 
 def _serve(theirs: connection.Connection, work: Callable) -> None:
   """In a worker: does what comes, until nothing does."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
 
   def end_with_parent():

@@ -108,7 +108,8 @@ _LINK_BANDWIDTH = flags.DEFINE_float(
 
 
 def _data() -> dict[str, dict]:
-  from jowa_jax.bench import data
+  with common.importing():
+    from jowa_jax.bench import data
 
   seconds = 5.0 if _SECONDS.value is None else _SECONDS.value
   results = data.measure(_STEPS.value, _LOG_ROWS.value, seconds=seconds)
@@ -117,8 +118,9 @@ def _data() -> dict[str, dict]:
 
 
 def _plan() -> list[dict]:
-  from jowa_jax import games
-  from jowa_jax.bench import decisions, passes, plan
+  with common.importing():
+    from jowa_jax import games
+    from jowa_jax.bench import decisions, passes, plan
 
   seconds = 3.0 if _SECONDS.value is None else _SECONDS.value
   if _RUN.value is not None:
@@ -158,8 +160,9 @@ def _plan() -> list[dict]:
 
 
 def _eval() -> list[dict]:
-  from jowa_jax import games
-  from jowa_jax.bench import evaluation
+  with common.importing():
+    from jowa_jax import games
+    from jowa_jax.bench import evaluation
 
   results = [
     record
@@ -188,7 +191,8 @@ def _backbone_changes() -> dict[str, object]:
 
 
 def _train() -> list[dict]:
-  from jowa_jax.bench import train
+  with common.importing():
+    from jowa_jax.bench import train
 
   seconds = 5.0 if _SECONDS.value is None else _SECONDS.value
   if _RUN.value is not None:
@@ -214,7 +218,8 @@ def _config_of(run: str) -> dict:
     make = runpy.run_path(path)['get_config']
     config = make(*([variant] if variant else ()))
     return config.copy_and_resolve_references().to_dict()
-  from jowa_jax.checkpoint.run_directory import RunDirectory
+  with common.importing():
+    from jowa_jax.checkpoint.run_directory import RunDirectory
 
   config = RunDirectory(run).read_config()
   if config is None:
@@ -235,7 +240,8 @@ def _scale() -> list[dict]:
   virtual = f'--xla_force_host_platform_device_count={math.prod(axes.values())}'
   os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {virtual}'
   os.environ['JAX_PLATFORMS'] = 'cpu'
-  from jowa_jax.bench import scale
+  with common.importing():
+    from jowa_jax.bench import scale
 
   device = scale.Device(_PEAK_FLOPS.value, _LINK_BANDWIDTH.value)
   if _RUN.value is not None:

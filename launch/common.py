@@ -1,17 +1,20 @@
 """How every launch script starts and fails."""
 
+import contextlib
 import functools
 import os
 import pathlib
 import re
+import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 
 from absl import app, flags, logging
 
 from jowa_jax import files
+from launch import end_at_once
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -77,7 +80,8 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   Errors of usage, config, data, checkpoints and numerics exit with code 2 and
   a message that says what is wrong; a run that was asked to stop, or that lost
   one of its processes, exits with code 75 (`preemption.EXIT_CODE`: run it
-  again); everything else keeps its traceback and exits with code 1.
+  again); Ctrl-C with code 130 and a line; everything else keeps its traceback
+  and exits with code 1.
 
   Args:
     main: called without arguments, or with the list of unknown flags.
@@ -98,12 +102,15 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
     logging.set_verbosity(logging.INFO)
     # Orbax and its kin log every file at this level.
     logging.get_absl_handler().addFilter(_ours)
+    interrupts = _watch_interrupts()
     try:
       main(*([unknown] if pass_unknown_flags else []))
     except KeyboardInterrupt:
-      print('\nInterrupted.', file=sys.stderr)
-      _exit(130)
+      _leave_interrupted()
     except Exception as error:
+      if interrupts:
+        # What was being imported made another error of it.
+        _leave_interrupted()
       if _others_wait():
         _leave_if_lost(error)
       if isinstance(error, ValueError | FloatingPointError | OSError):
@@ -119,6 +126,37 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
     guarded,
     flags_parser=functools.partial(_parse_flags, known_only=pass_unknown_flags),
   )
+
+
+def _watch_interrupts() -> list[int]:
+  """Lets Ctrl-C raise KeyboardInterrupt; gives a list that it fills."""
+  found: list[int] = []
+
+  def interrupt(number, frame):
+    found.append(number)
+    raise KeyboardInterrupt
+
+  # Started in the background, a script ignores it.
+  if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, interrupt)
+  return found
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+  """For what `main` imports: Ctrl-C ends it as it ends imports of a file."""
+  before = signal.getsignal(signal.SIGINT)
+  if before is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, end_at_once)
+  try:
+    yield
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+def _leave_interrupted() -> None:
+  print('\nInterrupted.', file=sys.stderr)
+  _exit(130)
 
 
 def spare_local_connections(environment: MutableMapping[str, str]) -> None:

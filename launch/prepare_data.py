@@ -5,7 +5,9 @@ python -m launch.prepare_data --source=dqn_replay --input=gs://BUCKET/dqn \\
 
 Flags that are not listed here go to Apache Beam: without any, the processes of
 this machine share the work; with, say, --runner=DataflowRunner and its flags
-another engine does. Running the same command again continues.
+another engine does. Running the same command again continues. An output that is
+there grows by other games, or by other runs of a game: download some, prepare
+and delete them, then the next.
 """
 
 import logging as python_logging
@@ -22,10 +24,11 @@ _SOURCE = flags.DEFINE_enum(
   None,
   SOURCES,
   "dqn_replay: raw logs; rlu: RL Unplugged's TFDS sets; ale: what "
-  "launch.collect wrote; jowa_hdf5: the JOWA authors' processed data.",
+  "launch.collect wrote; jowa_hdf5: the JOWA authors' processed data; minari: "
+  "Minari's data sets of ALE.",
 )
 _INPUT = common.define_path('input', None, 'Directory; may be remote.')
-_OUTPUT = common.define_path('output', None, 'Directory to make.')
+_OUTPUT = common.define_path('output', None, 'Directory to make, or to add to.')
 _GAMES = flags.DEFINE_string('games', None, 'Games, or a list: pretrain, ...')
 _RUNS = flags.DEFINE_string('runs', 'all', 'all, 1,4 or random:2.')
 _CHECKPOINTS = flags.DEFINE_string(
@@ -56,7 +59,8 @@ def main(beam_options: list[str]) -> None:
   manifest = prepare.prepare(
     request, _OUTPUT.value, beam_options, _PROGRESS.value
   )
-  for name, game in manifest['games'].items():
+  for name in request.games:
+    game = manifest['games'][name]
     mean = game['mean_return']
     print(
       f'{name}: {game["steps"]} of {game["steps_there"]} transitions, '

@@ -19,7 +19,8 @@ _PROGRESS = flags.DEFINE_bool('progress', True, 'Show progress bars.')
 
 def main() -> None:
   # Imported late: it brings in everything, and flag errors come faster.
-  from jowa_jax.recipes.quickstart import quickstart
+  with common.importing():
+    from jowa_jax.recipes.quickstart import quickstart
 
   page = quickstart(_CONFIG.value.to_dict(), _WORKDIR.value, _PROGRESS.value)
   print(f'\nThe report is in {page}')

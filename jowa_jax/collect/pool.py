@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -78,10 +77,12 @@ def each_done(
     workers, context, initializer=_start_worker, initargs=(done, stop)
   )
   try:
-    running = {
-      executor.submit(_work, number, spec, work): spec
-      for number, spec in enumerate(specs)
-    }
+    # Workers start with what is asked of them.
+    with processes.interrupts_held():
+      running = {
+        executor.submit(_work, number, spec, work): spec
+        for number, spec in enumerate(specs)
+      }
     while running:
       finished, _ = futures.wait(
         running, timeout=0.2, return_when=futures.FIRST_COMPLETED
@@ -104,8 +105,6 @@ def _start_worker(reports, stop) -> None:
   """Prepares a process: it must not outlive the one that started it."""
   global _reports, _stop
   _reports, _stop = reports, stop
-  # Ctrl-C reaches the whole group; the parent alone handles it.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
   parent = multiprocessing.parent_process()
 
   def follow_parent():

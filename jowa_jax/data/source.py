@@ -8,7 +8,7 @@ from jowa_jax.data.episodes import RawEpisode
 
 # Of every run of DQN-Replay, by the numbers of its files.
 DQN_REPLAY_CHECKPOINTS = 50
-SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
+SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5', 'minari')
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -97,4 +97,8 @@ def open_source(name: str, root: str) -> Source:
     from jowa_jax.data.sources.jowa_hdf5 import JowaHdf5Source
 
     return JowaHdf5Source(root)
+  if name == 'minari':
+    from jowa_jax.data.sources.minari_sets import MinariSource
+
+    return MinariSource(root)
   raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')

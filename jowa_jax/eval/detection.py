@@ -26,7 +26,7 @@ def detection_metrics(
     fired: steps at which an event was predicted, [N] bool.
     real: steps at which there was one, [N] bool.
   """
-  metrics = {'share': float(real.mean()) if len(real) else 0.0}
+  metrics = {'share': float(real.mean())} if len(real) else {}
   if fired.any():
     metrics['precision'] = float(right[fired].mean())
   if real.any():

@@ -24,7 +24,7 @@ from jowa_jax.eval.emulator import (
   emulator_world,
   make_viewer,
 )
-from jowa_jax.eval.findings import Figures
+from jowa_jax.eval.findings import Figures, standard_error
 from jowa_jax.eval.planning_errors import Compared
 from jowa_jax.eval.rollout import decision_keys
 from jowa_jax.methods.base import Policy, check_actions
@@ -338,12 +338,9 @@ def summarize(played: Played, gamma: float) -> Figures:
   episodes = played.episodes
   scores = [float(episode.rewards.sum()) for episode in episodes]
   signs = [np.sign(episode.rewards) for episode in episodes]
-  error = None
-  if len(scores) > 1:
-    error = float(np.std(scores, ddof=1) / np.sqrt(len(scores)))
   metrics = {
     'score': float(np.mean(scores)),
-    'standard_error': error,
+    'standard_error': standard_error(scores),
     'clipped_score': float(np.mean([sign.sum() for sign in signs])),
     'length': float(np.mean([len(sign) for sign in signs])),
     'ended': sum(e.terminated for e in episodes),

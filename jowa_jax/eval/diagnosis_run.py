@@ -9,7 +9,7 @@ from typing import Any
 
 import tqdm
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax.agent import Agent
 from jowa_jax.configuration import differences
 from jowa_jax.envs.protocol import Protocol
@@ -60,7 +60,26 @@ def diagnose(
     ValueError: the file is broken or of another diagnosis; a bad game, player
       or number.
     FloatingPointError: values are not finite.
+    InUseError: another process goes on with the file.
   """
+  output = pathlib.Path(output)
+  with ownership.owned(output.with_name(f'.{output.name}.owner')):
+    return _diagnose(
+      *(agent, games, config, make_emulator, output),
+      *(players, on_row, progress),
+    )
+
+
+def _diagnose(
+  agent: Agent,
+  games: Sequence[str],
+  config: DiagnosisConfig,
+  make_emulator: Callable[[str], Emulator],
+  output: pathlib.Path,
+  players: Sequence[str],
+  on_row: Callable[[Row], None],
+  progress: bool,
+) -> list[Row]:
   if not players or set(players) - set(PLAYERS):
     raise ValueError(f'players={list(players)} must be some of {PLAYERS}')
   setup = {

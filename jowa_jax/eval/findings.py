@@ -1,5 +1,7 @@
 """What is found of a trained model, as files and pages hold it."""
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -25,3 +27,14 @@ class Dreams(NamedTuple):
 
   real: np.ndarray  # [S, L, 84, 84] uint8
   dreamed: np.ndarray  # [S, L, 84, 84] uint8
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+  """That of the mean; None of a single value, and of several that are equal.
+
+  These are no evidence that there is no noise, and mostly one episode that was
+  played repeatedly.
+  """
+  if len(set(map(float, values))) < 2:
+    return None
+  return float(np.std(values, ddof=1) / math.sqrt(len(values)))

@@ -306,7 +306,8 @@ def token_metrics(
 
   `token_accuracy` stands beside `copy_token_accuracy`, of repeating the last;
   `changed_token_accuracy`, of the `changed_token_share`, has copying at 0;
-  `false_change_share` is of the tokens that stayed.
+  `false_change_share` is of the tokens that stayed. Either is absent where
+  there is no such token.
 
   Args:
     dreamed: [S, K] tokens.
@@ -319,11 +320,11 @@ def token_metrics(
     'changed_token_share': changed.mean(),
     'token_accuracy': right.mean(),
     'copy_token_accuracy': (~changed).mean(),
-    'changed_token_accuracy': right[changed].mean() if changed.any() else 0.0,
-    'false_change_share': (~right)[~changed].mean()
-    if (~changed).any()
-    else 0.0,
   }
+  if changed.any():
+    metrics['changed_token_accuracy'] = right[changed].mean()
+  if not changed.all():
+    metrics['false_change_share'] = (~right)[~changed].mean()
   return {name: float(value) for name, value in metrics.items()}
 
 
@@ -346,7 +347,12 @@ def reward_metrics(predicted: np.ndarray, real: np.ndarray) -> Figures:
 
 def pixel_error(
   a: np.ndarray, b: np.ndarray, weights: np.ndarray | None = None
-) -> float:
-  """The mean absolute difference of uint8 frames, in [0, 1]."""
+) -> float | None:
+  """The mean absolute difference of uint8 frames, in [0, 1].
+
+  None where all weights are 0, as where no pixel moves.
+  """
   error = np.abs(a.astype(np.float32) - b.astype(np.float32)) / 255
+  if weights is not None and not np.any(weights):
+    return None
   return float(np.average(error, weights=weights))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode
 from jowa_jax.eval import quality
@@ -51,6 +51,7 @@ def judge(
   Raises:
     ValueError: the agent has no tokenizer or no simulator, there are no
       episodes, or num_dreams is not positive.
+    InUseError: another process writes such files there.
   """
   if num_dreams < 1:
     raise ValueError(f'num_dreams is {num_dreams}, not at least 1')
@@ -60,6 +61,18 @@ def judge(
       'was trained on says little of it: give --held_out_fraction'
     )
   folder = pathlib.Path(folder)
+  with ownership.owned(folder / '.judge.owner'):
+    _judge(agent, held_out, medians, folder, num_dreams, cloner)
+
+
+def _judge(
+  agent: Agent,
+  held_out: Sequence[Episode],
+  medians: np.ndarray,
+  folder: pathlib.Path,
+  num_dreams: int,
+  cloner: Cloner | None,
+) -> None:
   seen = quality.reconstruct(agent, held_out, medians)
   dreamed = quality.dream(agent, held_out, num_sequences=num_dreams)
   for name, results in (('reconstructions', seen), ('dreams', dreamed)):

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -10,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import differences
 from jowa_jax.data.episodes import Episode
@@ -79,12 +78,17 @@ def best_checkpoints(episodes: Iterable[Episode]) -> list[Episode]:
 def data_rollouts(
   episodes: Iterable[Episode], agent: str = 'data'
 ) -> list[Rollout]:
-  """The complete episodes of a data set as rollouts of an agent."""
+  """The complete episodes of a data set as rollouts of an agent.
+
+  One that is there several times, as in data that were drawn with replacement
+  or played without noise, is one.
+  """
   counts: dict[str, int] = {}
-  rollouts = []
+  rollouts, seen = [], set()
   for episode in episodes:
-    if not episode.terminated:
+    if not episode.terminated or (episode.game, episode.digest) in seen:
       continue
+    seen.add((episode.game, episode.digest))
     number = counts.get(episode.game, 0)
     counts[episode.game] = number + 1
     rollouts.append(
@@ -113,6 +117,8 @@ _BATCHING = ('environments', 'devices')
 _SHARED = ('method', 'weights', 'protocol', 'seed')
 # What is the same of all training seeds of one agent.
 _OF_ALL_SEEDS = ('method', 'parameters', 'options', 'protocol', 'rom')
+# A training run that was packed into a file: the same agent by other weights.
+_PACKED = ('.safetensors', 'pretrained')
 # What records were written without before it was asked about.
 _LATER = ('rom',)
 
@@ -122,12 +128,14 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
 
   Raises:
     RecordError: an agent's rollouts of a game were played by different rules,
-      or by agents of different methods or sizes, which are no seeds of one; or
-      one of them was recorded with different outcomes.
+      or by agents of different methods or sizes, which are no seeds of one, or
+      by a training run and the file that it was packed into; or one of them was
+      recorded with different outcomes.
   """
   merged: dict[tuple, Rollout] = {}
   setups: dict[tuple, Mapping[str, Any]] = {}
   seeds: dict[tuple, dict[str, Any]] = {}
+  packed: dict[tuple, bool] = {}
   for rollout in rollouts:
     setup = _without(rollout.setup, _NO_MATTER + _BATCHING)
     place = (rollout.agent, rollout.game, setup.get('weights'))
@@ -144,6 +152,7 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
         'evaluations; give the agents different names (--output), or leave a '
         'file out:\n  ' + '\n  '.join(changed)
       )
+    _check_seed(packed, rollout)
     other = merged.setdefault((*place, rollout.rollout), rollout)
     outcomes = {(r.seed, r.score, r.decisions) for r in (other, rollout)}
     if len(outcomes) > 1:
@@ -153,6 +162,24 @@ def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
         'delete one of the files'
       )
   return list(merged.values())
+
+
+def _check_seed(packed: dict[tuple, bool], rollout: Rollout) -> None:
+  """Raises RecordError if a run and the file made of it would be two seeds."""
+  setup = rollout.setup
+  if setup.get('run') is None:
+    return
+  where = str(setup.get('checkpoint', ''))
+  place = (rollout.agent, rollout.game, setup['run'])
+  if packed.setdefault(place, where.endswith(_PACKED)) != where.endswith(
+    _PACKED
+  ):
+    raise RecordError(
+      f'Rollouts of {rollout.agent} in {rollout.game} are of a training run '
+      f'and of a file that it was packed into ({where} is one of them), which '
+      'are one seed: give the agents different names (--output), or leave a '
+      'file out'
+    )
 
 
 def by_run(rollouts: Iterable[Rollout]) -> dict[str, list[Rollout]]:
@@ -205,13 +232,16 @@ def appended(
   """
   path = pathlib.Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  with path.open('a+b') as file:
+  with contextlib.ExitStack() as stack:
     try:
-      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+      lock = path.with_name(f'.{path.name}.owner')
+      stack.enter_context(ownership.owned(lock))
+    except ownership.InUseError as error:
       raise RecordError(
-        f'Another evaluation is writing to {path}: give another --output'
+        f'Another evaluation is writing to {path}: give another --output '
+        f'({error})'
       ) from error
+    file = stack.enter_context(path.open('a+b'))
     file.seek(0)
     *lines, rest = _decode(file.read(), path).split('\n')
     found = [_parse(line, path, n) for n, line in enumerate(lines, 1)]

@@ -287,8 +287,8 @@ def prediction_metrics(
 ) -> Metrics:
   """Token accuracies on next frames, beside those of copying the last one.
 
-  And the recall of rewards that are not 0, and the precision where they are
-  predicted: ratios of counts, as a batch may hold none.
+  Of tokens that change, the recall of rewards that are not 0, and the precision
+  where they are predicted, they are ratios of counts: a batch may hold none.
   """
   predicted = next_tokens(logits.observations)
   last, truth = tokens[:, :-1], tokens[:, 1:]
@@ -301,7 +301,9 @@ def prediction_metrics(
   return {
     'world/token_accuracy': masked_mean(right * 1.0, mask),
     'world/copy_accuracy': masked_mean(copied * 1.0, mask),
-    'world/changed_token_accuracy': masked_mean(right * 1.0, changed),
+    'world/changed_token_accuracy': Ratio(
+      jnp.sum(right & changed), jnp.sum(changed)
+    ),
     'world/reward_accuracy': masked_mean(reward * 1.0, batch.mask),
     'world/reward_recall': Ratio(
       hits, jnp.sum((batch.rewards != 0) & batch.mask)

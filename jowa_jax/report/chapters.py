@@ -1,5 +1,6 @@
 """What the page of a quickstart begins with: who beat whom, in short."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,7 @@ def chapters(
           'conclusions': _conclusions(
             {game: table[game] for game in games}, agents, names
           ),
+          'unclear': _unclear({game: table[game] for game in games}, agents),
         }
       )
   return found
@@ -92,7 +94,7 @@ def _conclusions(
     parts = []
     for other in (RANDOM, DATA):
       games = [g for g, s in table.items() if agent in s and other in s]
-      above = [g for g in games if table[g][agent].mean > table[g][other].mean]
+      above = _above(table, agent, other)
       if games:
         parts.append(
           f'above {names[other].title.lower()} in {len(above)} of {len(games)}'
@@ -100,3 +102,31 @@ def _conclusions(
     if parts:
       lines.append(f'{names[agent].title}: {", ".join(parts)}')
   return lines
+
+
+def _above(table: ScoreTable, agent: str, other: str) -> list[str]:
+  """The games of both in which an agent's mean is above another's."""
+  both = [game for game, s in table.items() if agent in s and other in s]
+  return [g for g in both if table[g][agent].mean > table[g][other].mean]
+
+
+def _unclear(table: ScoreTable, agents: list[str]) -> int:
+  """How many of the conclusions' differences may be chance."""
+  return sum(
+    not _is_clear(table[game][agent], table[game][other])
+    for agent in agents
+    if agent not in (RANDOM, DATA)
+    for other in (RANDOM, DATA)
+    for game in _above(table, agent, other)
+  )
+
+
+def _is_clear(first: Score, second: Score) -> bool:
+  """Whether means differ by more than two of their standard errors.
+
+  Without one of these, as of a single episode, nothing is clear.
+  """
+  errors = first.standard_error, second.standard_error
+  if None in errors:
+    return False
+  return abs(first.mean - second.mean) > 2 * math.hypot(*errors)

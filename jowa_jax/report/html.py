@@ -13,7 +13,7 @@ import markupsafe
 import numpy as np
 from PIL import Image
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax.eval.findings import Dreams, Reconstructions
 from jowa_jax.report import labels, numerals, plots
 from jowa_jax.report import scores as scores_lib
@@ -80,12 +80,15 @@ def write_report(
   table = scores_lib.score_table(inputs.rollouts)
   summary = summarize(table, inputs.rollouts, reps)
   text = render(inputs, table, summary)
-  if table:
-    figures = json.dumps(to_json(table, summary), indent=2)
-    folder = page.parent if workdir is None else pathlib.Path(workdir)
-    files.write_text(folder / 'scores.json', figures + '\n')
-    write_tables(page.parent, table, summary)
-  files.write_text(page, text)
+  # Page and tables are of one command, whichever of two is the last.
+  lock = page.with_name(f'.{page.name}.owner')
+  with ownership.owned(lock, wait=True):
+    if table:
+      figures = json.dumps(to_json(table, summary), indent=2)
+      folder = page.parent if workdir is None else pathlib.Path(workdir)
+      files.write_text(folder / 'scores.json', figures + '\n')
+      write_tables(page.parent, table, summary)
+    files.write_text(page, text)
   return page
 
 

@@ -70,9 +70,11 @@ def score_section(
         'cut_off': score.cut_off,
         'decisions': numerals.number(score.decisions, 0),
         'mean': numerals.number(score.mean, decimals),
-        'error': numerals.DASH
-        if error is None
-        else numerals.number(error, decimals),
+        'error': numerals.optional(
+          lambda x, digits=decimals: numerals.number(x, digits), error
+        ),
+        # The same episode again and again is one.
+        'equal': len(score.scores) > 1 and score.equal,
         'human': numerals.optional(
           lambda x: numerals.number(x, 3), score.human_normalized
         ),
@@ -83,8 +85,9 @@ def score_section(
           for i, s in enumerate(score.scores)
         ],
         'at': place(score.mean),
-        'from': place(score.mean - (error or 0)),
-        'to': place(score.mean + (error or 0)),
+        'spread': None
+        if error is None
+        else (place(score.mean - error), place(score.mean + error)),
       }
     )
   return {

@@ -1,12 +1,12 @@
 """Scores of every game and agent."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from jowa_jax import games as games_lib
+from jowa_jax.eval.findings import standard_error
 from jowa_jax.eval.records import Rollout, by_run
 from jowa_jax.report.statistics import Noise
 
@@ -21,10 +21,9 @@ class Score:
   planned: int  # episodes, where more are still to come; else as there are
   cut_off: int  # episodes that the protocol's frame limit ended
   decisions: float  # mean length of an episode
+  equal: bool  # all episodes are alike, in score and length
   mean: float
-  # None for a single run, and for several that are all equal: these are no
-  # evidence that there is no noise, and mostly one episode played repeatedly.
-  standard_error: float | None
+  standard_error: float | None  # see `findings.standard_error`
   human_normalized: float | None  # of the mean; None without reference scores
 
 
@@ -73,9 +72,6 @@ def _score(game: str, episodes: Sequence[Rollout]) -> Score:
   if len(seeds) > 1:
     runs = np.array([np.mean([r.score for r in seed]) for seed in last])
   mean = float(runs.mean())
-  error = None
-  if len(set(runs.tolist())) > 1:
-    error = float(runs.std(ddof=1) / math.sqrt(len(runs)))
   normalized = None
   if games_lib.has_reference(game):
     normalized = games_lib.normalized_score(game, mean)
@@ -89,7 +85,8 @@ def _score(game: str, episodes: Sequence[Rollout]) -> Score:
     ),
     cut_off=sum(not r.terminated for r in episodes),
     decisions=float(np.mean([r.decisions for r in episodes])),
+    equal=len({(r.score, r.decisions) for r in episodes}) == 1,
     mean=mean,
-    standard_error=error,
+    standard_error=standard_error(runs),
     human_normalized=normalized,
   )

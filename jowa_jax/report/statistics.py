@@ -40,7 +40,8 @@ class Estimate:
   """A figure and its interval."""
 
   value: float
-  interval: tuple[float, float] | None  # None: one run a game shows no noise
+  # None: runs that are one, or that all say the same, show no noise.
+  interval: tuple[float, float] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Profile:
 
   taus: np.ndarray  # [taus] normalised scores
   fractions: np.ndarray  # [taus] of runs above tau
-  interval: np.ndarray | None  # [2, taus] low, high; None for one run a game
+  interval: np.ndarray | None  # [2, taus] low, high; see `Estimate`
   games: tuple[str, ...]
   runs: int  # of each game
   reference: Reference
@@ -80,7 +81,7 @@ class Profile:
 class Improvement:
   """How often a run of x beats a run of y, ties being half a win."""
 
-  probability: Estimate  # mean over the games; no interval if x or y has 1 run
+  probability: Estimate  # mean over the games
   games: tuple[str, ...]  # that both played
   runs: tuple[int, int]  # of each game, by x and by y
   noise: Noise
@@ -330,7 +331,11 @@ def _estimate(
     return without(matrix), None
   with _numpy_seed(seed):
     values, intervals = with_interval({'': matrix})
-  return values[''], intervals['']
+  interval = np.asarray(intervals[''])
+  if not np.ptp(interval, axis=0).any():
+    # Runs that are all alike, such as one episode played repeatedly.
+    return values[''], None
+  return values[''], interval
 
 
 @contextlib.contextmanager
@@ -371,6 +376,7 @@ def _check(noise: str, reps: int) -> None:
     raise ValueError(f'reps is {reps}: set it to at least 1')
 
 
-def _pair(interval: np.ndarray) -> tuple[float, float]:
-  low, high = interval
-  return float(low), float(high)
+def _pair(interval: np.ndarray) -> tuple[float, float] | None:
+  """The ends; None where they are one: a width of 0 is no certainty."""
+  low, high = map(float, interval)
+  return (low, high) if low < high else None

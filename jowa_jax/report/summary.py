@@ -8,7 +8,7 @@ import numpy as np
 import scipy.stats
 
 from jowa_jax import games as games_lib
-from jowa_jax.eval.records import Rollout
+from jowa_jax.eval.records import Rollout, by_run
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report import statistics
 from jowa_jax.report.scores import Score, ScoreTable
@@ -68,18 +68,16 @@ def summarize(
   if common and len(human) > 1:
     taus = _taus(shared, noise)
     for agent in human:
-      profiles |= statistics.performance_profiles(
+      (profile,) = statistics.performance_profiles(
         {agent: _runs(shared, agent, noise)}, taus, noise=noise, reps=reps
-      )
+      ).values()
+      if _are_clustered(shared, agent, noise):
+        profile = dataclasses.replace(profile, interval=None)
+      profiles[agent] = profile
   # Runs are compared, not means of unlike numbers of them.
   alike = [a for a in profiles if _is_matrix(shared, a, noise)]
   improvements = {
-    (x, y): statistics.probability_of_improvement(
-      _runs(shared, x, noise),
-      _runs(shared, y, noise),
-      noise=noise,
-      reps=max(reps // _COMPARISON_SHARE, 1),
-    )
+    (x, y): _improvement(shared, x, y, noise, reps)
     for i, x in enumerate(alike)
     for y in alike[:i]
   }
@@ -91,6 +89,21 @@ def summarize(
     learning=_learning(rollouts),
     scaling=_scaling(table, rollouts),
   )
+
+
+def _improvement(
+  table: ScoreTable, x: str, y: str, noise: Noise, reps: int
+) -> Improvement:
+  found = statistics.probability_of_improvement(
+    _runs(table, x, noise),
+    _runs(table, y, noise),
+    noise=noise,
+    reps=max(reps // _COMPARISON_SHARE, 1),
+  )
+  if _are_clustered(table, x, noise) or _are_clustered(table, y, noise):
+    probability = dataclasses.replace(found.probability, interval=None)
+    found = dataclasses.replace(found, probability=probability)
+  return found
 
 
 def _aggregates(
@@ -133,15 +146,26 @@ def _is_matrix(table: ScoreTable, agent: str, noise: Noise) -> bool:
 def _runs(table: ScoreTable, agent: str, noise: Noise) -> GameScores:
   """An agent's runs of all games.
 
-  Where games have different numbers of them, as episodes of a data set do,
-  there is no interval: each game has its mean.
+  Where games have different numbers of them, as episodes of a data set do, or
+  some have seeds and others none, there is no interval: each game has its mean.
   """
   runs = {
     game: _runs_of(played[agent], noise) for game, played in table.items()
   }
-  if not _is_matrix(table, agent, noise):
+  mixed = len({played[agent].noise for played in table.values()}) > 1
+  if mixed or not _is_matrix(table, agent, noise):
     runs = {game: [float(np.mean(values))] for game, values in runs.items()}
   return runs
+
+
+def _are_clustered(table: ScoreTable, agent: str, noise: Noise) -> bool:
+  """Whether episodes stand for runs that are of several seeds of the agent.
+
+  Those of a seed are alike, so that taken for independent they would give an
+  interval that is too narrow.
+  """
+  noises = {played[agent].noise for played in table.values()}
+  return noise == 'rollouts' and 'seeds' in noises
 
 
 def _taus(table: ScoreTable, noise: Noise) -> np.ndarray:
@@ -164,7 +188,13 @@ def _learning(
   curves = {}
   for agent, records in rollouts.items():
     usable = [r for r in records if games_lib.has_reference(r.game)]
-    steps = scores_lib.by_step(usable)
+    runs = len(by_run(usable))
+    # One run's early step and another's late one are no curve.
+    steps = {
+      step: episodes
+      for step, episodes in scores_lib.by_step(usable).items()
+      if len(by_run(episodes)) == runs
+    }
     if len(steps) < 2:
       continue
     games = [{r.game for r in episodes} for episodes in steps.values()]

@@ -31,10 +31,11 @@ class HeldOut:
     place = (sharding.batch_sharding if divides else sharding.replicated)(mesh)
     return jax.device_put(batch, place)
 
-  def evaluate(self, variables: Variables) -> dict[str, float]:
+  def evaluate(self, variables: Variables) -> dict[str, float | None]:
     """Mean metrics of the batches, as 'held_out/' and their name.
 
-    A ratio is that of all batches together; 0 where there is nothing in any.
+    A ratio is that of all batches together; None where there is nothing in any:
+    a share of nothing is not 0.
     """
     records = jax.device_get(
       [self._evaluate(variables, batch) for batch in self._batches]
@@ -45,8 +46,8 @@ class HeldOut:
     }
 
 
-def _mean(values: list) -> float:
+def _mean(values: list) -> float | None:
   if isinstance(values[0], Ratio):
     part, whole = (float(sum(column)) for column in zip(*values, strict=True))
-    return part / whole if whole else 0.0
+    return part / whole if whole else None
   return float(sum(values) / len(values))

@@ -272,10 +272,11 @@ def _compile(
 
 
 def _log(
-  session: Session, stage: Stage, step: int, values: Mapping[str, float]
+  session: Session, stage: Stage, step: int, values: Mapping[str, float | None]
 ) -> None:
   if session.writer:
-    session.writer.write(step, stage.name, values)
+    measured = {k: v for k, v in values.items() if v is not None}
+    session.writer.write(step, stage.name, measured)
   losses = {k: f'{values[f"loss/{k}"]:.3f}' for k in stage.optimizers}
   session.bar.set_postfix(
     {**losses, 'tokens/s': f'{values["tokens_per_second"]:.0f}'}
@@ -287,11 +288,13 @@ def _save(
   stage: Stage,
   step: int,
   state: TrainState,
-  values: Mapping[str, float],
+  values: Mapping[str, float | None],
   stops: bool,
 ) -> None:
   name = session.run.best_metric
-  best = {name: values[name]} if name in values else None
+  best = None
+  if values.get(name) is not None:
+    best = {name: values[name]}
   meta = {
     'step': step,
     'stage': stage.name,
@@ -302,7 +305,7 @@ def _save(
   session.checkpoints.save(step, state.variables, state.opt_state, meta, best)
   if (
     name
-    and best is None
+    and name not in values
     and stage.name == session.last_stage
     and step % session.run.save_every == 0
     and not stops

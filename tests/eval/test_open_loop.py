@@ -132,8 +132,8 @@ def test_curves_by_hand(by_hand):
     'changed_token_share': [1, 1],
     'token_accuracy': [1, 0],
     'copy_token_accuracy': [0, 0],
+    # No token stays, so that there is no share of those that do.
     'changed_token_accuracy': [1, 0],
-    'false_change_share': [0, 0],
     'reward_accuracy': [3 / 4, 2 / 4],
     'nonzero_reward_recall': [1 / 2, pytest.approx(1 / 3)],
     'nonzero_reward_precision': [1, 1],

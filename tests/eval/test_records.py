@@ -4,6 +4,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from jowa_jax.eval import records
@@ -24,6 +25,24 @@ ROLLOUT = records.Rollout(
 )
 SETUPS = {'Pong': ROLLOUT.setup}
 OTHER = dataclasses.replace(ROLLOUT, rollout=1, score=3.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Episode:
+  """As much of a stored episode as rollouts are made of."""
+
+  game: str
+  episode_id: int
+  digest: bytes
+  score: float
+  terminated: bool = True
+
+  @property
+  def rewards(self):
+    return np.zeros(3, np.int8)
+
+  def __len__(self):
+    return 3
 
 
 def test_file_round_trip(tmp_path):
@@ -175,6 +194,27 @@ def test_other_agents_are_no_seeds_of_one(change, message):
     records.merge([first, other])
 
 
+def test_a_packed_run_is_no_other_seed():
+  """Its weights are others: they are of half the bits."""
+  runs = [
+    dataclasses.replace(
+      ROLLOUT,
+      setup={'run': run, 'weights': weights, 'checkpoint': checkpoint},
+    )
+    for run, weights, checkpoint in (
+      ('a', 'aa', 'runs/a'),
+      ('a', 'ab', 'runs/a.safetensors'),
+      ('b', 'bb', 'runs/b.safetensors'),
+      ('a', 'ac', 'runs/again'),
+    )
+  ]
+  with pytest.raises(RecordError, match='packed into.*one seed'):
+    records.merge(runs[:2])
+  # Another run, packed or not, is one; so is one that was trained again.
+  for other in runs[2:]:
+    assert len(records.merge([runs[0], other])) == 2
+
+
 def test_a_checkpoint_may_lie_elsewhere(tmp_path):
   path = tmp_path / 'jowa.jsonl'
   here, there = (
@@ -213,6 +253,21 @@ def test_a_run_may_be_named_as_it_was_before(tmp_path):
   }
   apart = _of_run('a', 3)
   assert records.by_run([apart, new]) == {'a': [apart], 'ab-cd': [new]}
+
+
+def test_an_episode_that_is_there_twice_is_one():
+  """As in data that were drawn with replacement, or played without noise."""
+  found = records.data_rollouts(
+    _Episode(game, number, digest, float(digest[0]))
+    for number, (game, digest) in enumerate(
+      (('Pong', b'a'), ('Pong', b'b'), ('Pong', b'a'), ('Boxing', b'a'))
+    )
+  )
+  assert [(r.game, r.score) for r in found] == [
+    ('Pong', 97.0),
+    ('Pong', 98.0),
+    ('Boxing', 97.0),
+  ]
 
 
 def test_two_evaluations_do_not_write_to_one_file(tmp_path):

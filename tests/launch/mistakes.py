@@ -345,6 +345,24 @@ CASES = {
     ('--checkpoint={tmp}/none', '--output_model={tmp}/m.npz'),
     ['--output_tokenizer'],
   ),
+  'no Minari data sets': (
+    'prepare_data',
+    (
+      *('--source=minari', '--input={tmp}/none', '--games=Pong'),
+      '--output={tmp}/data',
+    ),
+    ['{tmp}/none', 'is no directory', 'minari download'],
+  ),
+  'data to export that are not there': (
+    'export_data',
+    ('--format=minari', '--data={tmp}/none', '--output={tmp}/minari'),
+    ['--data={tmp}/none'],
+  ),
+  'an export in no known format': (
+    'export_data',
+    ('--format=zarr', '--data={tmp}/none', '--output={tmp}/minari'),
+    ['--format=zarr', 'minari'],
+  ),
   'a stray argument': (
     'quickstart',
     ('--workdir={tmp}/q', 'smoke'),

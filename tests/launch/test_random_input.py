@@ -29,6 +29,7 @@ SCRIPTS = (
   ('report', ('--pictures={run}', '--output={new}')),
   ('inspect_data', ('--data={data}',)),
   ('collect', ('--replay={npz}', '--output={new}')),
+  ('export_data', ('--format=minari', '--data={data}', '--output={new}')),
   ('judge', ('--checkpoint={run}', '--output={new}')),
   ('pack', ('--checkpoint={run}', '--output={new}.safetensors')),
   (
@@ -55,7 +56,7 @@ SCRIPTS = (
         '--output={new}',
       ),
     )
-    for source in ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5')
+    for source in ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5', 'minari')
   ),
 )
 # Values that nobody means; none begins something that takes long.
@@ -106,6 +107,8 @@ def _files(folder: pathlib.Path, rng: np.random.Generator) -> dict[str, str]:
       *('jowa_atari_frames/Pong_run_1/1.0.0/episodes.json', 'manifest.json'),
       'jowa_atari/Pong_run_1/1.0.0/dataset_info.json',
       *('Pong/1/replay_logs/$store$_action_ckpt.1.gz', 'Pong_1.h5'),
+      'atari/pong/expert-v0/data/metadata.json',
+      'atari/pong/expert-v0/data/main_data.hdf5',
     ),
   }
   for name, paths in inside.items():

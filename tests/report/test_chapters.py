@@ -50,7 +50,29 @@ def test_means_of_who_played_and_what_follows():
   assert chapter['conclusions'] == [
     'Mine: above random in 1 of 2, above training data in 0 of 1'
   ]
+  # A single episode, whose error nobody knows.
+  assert chapter['unclear'] == 1
   assert chapters({}, table, names, colors) == []
+
+
+def test_differences_within_two_standard_errors_may_be_chance():
+  def unclear(mine, random):
+    table = score_table(
+      {
+        'random': rollouts('random', 'Assault', random),
+        'mine': rollouts('mine', 'Assault', mine),
+      }
+    )
+    names = {name: labels.Label(name) for name in ('random', 'mine')}
+    (found,) = chapters(SAID, table, names, {'random': 0, 'mine': 1})
+    assert found['conclusions'] == ['mine: above random in 1 of 1']
+    return found['unclear']
+
+  # Standard errors of 1 each: the difference is of the square root of 2.
+  assert unclear([9, 11], [5, 7]) == 0
+  assert unclear([9, 11], [7.5, 9.5]) == 1
+  # Episodes that are all equal have an error that nobody knows.
+  assert unclear([10, 10], [5, 5]) == 1
 
 
 def test_a_quickstart_says_who_is_expected(workdir):

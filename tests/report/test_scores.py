@@ -31,6 +31,15 @@ def test_a_single_episode_has_no_standard_error():
   assert table['Pong']['jowa'].standard_error is None
 
 
+def test_equal_episodes_are_one_played_again():
+  played = rollouts('a', 'Pong', [-21, -21])
+  score = scores.score_table({'a': played})['Pong']['a']
+  assert score.standard_error is None and not score.equal  # of unlike lengths
+  again = [dataclasses.replace(r, decisions=100) for r in played]
+  score = scores.score_table({'a': again})['Pong']['a']
+  assert score.standard_error is None and score.equal
+
+
 def test_a_game_without_reference_scores_is_not_normalised():
   # Pooyan's human scores less than random play.
   for game in ('AirRaid', 'Pooyan'):

@@ -180,8 +180,12 @@ def test_intervals_of_released_rollouts_bracket_the_estimates(rollouts):
       low, high = estimate.interval
       assert low <= estimate.value <= high
       assert low < high
-    low, high = agent.above_reference.interval
-    assert low <= agent.above_reference.value <= high
+    count = agent.above_reference
+    if count.interval is not None:  # no resample had another count
+      low, high = count.interval
+      assert low <= count.value <= high
+      assert low < high
+  assert any(agent.above_reference.interval for agent in result.values())
 
 
 def test_aggregates_by_hand():
@@ -254,6 +258,22 @@ def test_one_run_has_no_interval():
     assert result.probability.interval is None
 
 
+def test_equal_runs_have_no_interval():
+  """They are mostly one episode that was played repeatedly."""
+  scores = {'Assault': [300.0] * 4, 'Pong': [1.0] * 4}
+  result = _aggregates({'a': scores}, reps=20)['a']
+  assert result.runs == 4
+  assert all(x.interval is None for x in result.estimates().values())
+  profile = statistics.performance_profiles(
+    {'a': scores}, [0.1, 0.5, 2], noise='rollouts', reps=20
+  )['a']
+  assert profile.interval is None
+  # Where some differ, only what does not depend on them has none.
+  scores = {**scores, 'Assault': [300.0, 310.0, 320.0, 330.0]}
+  result = _aggregates({'a': scores}, reps=50)['a']
+  assert result.mean.interval and result.above_reference.interval is None
+
+
 def test_performance_profile_by_hand():
   # Normalised: Assault 0 and 1, Pong 0.5 and 0.5.
   scores = {'Pong': [-3.05, -3.05], 'Assault': [222.4, 742.0]}
@@ -274,10 +294,11 @@ def test_probability_of_improvement_by_hand():
     )
 
   better = probability({'Pong': [3, 4, 5]}, {'Pong': [1, 2]})
-  assert better.probability == statistics.Estimate(1, (1, 1))
+  # Every resample wins, which so few runs do not make certain.
+  assert better.probability == statistics.Estimate(1, None)
   assert better.runs == (3, 2)
   worse = probability({'Pong': [1, 2]}, {'Pong': [3, 4, 5]})
-  assert worse.probability == statistics.Estimate(0, (0, 0))
+  assert worse.probability == statistics.Estimate(0, None)
   same = probability({'Pong': [1, 2]}, {'Pong': [1, 2]})
   assert same.probability.value == 0.5
   # Pong: 3 wins and a tie of 4. AirRaid, without reference scores: 0.

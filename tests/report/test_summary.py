@@ -95,6 +95,35 @@ def test_scaling_and_learning(played):
   assert plot['title'] == 'Learning' and 'var(--agent-3)' in plot['svg']
 
 
+def test_steps_of_different_runs_are_no_curve():
+  evaluated = {
+    'jowa': [
+      r
+      for run, step, value in (('a', 10, 300), ('b', 20, 400))
+      for r in rollouts(
+        'jowa', 'Assault', [value], run=run, checkpoint_step=step
+      )
+    ]
+  }
+  table = scores.score_table(evaluated)
+  assert summary.summarize(table, evaluated, REPS).learning == {}
+
+
+def test_seeds_in_one_game_alone_are_no_runs_of_all():
+  """Episodes of two seeds would pass for those of one agent."""
+  mixed = {
+    'jowa': [
+      *rollouts('jowa', 'Assault', [1, 2], run='a'),
+      *rollouts('jowa', 'Assault', [300, 310], run='b'),
+      *rollouts('jowa', 'Pong', [1, 2, 3, 4], run='a'),
+    ]
+  }
+  found = summary.summarize(scores.score_table(mixed), mixed, REPS)
+  assert found.human['jowa'].noise == 'rollouts'
+  assert found.human['jowa'].runs == 1
+  assert found.human['jowa'].mean.interval is None
+
+
 def test_json(played, found):
   figures = summary.to_json(scores.score_table(played), found)
   assert list(figures) == ['AirRaid', 'Assault', 'Pong', 'aggregates']
@@ -113,8 +142,9 @@ def test_json(played, found):
 def test_the_page_says_which_noise_it_shows(played):
   seeds = {
     'jowa': [
-      dataclasses.replace(r, setup={'run': name})
-      for name in ('a', 'b')
+      # Seeds that are equal in everything show no noise.
+      dataclasses.replace(r, setup={'run': name}, score=r.score + better)
+      for name, better in (('a', 0), ('b', 1))
       for r in played['jowa']
     ]
   }
@@ -140,6 +170,10 @@ def test_episodes_are_compared_with_episodes():
   # Half of the ones against a quarter of the others: 3/8 + half of the ties.
   assert better.probability.value == pytest.approx(3 / 8 + (1 / 8 + 3 / 8) / 2)
   assert better.noise == 'rollouts' and better.runs == (16, 8)
+  # Episodes of two seeds are not sixteen independent ones.
+  assert better.probability.interval is None
+  assert found.profiles['jowa'].interval is None
+  assert found.profiles['random'].interval is not None
   assert found.human['jowa'].noise == 'seeds'
 
 

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +15,9 @@ from jowa_jax.data.episodes import Episode
 from jowa_jax.data.feed import pipeline, statistics, tokens
 from jowa_jax.data.feed.dataset import SegmentDataset
 from jowa_jax.data.feed.sampler import MarkedShareSampler, Sampler
-from jowa_jax.data.prepare import selection
+from jowa_jax.data.prepare import manifest, selection
 from jowa_jax.data.source import DQN_REPLAY_CHECKPOINTS
-from jowa_jax.data.store import formats, stored
+from jowa_jax.data.store import stored
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.types import Segment
 
@@ -245,31 +244,45 @@ def _draw(
   Raises:
     DataError: there are too few, or they were drawn by another quality.
   """
-  manifest = pathlib.Path(config.directory) / formats.MANIFEST
-  prepared, whole_run = 'all', None
-  if manifest.exists():
-    request = json.loads(manifest.read_text()).get('request', {})
-    prepared = request.get('checkpoints', 'all')
-    if request.get('source') == 'dqn_replay':
-      whole_run = DQN_REPLAY_CHECKPOINTS
+  prepared = manifest.read(config.directory)
+  drawn: set[int] = set()
+  for game, group in episodes_lib.by_game(episodes).items():
+    request = manifest.request_of(prepared, game) if prepared else {}
+    try:
+      found = selection.draw_prepared(
+        group,
+        _wanted(config, request.get('checkpoints', 'all')),
+        config.transitions,
+        seed,
+        DQN_REPLAY_CHECKPOINTS
+        if request.get('source') == 'dqn_replay'
+        else None,
+      )
+    except episodes_lib.DataError as error:
+      raise episodes_lib.DataError(
+        f'data.quality={config.quality}, data.transitions={config.transitions} '
+        f'of {config.directory}: {error}'
+      ) from error
+    drawn.update(episode.episode_id for episode in found)
+  return [episode for episode in episodes if episode.episode_id in drawn]
+
+
+def _wanted(config: DataConfig, prepared: str) -> str:
+  """Which of the checkpoints that were prepared are taken.
+
+  Raises:
+    DataError: they were drawn by another quality.
+  """
   wanted = config.quality or 'all'
   if wanted == prepared:
     # The first fifth of a first fifth is not what is meant.
-    wanted = 'all'
-  elif config.quality and prepared != 'all':
+    return 'all'
+  if config.quality and prepared != 'all':
     raise episodes_lib.DataError(
-      f'data.quality={wanted!r}, but {config.directory} was prepared with '
-      f'--checkpoints={prepared}: leave the quality out, or prepare it anew'
+      f'{config.directory} was prepared with --checkpoints={prepared}: leave '
+      'the quality out, or prepare it anew'
     )
-  try:
-    return selection.draw_prepared(
-      episodes, wanted, config.transitions, seed, whole_run
-    )
-  except episodes_lib.DataError as error:
-    raise episodes_lib.DataError(
-      f'data.quality={config.quality}, data.transitions={config.transitions} '
-      f'of {config.directory}: {error}'
-    ) from error
+  return wanted
 
 
 def _sampler(

@@ -22,12 +22,9 @@ from etils import epath
 from jowa_jax import files, ownership
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.prepare import beam_pipeline, selection
-from jowa_jax.data.prepare.request import (
-  Request,
-  as_json,
-  located,
-  read_manifest,
-)
+from jowa_jax.data.prepare import manifest as manifests
+from jowa_jax.data.prepare.manifest import Manifest
+from jowa_jax.data.prepare.request import Request, as_json, located
 from jowa_jax.data.source import Source, Split, open_source
 from jowa_jax.data.store import formats, writer
 from jowa_jax.versions import versions_of
@@ -41,6 +38,7 @@ _MODULES = (
   'numpy',
   'cv2',
   'tensorflow_datasets',
+  'minari',
 )
 
 
@@ -59,24 +57,29 @@ def prepare(
   output: str | os.PathLike,
   beam_options: Sequence[str] = (),
   progress: bool = True,
-) -> dict[str, Any]:
-  """Draws, converts and writes; or returns what an earlier call has written.
+) -> Manifest:
+  """Draws, converts and writes what is not there yet.
+
+  A directory grows: other games, or other runs of a game that are drawn in the
+  same way, join what is there. Until they are whole, that stays as it was.
 
   Args:
-    request: what is wanted.
-    output: where the data sets and `manifest.json` go: a directory of its own,
-      on a file system that all workers reach.
+    request: what is wanted; games that the same request has made before are
+      left as they are, whether or not their source is still there.
+    output: where the data sets and `manifest.json` go, on a file system that
+      all workers reach.
     beam_options: flags of Apache Beam, such as '--runner=FlinkRunner'; see
       `beam_pipeline.parse_options` for what is done without any.
     progress: show a progress bar.
 
   Returns:
-    The manifest: the request, versions, and of every game and checkpoint what
-    there was, what was drawn, and what was written.
+    The manifest of the directory: requests, versions, and of every game and
+    checkpoint what there was, what was drawn, and what was written.
 
   Raises:
     DataError: the source is missing, damaged or too small; or the directory
-      holds what another request made.
+      holds what another request made of the same games and runs, or data of
+      another format.
     ValueError: the request is not understood.
     InUseError: another process prepares the output.
     OSError: the disk is full or cannot be written.
@@ -84,14 +87,19 @@ def prepare(
   selection.check_amount(request.fraction, request.transitions)
   output = _resolve(output)
   request = dataclasses.replace(request, input=located(request.input))
-  finished = read_manifest(output, request)
-  if finished:
-    logging.info('%s was prepared before', output)
-    if (output / _WORK).exists():
-      (output / _WORK).rmtree()
-    return finished
-  with _owned(output):
-    return _prepare(request, output, beam_options, progress)
+  rest = manifests.rest_of(manifests.read(output), request)
+  if rest is not None:
+    with _owned(output):
+      # Another process may have made it since.
+      manifest = manifests.read(output)
+      rest = manifests.rest_of(manifest, request)
+      if rest is not None:
+        return _prepare(rest, manifest, output, beam_options, progress)
+  logging.info('%s was prepared before', output)
+  if (output / _WORK).exists():
+    with contextlib.suppress(ownership.InUseError), _owned(output):
+      _remove_finished(output)
+  return manifests.read(output)
 
 
 def _owned(output: epath.Path) -> contextlib.AbstractContextManager[None]:
@@ -101,16 +109,28 @@ def _owned(output: epath.Path) -> contextlib.AbstractContextManager[None]:
   return ownership.owned(output / f'{_WORK}.owner')
 
 
+def _remove_finished(output: epath.Path) -> None:
+  """Removes the work of requests that are done, not that of others."""
+  for digest in manifests.digests(manifests.read(output)):
+    if (output / _WORK / digest).exists():
+      (output / _WORK / digest).rmtree()
+  left = files.matching(output / _WORK, '*')
+  if all(path.name.startswith(_LENGTHS) for path in left):
+    (output / _WORK).rmtree()
+
+
 def _prepare(
   request: Request,
+  manifest: Manifest | None,
   output: epath.Path,
   beam_options: Sequence[str],
   progress: bool,
-) -> dict[str, Any]:
+) -> Manifest:
   source = open_source(request.source, request.input)
   work = output / _WORK / request.digest()
-  _check_unfinished(output, work)
+  _check_unfinished(output, work, manifest)
   splits = _select_splits(source, request)
+  manifests.check_runs(manifest, request, splits)
   options = beam_pipeline.parse_options(beam_options)
   # Another draw from the same source needs the same lengths.
   found = output / _WORK / f'{_LENGTHS}-{request.digest_of_source()}'
@@ -123,8 +143,9 @@ def _prepare(
   ]
   _clean(work)
   _convert(jobs, lengths, options, progress)
-  manifest = _finish(request, output, work, jobs, lengths)
-  # With the manifest the directory is complete.
+  games = _finish(request, output, work, jobs, lengths)
+  manifest = manifests.joined(manifest, request, versions_of(_MODULES), games)
+  # With the manifest it is complete.
   writer.write_json(output / formats.MANIFEST, manifest)
   (output / _WORK).rmtree()
   return manifest
@@ -158,23 +179,27 @@ def _clean(work: epath.Path) -> None:
       path.rmtree()
 
 
-def _check_unfinished(output: epath.Path, work: epath.Path) -> None:
+def _check_unfinished(
+  output: epath.Path, work: epath.Path, manifest: Manifest | None
+) -> None:
   """Raises DataError if another request was interrupted in the directory."""
+  known = {work.name, *manifests.digests(manifest)}
   others = [
     path
     for path in files.matching(output / _WORK, '*')
-    if path.name != work.name and not path.name.startswith(_LENGTHS)
+    if path.name not in known and not path.name.startswith(_LENGTHS)
   ]
-  # Without the bookkeeping of this request, what is there is another's.
+  # Without the bookkeeping of any request, what is there is not of one.
   foreign = [
     output / kind
     for kind in (formats.EPISODES, formats.FRAMES)
-    if (output / kind).exists() and not work.exists()
+    if (output / kind).exists() and not (work.exists() or manifest)
   ]
   if others or foreign:
     raise DataError(
       f'{(others + foreign)[0]} is there, of another request that was '
-      'interrupted or of other data: give another directory, or remove it'
+      'interrupted or of other data: end that request first (the same command '
+      'goes on), give another directory, or remove it'
     )
 
 
@@ -298,7 +323,7 @@ def _finish(
   jobs: Sequence[_Job],
   lengths: dict[Split, list[int]],
 ) -> dict[str, Any]:
-  """Makes the data sets of every run; returns the manifest."""
+  """Makes the data sets of every run; returns the games of the manifest."""
   origin = {'source': request.source, 'request': as_json(request)}
   runs: dict[str, list[_Job]] = {}
   for job in jobs:
@@ -319,7 +344,7 @@ def _finish(
       output, work / name, splits, {**origin, 'drawn': drawn}
     )
     split = splits[0]
-    game = games.setdefault(split.game, {'steps_there': 0, 'runs': {}})
+    game = games.setdefault(split.game, {'runs': {}})
     game['runs'][f'run_{split.run}'] = {
       'checksum': _checksum(output, split),
       'parts': {
@@ -331,12 +356,10 @@ def _finish(
       },
     }
   for name, game in games.items():
-    _sum_up(game, sum(sum(x) for p, x in lengths.items() if p.game == name))
-  return {
-    'request': as_json(request),
-    'versions': versions_of(_MODULES),
-    'games': games,
-  }
+    game['steps_there'] = sum(
+      sum(found) for split, found in lengths.items() if split.game == name
+    )
+  return games
 
 
 def _checksum(output: epath.Path, split: Split) -> str:
@@ -345,20 +368,3 @@ def _checksum(output: epath.Path, split: Split) -> str:
   with (path / 'episodes.npy').open('rb') as stream:
     table = np.load(stream)
   return hashlib.blake2b(table['digest'].tobytes(), digest_size=16).hexdigest()
-
-
-def _sum_up(game: dict[str, Any], steps_there: int) -> None:
-  """Adds the counts and the returns of all runs to a game of the manifest."""
-  splits = [
-    split for run in game['runs'].values() for split in run['parts'].values()
-  ]
-  full = sum(split['full_episodes'] for split in splits)
-  returns = sum(
-    split['mean_return'] * split['full_episodes']
-    for split in splits
-    if split['full_episodes']
-  )
-  game['steps_there'] = steps_there
-  for name in ('steps', 'episodes', 'full_episodes'):
-    game[name] = sum(split[name] for split in splits)
-  game['mean_return'] = returns / full if full else None

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from jowa_jax import files
+from jowa_jax import files, ownership
 from jowa_jax.agent import Agent, load
 from jowa_jax.configuration import ConfigError, differences
 from jowa_jax.data.feed import statistics
@@ -54,9 +54,17 @@ def quickstart(
       not fit. Nothing is written then.
     ValueError: a game, a recording or a pretrained agent is not there, or
       unreadable. Nothing is written then either.
+    InUseError: another quickstart is at work in the directory.
   """
   workdir = pathlib.Path(workdir).resolve()
   plan = make_plan(config, workdir)
+  with ownership.owned(workdir / '.owner'):
+    return _go_through(plan, workdir, progress)
+
+
+def _go_through(
+  plan: Plan, workdir: pathlib.Path, progress: bool
+) -> pathlib.Path:
   _check_directory(workdir / _CONFIG, plan.config)
   phases = len(plan.data) + len(plan.runs) + len(plan.players)
   phases += bool(plan.judge.agent) + bool(plan.evaluate.films)

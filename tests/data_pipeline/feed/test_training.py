@@ -334,7 +334,13 @@ def _manifest(directory, prepared, checkpoints):
   prepared.mkdir()
   for part in directory.iterdir():
     (prepared / part.name).symlink_to(part)
-  text = json.dumps({'request': {'checkpoints': checkpoints}})
+  text = json.dumps(
+    {
+      'request': {'games': GAMES, 'checkpoints': checkpoints},
+      'versions': {},
+      'games': {game: {'runs': {'run_1': {}}} for game in GAMES},
+    }
+  )
   (prepared / 'manifest.json').write_text(text)
 
 

@@ -16,7 +16,7 @@ import pytest
 from jowa_jax import ownership
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.feed import dataset
-from jowa_jax.data.prepare import prepare
+from jowa_jax.data.prepare import export, prepare
 from jowa_jax.data.source import SOURCES, Split
 from jowa_jax.data.store import formats, stored, writer
 from tests.data_pipeline.sources import raw_logs
@@ -53,11 +53,13 @@ def sources(played, tmp_path_factory):
     raw_logs.write_dqn_replay(root / 'logs', GAME, run, numbered, level=1)
   together = [episode for split in played.values() for episode in split]
   raw_logs.write_jowa_hdf5(root / 'hdf5', GAME, together)
+  export.export_minari(root / 'rlds', root / 'minari', [GAME], progress=False)
   return {
     'ale': root / 'rlds',
     'rlu': root / 'rlds' / formats.EPISODES,
     'dqn_replay': root / 'logs',
     'jowa_hdf5': root / 'hdf5',
+    'minari': root / 'minari',
   }
 
 
@@ -132,8 +134,9 @@ def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
   options = dict(runs='all', transitions=900, seed=3)
   manifest = _prepare(sources, output, **options)
   assert manifest == json.loads((output / formats.MANIFEST).read_text())
-  assert manifest['request']['seed'] == 3
-  assert manifest['versions']['apache-beam']
+  (made,) = manifest['requests']
+  assert made['request']['seed'] == 3
+  assert made['versions']['apache-beam']
   game = manifest['games'][GAME]
   episodes = stored.load_episodes(output, GAME)
   assert game['steps'] == sum(map(len, episodes)) >= 900
@@ -357,22 +360,33 @@ def _flags(sources, output):
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_it_continues(sources, launch, tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
+def test_killed_at_any_moment_it_continues(sources, launch, tmp_path, number):
   output = tmp_path / 'out'
   killed = 0
   for seconds in (4, 6):
     process = subprocess.Popen(
       [sys.executable, '-m', 'launch.prepare_data', *_flags(sources, output)],
       stdout=subprocess.DEVNULL,
-      stderr=subprocess.DEVNULL,
+      stderr=subprocess.PIPE,
+      text=True,
       start_new_session=True,
+      # As in a terminal; who is started in the background ignores Ctrl-C.
+      preexec_fn=lambda: signal.signal(
+        signal.SIGINT, signal.default_int_handler
+      ),
     )
     time.sleep(seconds)
-    if process.poll() is None:
+    runs = process.poll() is None
+    if runs:
       killed += 1
       assert not (output / formats.MANIFEST).exists()
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    os.killpg(process.pid, number)
+    # To the end of what all workers may write: none is left over.
+    _, errors = process.communicate(timeout=60)
+    if runs and number == signal.SIGINT:
+      assert process.returncode == 130, errors
+      assert 'Traceback' not in errors and errors.count('Interrupted.') == 1
   assert killed
   done = launch('prepare_data', *_flags(sources, output))
   assert not done.returncode, done.stderr

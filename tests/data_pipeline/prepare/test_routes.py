@@ -9,7 +9,7 @@ import pytest
 
 from jowa_jax import games
 from jowa_jax.data.feed import dataset
-from jowa_jax.data.prepare import prepare
+from jowa_jax.data.prepare import export, prepare
 from jowa_jax.data.source import SOURCES, Split
 from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.envs import ale
@@ -78,11 +78,13 @@ def routes(played, tmp_path_factory):
   _write_rlds(root / 'rlds', logged)
   together = [episode for split in logged.values() for episode in split]
   raw_logs.write_jowa_hdf5(root / 'hdf5', GAME, together)
+  export.export_minari(root / 'rlds', root / 'minari', [GAME], progress=False)
   inputs = {
     'ale': root / 'ale',
     'rlu': root / 'rlds' / formats.EPISODES,
     'dqn_replay': root / 'logs',
     'jowa_hdf5': root / 'hdf5',
+    'minari': root / 'minari',
   }
   return inputs, [episode for split in pieces.values() for episode in split]
 

@@ -1,0 +1,77 @@
+"""Ctrl-C at any moment of a script's start: a line, and the exit code 130."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SCRIPTS = {
+  'train': ('--config=configs/jowa.py:smoke', '--workdir={tmp}/run'),
+  'evaluate': ('--games=Pong', '--output={tmp}/x.jsonl'),
+  'prepare_data': (
+    *('--source=ale', '--input={tmp}', '--output={tmp}/out', '--games=Pong'),
+  ),
+  'quickstart': ('--workdir={tmp}/q',),
+}
+
+
+def _interrupted(script, flags, seconds, cwd):
+  """Starts a script as a terminal does, and interrupts its whole group."""
+  process = subprocess.Popen(
+    [sys.executable, '-m', f'launch.{script}', *flags],
+    cwd=cwd,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+    start_new_session=True,
+    # Who is started in the background ignores Ctrl-C.
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+  )
+  try:
+    time.sleep(seconds)
+    ended = process.poll() is not None
+    begin = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+  finally:
+    process.kill()
+  return ended, process.returncode, errors, time.monotonic() - begin
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('script', SCRIPTS)
+def test_importing_is_interrupted_in_a_line(script, tmp_path):
+  flags = [flag.format(tmp=tmp_path) for flag in SCRIPTS[script]]
+  interrupted = 0
+  # The interpreter itself takes some tenths to reach the script.
+  for seconds in (0.7, 1.2, 1.8, 2.5, 3.5):
+    ended, code, errors, took = _interrupted(script, flags, seconds, tmp_path)
+    if ended:
+      break
+    assert code == 130, errors
+    assert 'Traceback' not in errors
+    assert errors.strip().splitlines()[-1] == 'Interrupted.'
+    assert errors.count('Interrupted.') == 1
+    # A library that is being loaded is loaded first.
+    assert took < 5
+    interrupted += 1
+  assert interrupted
+  # A quickstart that begins to play has begun its directory.
+  assert script == 'quickstart' or not list(tmp_path.iterdir())
+
+
+def test_others_keep_their_own_way():
+  """Whoever imports the package, or starts a script otherwise."""
+  code = (
+    'import signal\n'
+    'before = signal.getsignal(signal.SIGINT)\n'
+    'from launch import common\n'
+    'assert signal.getsignal(signal.SIGINT) is before\n'
+  )
+  subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
