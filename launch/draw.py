@@ -6,7 +6,7 @@ python -m launch.draw --config=configs/jowa.py:40m --output=architecture.svg
 from absl import flags
 
 from jowa_jax import files
-from jowa_jax.report.architecture import architecture
+from jowa_jax.methods.jowa_picture import architecture
 from launch import common
 
 _CONFIG = common.define_config(

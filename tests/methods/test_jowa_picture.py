@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from configs import ficc, jowa
-from jowa_jax.report.architecture import architecture
+from jowa_jax.methods.jowa_picture import architecture
 
 
 def test_it_tells_the_sizes_of_its_config():

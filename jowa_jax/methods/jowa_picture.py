@@ -33,13 +33,13 @@ def architecture(config: Mapping[str, Any]) -> str:
   _model(drawing, config)
   _planner(drawing)
   environment = jinja2.Environment(
-    loader=jinja2.PackageLoader('jowa_jax.report', '.'),
+    loader=jinja2.PackageLoader('jowa_jax.methods', '.'),
     autoescape=True,
     trim_blocks=True,
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  return environment.get_template('architecture.svg.jinja').render(
+  return environment.get_template('jowa_picture.svg.jinja').render(
     width=_SIZE[0],
     height=_SIZE[1],
     label='Frames become tokens, a transformer reads them with the actions, '
