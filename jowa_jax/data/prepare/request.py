@@ -10,7 +10,7 @@ from etils import epath
 
 from jowa_jax import files
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.source import open_source
+from jowa_jax.data.source import VideoOptions, open_source
 from jowa_jax.data.store import formats
 
 
@@ -27,6 +27,7 @@ class Request:
     fraction: share of each game's transitions, see `selection.draw_episodes`.
     transitions: number of each game's transitions instead.
     seed: of all draws.
+    video: how videos are read; None for other sources.
   """
 
   source: str
@@ -37,15 +38,24 @@ class Request:
   fraction: float | None = None
   transitions: int | None = None
   seed: int = 0
+  video: VideoOptions | None = None
+
+  def __post_init__(self):
+    if self.video and self.source != 'video':
+      raise ValueError(
+        f'source={self.source!r} has no videos: leave out how they are read'
+      )
 
   def digest(self) -> str:
     """A name that other requests do not share."""
-    return _digest([dataclasses.asdict(self), self.digest_of_source()])
+    return _digest([as_json(self), self.digest_of_source()])
 
   def digest_of_source(self) -> str:
     """A name that requests of the same source share."""
     # Raw logs were once numbered from 0, whatever their files' numbers.
     numbering = ['by file'] if self.source == 'dqn_replay' else []
+    if self.video:  # lengths depend on how they are read
+      numbering = [dataclasses.asdict(self.video)]
     return _digest([self.source, self.input, *numbering])
 
 
@@ -92,7 +102,9 @@ def located(path: str) -> str:
 def _has_same_files(request: Request, manifest: dict[str, Any]) -> bool:
   """Whether a source has the files, by name and size, that were read."""
   try:
-    source = open_source(request.source, request.input)
+    source = open_source(
+      *(request.source, request.input, request.video, request.games)
+    )
     there = {
       (split.game, f'run_{split.run}', split.checkpoint_name): split
       for game in request.games
@@ -114,4 +126,8 @@ def _by_name(sizes: dict[str, int]) -> dict[str, int]:
 
 
 def as_json(request: Request) -> dict[str, Any]:
-  return json.loads(json.dumps(dataclasses.asdict(request)))
+  fields = json.loads(json.dumps(dataclasses.asdict(request)))
+  # Left out of what has none: manifests of before did not have it.
+  if request.video is None:
+    del fields['video']
+  return fields
