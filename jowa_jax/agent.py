@@ -90,11 +90,14 @@ class Agent:
     """Prepares for one environment per entry of `games`.
 
     Args:
-      games: names, such as ('Assault', 'Assault', 'Carnival').
+      games: names, such as ('Assault', 'Assault', 'Carnival'), or of variants,
+        such as 'Freeway@m1d0', which are played as their games.
       seed: of exploration.
       **options: of `policy`.
     """
-    tasks = np.array([games_lib.task_id(game) for game in games], np.int32)
+    variants = [games_lib.parse_variant(game) for game in games]
+    tasks = [games_lib.task_id(variant.game) for variant in variants]
+    tasks = np.array(tasks, np.int32)
     self._policy = self.policy(**options)
     self._tasks = tasks
     self._state = sharding.put_beside(self.variables, self._policy.init(tasks))

@@ -198,6 +198,11 @@ GAME_LISTS: dict[str, tuple[str, ...]] = {
   'scaled_ql': SCALED_QL_GAMES,
   'scaled_ql_held_out': SCALED_QL_HELD_OUT_GAMES,
 }
+# Those on which Scaled-QL was fine-tuned online: Freeway with buses, Hero from
+# its fifth level on, Breakout whose bricks are invisible until they are hit.
+VARIANT_LISTS: dict[str, tuple[str, ...]] = {
+  'scaled_ql_variants': ('Freeway@m1d0', 'Hero@m1d0', 'Breakout@m12d0'),
+}
 
 # Held-out games borrow their task embedding's initial value from these
 # (appendix E.2). Games that are not listed start from their own row.
@@ -273,7 +278,8 @@ def parse_games(
 
   Args:
     names: of games or lists.
-    variants: whether variants are taken, too, see `parse_variant`.
+    variants: whether variants and lists of them are taken, too, see
+      `parse_variant`.
 
   Raises:
     ValueError: a name is neither a game nor a list, or none is given.
@@ -282,19 +288,25 @@ def parse_games(
     # A tuple that came as text, with its brackets and quotes, too.
     names = [name.strip(' ()[]"\'') for name in names.split(',')]
     names = [name for name in names if name]
+  lists = {**GAME_LISTS, **(VARIANT_LISTS if variants else {})}
   expanded: list[str] = []
   for name in names:
+    if name in VARIANT_LISTS and not variants:
+      raise ValueError(
+        f'{name} is a list of variants, {", ".join(VARIANT_LISTS[name])}, and '
+        'games are asked for'
+      )
     game, at, switches = name.partition('@') if variants else (name, '', '')
     known = _as_written(game) or game
     if at:
       games = (f'{known}@{switches}',)
       parse_variant(*games)
     else:
-      games = GAME_LISTS.get(name) or (check_game(known),)
+      games = lists.get(name) or (check_game(known),)
     expanded.extend(game for game in games if game not in expanded)
   if not expanded:
     raise ValueError(
-      f'No game given: name games or one of the lists {tuple(GAME_LISTS)}'
+      f'No game given: name games or one of the lists {tuple(lists)}'
     )
   return tuple(expanded)
 

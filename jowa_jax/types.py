@@ -14,7 +14,7 @@ Params = Any
 FRAME_SHAPE = (84, 84)
 # Fields of a segment that are built where they are asked for, and None
 # elsewhere.
-OPTIONAL_FIELDS = frozenset({'return_to_go', 'episode_id', 't'})
+OPTIONAL_FIELDS = frozenset({'return_to_go', 'episode_id', 't', 'acted'})
 
 
 @chex.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Segment:
   # [B, T] bool, those of `mask` that have a loss; None: all of them.
   train: chex.Array | None = None
   imagined: chex.Array | None = None  # [B] bool, dreamed; None: all are real
-  # [B, T] bool, false at a frame that no action followed; None: true.
+  # [B, T] bool, false at a frame that no known action followed; None: true.
   acted: chex.Array | None = None
   # Of `OPTIONAL_FIELDS`; [B, T] float32, undiscounted sum of rewards[t:].
   return_to_go: chex.Array | None = None

@@ -69,7 +69,9 @@ _DECISIONS = flags.DEFINE_integer(
 
 
 _BATCH_SIZE = flags.DEFINE_list(
-  'batch_size', '4', 'train, scale: segments over all devices, or several.'
+  'batch_size',
+  '4',
+  "train, scale: segments over all devices, or several; of --run the config's.",
 )
 _RUN = common.define_path(
   'run',
@@ -196,7 +198,13 @@ def _train() -> list[dict]:
 
   seconds = 5.0 if _SECONDS.value is None else _SECONDS.value
   if _RUN.value is not None:
-    results = train.run_config(_config_of(_RUN.value), seconds)
+    given = _numbers(_BATCH_SIZE) if _BATCH_SIZE.present else [None]
+    config = _config_of(_RUN.value)
+    results = [
+      record
+      for batch_size in given
+      for record in train.run_config(config, seconds, batch_size)
+    ]
   else:
     results = train.measure(
       _SIZE.value,

@@ -71,7 +71,7 @@ _OF_CONFIG = (
 
 
 def main() -> None:
-  games = games_lib.parse_games(_GAMES.value)
+  games = games_lib.parse_games(_GAMES.value, variants=True)
   values = {flag.name: flag.value for flag in _OF_CONFIG}
   config = build(DiagnosisConfig, values, 'diagnosis')
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)

@@ -4,7 +4,8 @@ python -m launch.judge --checkpoint=runs/jowa --output=runs/judged
 python -m launch.report --pictures=runs/judged --results=runs/eval \
   --output=runs/report/index.html
 
-The episodes are those that training held out, or of other --data.
+The episodes are those that training held out, or of other --data. Of an agent
+that learned from watching it tells what its latent actions mean.
 """
 
 import pathlib
@@ -15,6 +16,7 @@ import jowa_jax
 from jowa_jax.configuration import build
 from jowa_jax.data.feed import statistics
 from jowa_jax.data.feed.training import DataConfig, TrainingData
+from jowa_jax.eval import latents
 from jowa_jax.eval.quality_report import judge
 from launch import common
 
@@ -36,7 +38,7 @@ _OUTPUT = common.define_path('output', None, 'Directory of the files.')
 def main() -> None:
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
   for name in ('tokenizer', 'simulator'):
-    if getattr(agent.method, name) is None:
+    if getattr(agent.method, name) is None and agent.method.latents is None:
       raise ValueError(
         f'{_CHECKPOINT.value}: {agent.config["method"]} has no {name}'
       )
@@ -58,10 +60,22 @@ def main() -> None:
     agent.config['run']['batch_size'],
     agent.config['run']['seed'],
   )
+  held_out = data.held_out.episodes if data.held_out else ()
+  if agent.method.latents is not None:
+    found = latents.judge(agent, held_out, _OUTPUT.value)
+    for game, table in found.items():
+      print(
+        f'{game}: latent actions tell {table["purity"]:.1%} of the real ones, '
+        f'the most frequent one alone {table["purity_of_chance"]:.1%}; '
+        f'{table["information"]:.3f} nats, shuffled '
+        f'{table["information_of_chance"]:.3f}'
+      )
+    print(pathlib.Path(_OUTPUT.value))
+    return
   medians = statistics.compute(['median_frames'], data.train.episodes)
   judge(
     agent,
-    data.held_out.episodes if data.held_out else (),
+    held_out,
     medians['median_frames'],
     _OUTPUT.value,
     _NUM_DREAMS.value,

@@ -16,7 +16,7 @@ from absl import flags
 
 from jowa_jax import games as games_lib
 from jowa_jax.data.prepare import prepare
-from jowa_jax.data.source import SOURCES
+from jowa_jax.data.source import SOURCES, VideoOptions, parse_crop
 from launch import common
 
 _SOURCE = flags.DEFINE_enum(
@@ -25,7 +25,8 @@ _SOURCE = flags.DEFINE_enum(
   SOURCES,
   "dqn_replay: raw logs; rlu: RL Unplugged's TFDS sets; ale: what "
   "launch.collect wrote; jowa_hdf5: the JOWA authors' processed data; minari: "
-  "Minari's data sets of ALE.",
+  "Minari's data sets of ALE; video: mp4, mkv, webm or folders of images, "
+  'without actions.',
 )
 _INPUT = common.define_path('input', None, 'Directory; may be remote.')
 _OUTPUT = common.define_path('output', None, 'Directory to make, or to add to.')
@@ -40,7 +41,32 @@ _CHECKPOINTS = flags.DEFINE_string(
 _FRACTION = flags.DEFINE_float('fraction', None, "Of a game's transitions.")
 _TRANSITIONS = flags.DEFINE_integer('transitions', None, 'Of a game, instead.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of what is drawn.')
+_CROP = flags.DEFINE_string(
+  'crop', None, 'Pixels of videos to keep, as width:height:left:top.'
+)
+_DECISIONS_PER_SECOND = flags.DEFINE_float(
+  'decisions_per_second', None, "Of videos; default a game's own pace, 15."
+)
+_FRAMES_PER_SECOND = flags.DEFINE_float(
+  'frames_per_second',
+  None,
+  'Of videos, in place of the times in their files; of images, default one in '
+  'a decision.',
+)
 _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
+
+
+def _video_options() -> VideoOptions | None:
+  """What is said of videos, None if nothing is asked of any."""
+  given = {
+    'crop': _CROP.value and parse_crop(_CROP.value),
+    'decisions_per_second': _DECISIONS_PER_SECOND.value,
+    'frames_per_second': _FRAMES_PER_SECOND.value,
+  }
+  given = {name: value for name, value in given.items() if value is not None}
+  if given or _SOURCE.value == 'video':
+    return VideoOptions(**given)
+  return None
 
 
 def main(beam_options: list[str]) -> None:
@@ -55,6 +81,7 @@ def main(beam_options: list[str]) -> None:
     fraction=_FRACTION.value,
     transitions=_TRANSITIONS.value,
     seed=_SEED.value,
+    video=_video_options(),
   )
   manifest = prepare.prepare(
     request, _OUTPUT.value, beam_options, _PROGRESS.value

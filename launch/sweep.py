@@ -69,7 +69,7 @@ def main() -> None:
   settings = parse_settings(_SETTINGS.value, _CONTEXTS.value)
   found = sweep(
     load_player(output.name, _CHECKPOINT.value, _STEP.value),
-    games_lib.parse_games(_GAMES.value),
+    games_lib.parse_games(_GAMES.value, variants=True),
     settings,
     output,
     select=build(Protocol, {**rules, 'rollouts': _SELECT.value}, 'protocol'),

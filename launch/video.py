@@ -2,17 +2,26 @@
 
 python -m launch.video --checkpoint=runs/jowa --game=Assault \
   --planner=beam --output=assault.mp4
+python -m launch.video --checkpoint=runs/ficc --game=Freeway \
+  --latents=3,3,3,0,0 --max_decisions=60 --output=latents.mp4
+
+With --latents an agent that learned from watching plays so many decisions, and
+then its latent actions move the game as it imagines it.
 """
 
+import numpy as np
 from absl import flags, logging
 
 import jowa_jax
 from jowa_jax import games as games_lib
+from jowa_jax.agent import Agent
 from jowa_jax.configuration import build
 from jowa_jax.envs.protocol import Protocol
+from jowa_jax.eval import latents
 from jowa_jax.eval.players import game_options
-from jowa_jax.eval.recording import record
+from jowa_jax.eval.recording import Recording, record
 from jowa_jax.methods.factory import acting_options
+from jowa_jax.report.latent_film import write_film
 from jowa_jax.report.video import write_video
 from launch import common
 from launch.planner_flags import planner_options
@@ -31,7 +40,15 @@ _ROLLOUT = flags.DEFINE_integer(
 _MAX_DECISIONS = flags.DEFINE_integer(
   'max_decisions', 900, 'Films no more, 15 to a second of video.'
 )
+_LATENTS = flags.DEFINE_string(
+  'latents',
+  None,
+  'Latent actions, one after the other, as in 3,3,0; or all, each in a part of '
+  'the picture and held for 16 decisions.',
+)
 _FPS = 15
+# Of latent actions: real frames that are shown before, and decisions.
+_BEFORE, _HELD = 8, 16
 
 
 def main() -> None:
@@ -56,6 +73,9 @@ def main() -> None:
     max_decisions=_MAX_DECISIONS.value,
     **options[game],
   )
+  if _LATENTS.value:
+    _film_latents(agent, recording)
+    return
   logging.info(
     '%s decisions, score %g: now drawn', len(recording.frames), recording.score
   )
@@ -64,6 +84,31 @@ def main() -> None:
     _OUTPUT.value, recording, max_seconds=seconds, frames_per_second=_FPS
   )
   print(f'{_OUTPUT.value}: {shown / _FPS:.1f} s of {game}')
+
+
+def latent_choices(text: str, count: int) -> np.ndarray:
+  """The choices that --latents means, [E, H] of `count` latent actions."""
+  if text == 'all':
+    return np.repeat(np.arange(count)[:, None], _HELD, axis=1)
+  numbers = text.split(',')
+  if not all(number.strip().isdecimal() for number in numbers):
+    raise ValueError(
+      f'--latents={text}: give numbers from 0 to {count - 1}, as in 3,3,0; or '
+      'all'
+    )
+  return np.array([[int(number) for number in numbers]])
+
+
+def _film_latents(agent: Agent, recording: Recording) -> None:
+  """Films where latent actions lead from the recording's last frame."""
+  if agent.method.latents is None:
+    raise ValueError(f'--latents: {agent.config["method"]} has none')
+  choices = latent_choices(_LATENTS.value, agent.method.latents.count)
+  dreamed = latents.follow(agent, recording.frames, choices)
+  title = f'{recording.game}, imagined after {len(recording.frames)} decisions'
+  before = recording.frames[-_BEFORE:]
+  shown = write_film(_OUTPUT.value, title, before, choices, dreamed)
+  print(f'{_OUTPUT.value}: {shown} pictures of {recording.game}')
 
 
 if __name__ == '__main__':

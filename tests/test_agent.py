@@ -58,11 +58,13 @@ def test_acts_legally_for_several_games_and_compiles_once(agent, options):
 
 
 def test_same_seed_same_actions(agent):
-  def play():
-    agent.begin(['Assault'] * 2, seed=3, epsilon=0.5)
+  def play(game):
+    agent.begin([game] * 2, seed=3, epsilon=0.5)
     return [agent.act(frames(2, step)).tolist() for step in range(3)]
 
-  assert play() == play()
+  assert play('Assault') == play('Assault')
+  # A variant is played as its game.
+  assert play('Assault@m0d0') == play('Assault')
 
 
 def test_load_finds_the_run_and_its_checkpoints(run_dir, agent):

@@ -7,6 +7,7 @@ import pytest
 from ale_py import roms
 
 from jowa_jax import games
+from jowa_jax.envs import ale
 
 PARITY = pathlib.Path(__file__).parent / 'data' / 'parity' / 'meta.json'
 
@@ -172,3 +173,16 @@ def test_errors_name_what_is_wrong():
   assert not games.has_reference('RoadRunner', 'dqn')
   with pytest.raises(ValueError, match="reference is 'best'"):
     games.normalized_score('Pong', 1, 'best')
+
+
+def test_lists_of_variants():
+  assert games.parse_games('scaled_ql_variants', variants=True) == (
+    *('Freeway@m1d0', 'Hero@m1d0', 'Breakout@m12d0'),
+  )
+  with pytest.raises(ValueError, match='is a list of variants, Freeway@m1d0'):
+    games.parse_games('scaled_ql_variants')
+  for names in games.VARIANT_LISTS.values():
+    for name in names:
+      modes, difficulties = ale.switches(games.parse_variant(name).game)
+      assert games.parse_variant(name).mode in modes
+      assert games.parse_variant(name).difficulty in difficulties

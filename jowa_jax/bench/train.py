@@ -9,14 +9,15 @@ import jax
 import numpy as np
 
 from jowa_jax import devices, games
-from jowa_jax.bench import models
+from jowa_jax.bench import models, plain_resnet
 from jowa_jax.checkpoint import shapes
 from jowa_jax.methods.base import BatchSpec, Method
-from jowa_jax.methods.factory import make_method
+from jowa_jax.methods.factory import make_method, method_config
 from jowa_jax.methods.imagination import Imagination
 from jowa_jax.methods.jowa import JowaConfig, make_jowa
 from jowa_jax.methods.jowa_losses import JowaLosses
 from jowa_jax.methods.tokenizer import TokenizerTraining
+from jowa_jax.models.resnet import ResNetConfig
 from jowa_jax.models.world_action import WorldActionConfig
 from jowa_jax.train import sharding, state, step
 from jowa_jax.train.optimizer import OptimizerConfig
@@ -175,13 +176,20 @@ def measure(
 
 
 def run_config(
-  config: Mapping[str, Any], seconds: float = 5.0
+  config: Mapping[str, Any],
+  seconds: float = 5.0,
+  batch_size: int | None = None,
 ) -> list[dict[str, Any]]:
   """A record for every stage of any method's config, on frames.
+
+  That of a method whose encoder is a ResNet has a plain one of the same size
+  beside it, see `plain_resnet`, on one device: `flops_ratio`, as the compiler
+  counts, and `seconds_ratio` are the step's over the plain one's.
 
   Args:
     config: a resolved training config.
     seconds: how long each is measured, at least.
+    batch_size: segments; the config's if None.
 
   Raises:
     ConfigError: the config is not one.
@@ -190,11 +198,22 @@ def run_config(
   from jowa_jax.train.settings import parse_stages
 
   method = make_method(config)
-  rows = batch(method, config['run']['batch_size'])
-  return [
+  batch_size = batch_size or config['run']['batch_size']
+  rows = batch(method, batch_size)
+  records = [
     _measure(method, stage, rows, seconds) | {'size': config['method']}
     for stage in parse_stages(config['stages'])
   ]
+  encoder = getattr(method_config(config), 'encoder', None)
+  if isinstance(encoder, ResNetConfig) and jax.device_count() == 1:
+    states = batch_size * method.spec.length
+    plain = plain_resnet.measure(encoder, states, seconds)
+    for record in records:
+      record |= plain | {
+        'flops_ratio': record['compiled_flops'] / plain['plain_flops'],
+        'seconds_ratio': record['step_seconds'] / plain['plain_seconds'],
+      }
+  return records
 
 
 def _measure(
@@ -282,4 +301,14 @@ _HEADS = (
 
 def describe(records: Sequence[dict[str, Any]]) -> str:
   """A table; flops are by formula, and as the compiler counts."""
-  return models.table(_HEADS, _COLUMNS, records)
+  lines = [models.table(_HEADS, _COLUMNS, records)]
+  for record in records:
+    if 'plain_seconds' in record:
+      lines.append(
+        f'{record["stage"]} beside a plain ResNet of '
+        f'{record["plain_params"]:,} parameters on as many states: '
+        f'{record["flops_ratio"]:.2f} times its operations, '
+        f'{record["seconds_ratio"]:.2f} times its '
+        f'{record["plain_seconds"]:.4f} s'
+      )
+  return '\n'.join(lines)

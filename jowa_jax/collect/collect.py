@@ -43,7 +43,8 @@ def collect(
 
   Args:
     output: the directory to write to; None writes the recording alone.
-    games: games or a list of them, as `games.parse_games` takes them.
+    games: games, variants or lists of them, as `games.parse_games` takes
+      them; a variant's play is its game's, of the same name.
     epsilons: the share of random decisions of each checkpoint, poor to good.
     steps_per_checkpoint: decisions played for each.
     seed: equal seeds give equal data sets, however many processes play.
@@ -65,7 +66,8 @@ def collect(
     FileExistsError: there is a recording of the same name, of other play.
     InUseError: another process plays one of them for the same output.
   """
-  names = game_tables.parse_games(games)
+  names = game_tables.parse_games(games, variants=True)
+  _check_names(names)
   _check_arguments(
     epsilons, steps_per_checkpoint, sticky, num_processes, max_episode_steps
   )
@@ -205,6 +207,18 @@ def replay_from_config(
     progress=progress,
     **config['replay'],
   )
+
+
+def _check_names(names: Sequence[str]) -> None:
+  """Raises ValueError if two of them would be the same run of a game."""
+  by_game: dict[str, str] = {}
+  for name in names:
+    game = game_tables.parse_variant(name).game
+    if (other := by_game.setdefault(game, name)) != name:
+      raise ValueError(
+        f'{other} and {name} would both be a run of {game} of the same number: '
+        'collect one after the other, with another run (--config.run)'
+      )
 
 
 def _check_arguments(

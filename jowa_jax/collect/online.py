@@ -242,6 +242,21 @@ class OnlineFeed:
     return []
 
   def save(self, folder: pathlib.Path, step: int) -> None:
+    """See `data.feed.feed.Feed`.
+
+    Raises:
+      OSError: it cannot be written; what was saved before is as it was.
+    """
+    try:
+      self._save(folder, step)
+    except OSError as error:
+      raise OSError(
+        f'{folder}: what was played until step {step} cannot be saved '
+        f'({error}). Make room on the disk, then run the same command again: '
+        'it goes on from the last checkpoint'
+      ) from error
+
+  def _save(self, folder: pathlib.Path, step: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     self.replay.save(folder)
     arrays = {
@@ -262,6 +277,8 @@ class OnlineFeed:
 
   def restore(self, folder: pathlib.Path, step: int) -> None:
     path = _state_path(folder, step)
+    for left in files.matching(folder, '.step_*'):
+      left.unlink()
     try:
       with np.load(path) as data:
         arrays = dict(data)

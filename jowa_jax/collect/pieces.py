@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import ale_py
 
-from jowa_jax import ownership
+from jowa_jax import games, ownership
 from jowa_jax.collect import play, recordings
 from jowa_jax.collect.pool import Spec
 from jowa_jax.data.play_stats import PlayStats
@@ -78,8 +78,13 @@ def owned(
     _remove_if_empty(output / _WORK)
 
 
+def _game_of(spec: Spec) -> str:
+  """The game whose play it becomes: of a variant, the one it is of."""
+  return games.parse_variant(spec.game).game
+
+
 def _run_folder(output: pathlib.Path, spec: Spec) -> pathlib.Path:
-  return output / _WORK / f'{spec.game}_run_{spec.run}'
+  return output / _WORK / f'{_game_of(spec)}_run_{spec.run}'
 
 
 def read_finished(
@@ -91,7 +96,7 @@ def read_finished(
     ValueError: they were made with other settings.
   """
   path = formats.data_set_path(
-    output, specs[0].game, specs[0].run, formats.FRAMES
+    output, _game_of(specs[0]), specs[0].run, formats.FRAMES
   )
   if not path.exists():
     return None
@@ -145,7 +150,7 @@ def _finish(
   for spec in specs:
     played = play.load(path_of(output, spec))
     stats.append(stats_of(spec, played))
-    splits.append(Split(spec.game, spec.run, spec.checkpoint))
+    splits.append(Split(_game_of(spec), spec.run, spec.checkpoint))
     writer.write_split(work / 'data', splits[-1], enumerate(played.episodes))
   record = {
     'source': source,

@@ -19,7 +19,7 @@ from jowa_jax.envs import ale
 class Checkpoint:
   """What is played: everything that decides the outcome, and nothing else."""
 
-  game: str
+  game: str  # or a variant, see `games.parse_variant`
   run: int
   checkpoint: int
   epsilon: float
@@ -67,7 +67,8 @@ def emulator_seed(spec: Checkpoint) -> int:
 
 
 def _seeds(spec: Checkpoint) -> tuple[int, int, int, int]:
-  return spec.seed, spec.run, games.task_id(spec.game), spec.checkpoint
+  game = games.parse_variant(spec.game).game
+  return spec.seed, spec.run, games.task_id(game), spec.checkpoint
 
 
 def play_episode(
@@ -80,7 +81,7 @@ def play_episode(
 
   `report` is told after every decision how many are done.
   """
-  legal = games.LEGAL_ACTIONS[env.game]
+  legal = games.LEGAL_ACTIONS[games.parse_variant(env.game).game]
   frame = env.reset()
   frames, actions, rewards = [], [], []
   ended = terminated = False

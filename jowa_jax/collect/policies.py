@@ -41,6 +41,11 @@ class LookaheadConfig:
       raise ValueError(f'depth and every must be at least 1: {self}')
 
 
+def _legal_actions(game: str) -> tuple[int, ...]:
+  """Those of a game or of a variant's."""
+  return games.LEGAL_ACTIONS[games.parse_variant(game).game]
+
+
 class _Lookahead:
   """Tries every action, held for a while, and plays the one that scores most.
 
@@ -54,7 +59,7 @@ class _Lookahead:
     self, game: str, seed: int, search: LookaheadConfig, sticky: float
   ):
     self._search = search
-    self._legal = [int(action) for action in games.LEGAL_ACTIONS[game]]
+    self._legal = [int(action) for action in _legal_actions(game)]
     # Rollouts need no pixels, so the emulator itself skips the frames; its
     # state is the same whatever the frame skip.
     self._emulator = ale.make_emulator(game, seed, sticky, ale.FRAME_SKIP)
@@ -138,7 +143,7 @@ def make_policy(
   """A policy that mixes the look-ahead teacher with random play.
 
   Args:
-    game: a name in `games.GAMES`.
+    game: a game or a variant of one, see `games.parse_variant`.
     epsilon: the chance that a decision is uniform over the minimal actions;
       1 is random play, which needs no emulator of its own.
     seed: seeds every choice; equal seeds play equal games.
@@ -153,17 +158,15 @@ def make_policy(
   search = search or LookaheadConfig()
   rng = np.random.default_rng(seed)
   if epsilon == 1:
-    count = len(games.LEGAL_ACTIONS[games.check_game(game)])
+    count = len(_legal_actions(game))
     return lambda env, first: int(rng.integers(count))
   teacher = _Lookahead(game, int(rng.integers(2**31)), search, sticky)
-  return _EpsilonLookahead(
-    teacher, epsilon, rng, len(games.LEGAL_ACTIONS[game])
-  )
+  return _EpsilonLookahead(teacher, epsilon, rng, len(_legal_actions(game)))
 
 
 def relative_cost(game: str, epsilon: float, search: LookaheadConfig) -> float:
   """A decision's expected emulator steps, to foretell durations."""
-  steps = len(games.LEGAL_ACTIONS[game]) * search.depth
+  steps = len(_legal_actions(game)) * search.depth
   # A random decision is followed by a search, however few went before it.
   searches = (1 - epsilon) * max(epsilon, 1 / search.every)
   return 1 + searches * steps

@@ -142,7 +142,8 @@ def score(episode: RawEpisode) -> int:
 def of_played(spec: play.Checkpoint, played: play.Played) -> Recorded:
   """The recording of a checkpoint that `play.play(spec)` played."""
   episodes = played.episodes
-  legal = np.array(games.LEGAL_ACTIONS[spec.game], np.uint8)
+  game = games.parse_variant(spec.game).game
+  legal = np.array(games.LEGAL_ACTIONS[game], np.uint8)
   return Recorded(
     settings=spec.settings(),
     emulator_seed=play.emulator_seed(spec),
@@ -313,7 +314,7 @@ def _check(recording: Recording, where: str) -> None:
 def _check_play(some: Recorded, where: str) -> None:
   """Raises DataError if a checkpoint's columns cannot be."""
   try:
-    legal = games.LEGAL_ACTIONS[games.check_game(some.game)]
+    legal = games.LEGAL_ACTIONS[games.parse_variant(some.game).game]
   except ValueError as error:
     raise DataError(f'{where}: {error}') from error
   where = f'{where}: {some.name}'

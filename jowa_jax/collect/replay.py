@@ -73,7 +73,8 @@ class Replay:
     start = time.monotonic()
     some = self.recorded
     env = ale.AleEnv(self.game, some.emulator_seed, some.settings['sticky'])
-    legal = game_tables.LEGAL_ACTIONS[self.game]
+    variant = game_tables.parse_variant(self.game)
+    legal = game_tables.LEGAL_ACTIONS[variant.game]
     index = {action: row for row, action in enumerate(legal)}
     actions = [index[action] for action in some.actions[: self.steps].tolist()]
     episodes, done = [], 0
@@ -200,7 +201,7 @@ def _restrict(
   specs: Sequence[Replay], games: str | Sequence[str], checkpoints
 ) -> list[Replay]:
   """Leaves out other games and checkpoints; DataError for one not there."""
-  wanted = game_tables.parse_games(games) if games else ()
+  wanted = game_tables.parse_games(games, variants=True) if games else ()
   asked = (
     ('game', wanted, {spec.game for spec in specs}),
     ('checkpoint', tuple(checkpoints), {spec.checkpoint for spec in specs}),

@@ -76,6 +76,8 @@ class Episode:
   terminated: bool  # the game was over at the end, not cut off
   digest: bytes  # see `digest`
   tokens: np.ndarray | None = None  # [T, K] uint16, the frames pre-encoded
+  # Columns that are not known, and zeros: 'actions', 'rewards'.
+  missing: tuple[str, ...] = ()
 
   def __len__(self) -> int:
     return len(self.actions)
@@ -116,6 +118,13 @@ def by_game(episodes: Iterable[Episode]) -> dict[str, list[Episode]]:
   for episode in sorted(episodes, key=lambda episode: episode.task):
     groups.setdefault(episode.game, []).append(episode)
   return groups
+
+
+def missing_columns(episodes: Iterable[Episode]) -> dict[str, tuple[str, ...]]:
+  """The columns that are not known of games, by game; none of most."""
+  return {
+    episode.game: episode.missing for episode in episodes if episode.missing
+  }
 
 
 def by_checkpoint(episodes: Iterable[Episode]) -> dict[str, PlayStats]:

@@ -8,7 +8,10 @@ from jowa_jax.data.episodes import RawEpisode
 
 # Of every run of DQN-Replay, by the numbers of its files.
 DQN_REPLAY_CHECKPOINTS = 50
-SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5', 'minari')
+SOURCES = ('dqn_replay', 'rlu', 'ale', 'jowa_hdf5', 'minari', 'video')
+# What a source does not know of play; its columns are zeros. All else knows
+# everything.
+MISSING = {'video': ('actions', 'rewards')}
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -33,6 +36,51 @@ class Split:
 
   def __str__(self) -> str:
     return f'{self.run_name}/{self.checkpoint_name}'
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoOptions:
+  """How videos become decisions.
+
+  Attributes:
+    crop: of every picture what is kept, in its pixels: width, height, left and
+      top; all of it if None.
+    decisions_per_second: of the video; a game's own pace is 15, where 4 of its
+      60 frames a second pass per decision.
+    frames_per_second: of pictures that follow each other evenly; None for the
+      times that a file has, and for images one in a decision.
+  """
+
+  crop: tuple[int, int, int, int] | None = None
+  decisions_per_second: float = 15.0
+  frames_per_second: float | None = None
+
+  def __post_init__(self):
+    for name in ('decisions_per_second', 'frames_per_second'):
+      value = getattr(self, name)
+      if value is not None and not value > 0:
+        raise ValueError(f'{name}={value} is not above 0')
+    if self.crop and not (min(self.crop) >= 0 and min(self.crop[:2]) > 0):
+      raise ValueError(
+        f'crop={":".join(map(str, self.crop))} (width:height:left:top) keeps '
+        'nothing, or begins outside'
+      )
+
+
+def parse_crop(text: str) -> tuple[int, int, int, int]:
+  """The crop that 'width:height:left:top' means.
+
+  Raises:
+    ValueError: the text is no such one.
+  """
+  numbers = text.split(':')
+  if len(numbers) != 4 or not all(number.isdecimal() for number in numbers):
+    raise ValueError(
+      f'crop={text!r}: give the pixels that are kept as width:height:left:top, '
+      'such as 336:336:16:48'
+    )
+  width, height, left, top = map(int, numbers)
+  return width, height, left, top
 
 
 class Source(Protocol):
@@ -79,8 +127,19 @@ class Source(Protocol):
     """The files that a split is read from and their sizes in bytes."""
 
 
-def open_source(name: str, root: str) -> Source:
+def open_source(
+  name: str,
+  root: str,
+  video: VideoOptions | None = None,
+  games: Sequence[str] = (),
+) -> Source:
   """The source of a name in `SOURCES` at a directory.
+
+  Args:
+    name: of the source.
+    root: the directory.
+    video: how videos are read; defaults if None.
+    games: those that are asked for.
 
   Raises:
     ValueError: there is no such source.
@@ -101,4 +160,8 @@ def open_source(name: str, root: str) -> Source:
     from jowa_jax.data.sources.minari_sets import MinariSource
 
     return MinariSource(root)
+  if name == 'video':
+    from jowa_jax.data.sources.video import VideoSource
+
+    return VideoSource(root, video or VideoOptions(), len(games) < 2)
   raise ValueError(f'Unknown source {name!r}; there are {", ".join(SOURCES)}')

@@ -118,7 +118,7 @@ def make_searches(
 
   Args:
     agent: one with a tokenizer and a simulator.
-    game: a name in `games.GAMES`.
+    game: a game or a variant of one, see `games.parse_variant`.
     config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
 
@@ -126,7 +126,7 @@ def make_searches(
     ValueError: an unknown game, an agent without a tokenizer or a simulator, or
       no room for the horizon.
   """
-  tasks = np.full(config.episodes, games_lib.task_id(game), np.int32)
+  tasks = np.full(config.episodes, _task_of(game), np.int32)
   viewer = make_viewer(agent, tasks)
   length = config.context_length
   room = viewer.max_steps - config.horizon
@@ -171,7 +171,7 @@ def play(
 
   Args:
     agent: one with a tokenizer and a simulator.
-    game: a name in `games.GAMES`.
+    game: a game or a variant of one, see `games.parse_variant`.
     player: whose actions are played, one of `PLAYERS`.
     config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
@@ -185,7 +185,7 @@ def play(
   if player not in PLAYERS:
     raise ValueError(f'player={player!r} is not in {PLAYERS}')
   searches = searches or make_searches(agent, game, config, make_emulator)
-  tasks = np.full(config.episodes, games_lib.task_id(game), np.int32)
+  tasks = np.full(config.episodes, _task_of(game), np.int32)
   games = _Games([make_emulator(game) for _ in tasks])
   state = sharding.put_beside(agent.variables, searches.greedy.init(tasks))
   compared = []
@@ -216,6 +216,10 @@ def play(
   if compared:
     compared = Compared(*map(np.concatenate, zip(*compared, strict=True)))
   return Played(games.episodes(), compared or None)
+
+
+def _task_of(game: str) -> int:
+  return games_lib.task_id(games_lib.parse_variant(game).game)
 
 
 class _Games:

@@ -44,7 +44,7 @@ def diagnose(
 
   Args:
     agent: one with a tokenizer and a simulator.
-    games: names in `games.GAMES`.
+    games: names in `games.GAMES`, or of variants.
     config: settings of the diagnosis.
     make_emulator: (game) -> an emulator without sticky actions.
     output: a JSON file of `setup` and `rows`, one of each game and player,

@@ -6,6 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+# What judging says where it has no episodes.
+NOTHING_HELD_OUT = (
+  'No episodes are held out (data.held_out_fraction=0), and what a model was '
+  'trained on says little of it: give --held_out_fraction'
+)
 # By name; None where there is nothing to measure it on.
 Figures = dict[str, float | int | None]
 

@@ -12,6 +12,7 @@ from jowa_jax import files, ownership
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode
 from jowa_jax.eval import quality
+from jowa_jax.eval.findings import NOTHING_HELD_OUT
 from jowa_jax.eval.one_step import one_step
 from jowa_jax.eval.open_loop import open_loop
 
@@ -56,10 +57,7 @@ def judge(
   if num_dreams < 1:
     raise ValueError(f'num_dreams is {num_dreams}, not at least 1')
   if not held_out:
-    raise ValueError(
-      'No episodes are held out (data.held_out_fraction=0), and what a model '
-      'was trained on says little of it: give --held_out_fraction'
-    )
+    raise ValueError(NOTHING_HELD_OUT)
   folder = pathlib.Path(folder)
   with ownership.owned(folder / '.judge.owner'):
     _judge(agent, held_out, medians, folder, num_dreams, cloner)

@@ -72,6 +72,8 @@ class Objective(NamedTuple):
     rows: what the number of segments must be divisible by.
     decays: (path) -> whether weight decay touches the parameter, see
       `is_kernel`.
+    reads: what it reads of play beside the frames, of which videos have
+      nothing.
   """
 
   params: tuple[str, ...]
@@ -87,6 +89,7 @@ class Objective(NamedTuple):
   ) = None
   rows: int = 1
   decays: Callable[[tuple[str, ...]], bool] = is_kernel
+  reads: tuple[str, ...] = ('actions', 'rewards')
 
 
 class Tokenizer(NamedTuple):
@@ -147,6 +150,27 @@ class Simulator(NamedTuple):
   search: Callable[..., dict[str, Any]]
 
 
+class LatentActions(NamedTuple):
+  """What an agent that learned from watching tells of actions.
+
+  Attributes:
+    count: K, how many latent actions there are.
+    stack: frames that a state is made of.
+    told: (variables, segments with actions) -> [60, A, K] float32, how often
+      the actions of every game were told as each latent one.
+    remember: (variables, the last frames of E environments, [E, stack, 84, 84]
+      uint8, the newest last) -> memory.
+    follow: (variables, memory, latent actions [E] int32) -> (the frames that
+      they lead to, [E, 84, 84] uint8, memory of that).
+  """
+
+  count: int
+  stack: int
+  told: Callable[[Variables, Segment], chex.Array]
+  remember: Callable[[Variables, chex.Array], Any]
+  follow: Callable[[Variables, Any, chex.Array], tuple[chex.Array, Any]]
+
+
 class BatchSpec(NamedTuple):
   """What a method needs of the data: nothing else is computed.
 
@@ -201,13 +225,15 @@ class Method(NamedTuple):
     tokenizer: for encoding a data set once, and for showing what tokens hold;
       None if the method reads pixels.
     evaluate: (variables, batch) -> metrics on held-out segments, `Ratio`s
-      among them.
+      among them; of segments with `acted`, those of play without actions, the
+      metrics that need none.
     begin_stage: (variables, objectives, before) -> Variables, called once as a
       training stage begins, with the names of its objectives and of those of
       the stages before it; None for nothing.
     policy: (**options) -> Policy; options are the fields of the method's own
       `Acting`. An unknown option is a TypeError.
     simulator: by which the agent imagines; None if it does not.
+    latents: what it tells of actions that it only watched; None if nothing.
     files: what training reads beside the data, and acting does not, by the
       field of the config that names it.
   """
@@ -225,6 +251,7 @@ class Method(NamedTuple):
     Callable[[Variables, Collection[str], Collection[str]], Variables] | None
   ) = None
   simulator: Simulator | None = None
+  latents: LatentActions | None = None
   files: Mapping[str, str] = types.MappingProxyType({})
 
 

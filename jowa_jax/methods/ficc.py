@@ -31,6 +31,13 @@ from jowa_jax.methods.base import (
   Policy,
   Variables,
 )
+from jowa_jax.methods.ficc_latents import (
+  ACTION_CODES,
+  ACTION_MAP,
+  latent_actions,
+  make_latents,
+  told,
+)
 from jowa_jax.methods.ficc_losses import FiccLosses, stacks_of, with_loss
 from jowa_jax.methods.history_policy import history_policy
 from jowa_jax.methods.jowa_losses import JowaLosses, q_terms
@@ -42,8 +49,6 @@ from jowa_jax.models.world_action import ReturnConfig
 from jowa_jax.plan.base import faulty
 from jowa_jax.types import FRAME_SHAPE, History, Segment
 
-# Top-level parameters of the map: what is learned, and what is counted.
-ACTION_MAP, ACTION_CODES = 'action_map', 'action_codes'
 # Of which there are copies that Q is trained towards.
 _TARGETS = ('encoder', Q_HEAD, STATISTICS)
 
@@ -93,6 +98,7 @@ def make_ficc(config: FiccConfig) -> Method:
     tokenizer=None,
     evaluate=functools.partial(_evaluate, config),
     policy=functools.partial(_make_policy, config),
+    latents=make_latents(config.networks),
   )
 
 
@@ -130,40 +136,8 @@ def _watching(config: FiccConfig) -> Objective:
     )
     return total, Aux(metrics, _noted(statistics, statistics))
 
-  return Objective(
-    VIDEO, loss, ficc_flops.watching(config.network, config.losses.steps)
-  )
-
-
-def latent_actions(params: Mapping[str, Any]) -> chex.Array:
-  """The latent action of every action in every game, [60, A, D].
-
-  The code that its transitions are told as most often, and what was learned
-  beyond it.
-  """
-  chosen = ficc_losses.chosen_codes(params[ACTION_CODES]['counts'])
-  codes = lax.stop_gradient(params['inverse']['codes'])
-  return codes[chosen] + params[ACTION_MAP]['offset']
-
-
-def _told(networks: Networks, params: Mapping[str, Any], segments: Segment):
-  """(states, codes, real actions, mask) of a segment's transitions.
-
-  Args:
-    networks: sizes.
-    params: of the networks.
-    segments: with their actions.
-
-  Returns:
-    States [T, B, 6, 6, C] and the others [T - 1, B], of what lies between two.
-  """
-  states = ficc.run(networks, params, 'encode', stacks_of(segments))
-  _, codes, _ = ficc.run(networks, params, 'infer', states[:-1], states[1:])
-  mask = segments.mask
-  if segments.acted is not None:
-    mask = mask & segments.acted
-  mask = with_loss(mask)[:-1] & with_loss(segments.mask)[1:]
-  return states, codes, with_loss(segments.actions)[:-1], mask
+  flops = ficc_flops.watching(config.network, config.losses.steps)
+  return Objective(VIDEO, loss, flops, reads=())
 
 
 def _mapping(config: FiccConfig) -> Objective:
@@ -176,7 +150,7 @@ def _mapping(config: FiccConfig) -> Objective:
   def loss(variables: Variables, segments: Segment, key, step):
     del key, step
     params = variables.params
-    states, codes, actions, mask = _told(networks, params, segments)
+    states, codes, actions, mask = told(networks, params, segments)
     task = jnp.broadcast_to(segments.task, actions.shape)
     counts = ficc_losses.counted(
       config.network.num_codes, task, actions, codes, mask
@@ -313,26 +287,23 @@ def _evaluate(
   _, watched, metrics, _ = ficc_losses.watching_loss(
     networks, config.losses, params, segments
   )
+  frames = ficc_losses.on_canvas(stacks)
   mask = with_loss(segments.mask)
-  _, codes, actions, told = _told(networks, params, segments)
+  metrics = {**metrics, **ficc_losses.sight(watched, frames, mask)}
+  if segments.acted is not None:
+    return metrics  # of videos, which have no actions
+  _, codes, actions, kept = told(networks, params, segments)
   task = jnp.broadcast_to(segments.task, actions.shape)
-  counts = ficc_losses.counted(
-    config.network.num_codes, task, actions, codes, told
-  )
   terms, values = _q_metrics(
     config,
     ficc.run(networks, params, 'q', stacks),
     ficc.run(networks, variables.targets, 'q', stacks),
     segments,
   )
-  frames = ficc_losses.on_canvas(stacks)
-  return {
-    **metrics,
-    **ficc_losses.sight(watched, frames, mask),
-    **ficc_losses.purity(counts),
-    **terms,
-    **values,
-  }
+  agreement = ficc_losses.agreement(
+    config.network.num_codes, task, actions, codes, kept
+  )
+  return {**metrics, **agreement, **terms, **values}
 
 
 def _make_policy(config: FiccConfig, **options: Any) -> Policy:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jowa_jax import games
+from jowa_jax.losses import agreement as tells
 from jowa_jax.losses import ficc as losses_lib
 from jowa_jax.losses.masked import masked_mean
 from jowa_jax.methods.base import Metrics
@@ -206,11 +207,9 @@ def code_usage(
 ) -> Metrics:
   """How many latent actions are in use, evenly or not, of codes [T, B]."""
   counts = jnp.zeros(config.num_codes).at[codes].add(mask.astype(jnp.float32))
-  shares = counts / jnp.maximum(counts.sum(), 1.0)
-  entropy = -(shares * jnp.log(jnp.maximum(shares, 1e-9))).sum()
   return {
     'latent/used': (counts > 0).mean(),
-    'latent/perplexity': jnp.exp(entropy),
+    'latent/perplexity': tells.perplexity(counts),
   }
 
 
@@ -271,13 +270,31 @@ def sight(watched: Watched, frames: chex.Array, mask: chex.Array) -> Metrics:
 
 
 def purity(counts: chex.Array) -> Metrics:
-  """How well codes tell actions apart, of counts [G, A, K].
+  """How well codes tell actions apart, of counts [G, A, K]."""
+  found, chance = tells.purity(counts)
+  return {'latent/purity': found, 'latent/purity_of_chance': chance}
 
-  The share of transitions whose action is the most frequent one of their code
-  in their game, and that of taking the game's most frequent one for all.
+
+def agreement(
+  num_codes: int,
+  task: chex.Array,
+  actions: chex.Array,
+  codes: chex.Array,
+  mask: chex.Array,
+) -> Metrics:
+  """How well codes tell actions, beside chance; see `counted` for arguments.
+
+  `latent/information_of_chance` is that of the same codes and the same actions,
+  shuffled within each game: what so few transitions seem to tell.
   """
-  total = jnp.maximum(counts.sum(), 1.0)
+  counts = counted(num_codes, task, actions, codes, mask)
+  tasks, acted, coded, kept = (
+    each.reshape(-1) for each in (task, actions, codes, mask)
+  )
+  others = tells.shuffled_within(jax.random.key(0), tasks, acted, kept)
+  chance = counted(num_codes, tasks, others, coded, kept)
   return {
-    'latent/purity': counts.max(axis=1).sum() / total,
-    'latent/purity_of_chance': counts.sum(axis=2).max(axis=1).sum() / total,
+    **purity(counts),
+    'latent/information': tells.mutual_information(counts),
+    'latent/information_of_chance': tells.mutual_information(chance),
   }

@@ -135,7 +135,7 @@ class Inverse(nn.Module):
     self.after = layers.conv(cfg.channels)
     self.block = layers.block(cfg.channels, FAST)
     self.narrow = layers.conv(cfg.code_size)
-    self.dense = layers.dense(cfg.code_size)
+    self.dense = layers.dense(cfg.code_size, of_grid=True)
     self.norm = layers.norm(FAST, affine=False)
     self.codes = self.param(
       'codes', uniform_codes, (cfg.num_codes, cfg.code_size)
@@ -216,10 +216,11 @@ class QHead(nn.Module):
   def __call__(self, states: chex.Array) -> chex.Array:
     layers = self.config.layers
     x = states.reshape(*states.shape[:2], -1)
-    x = layers.dense(self.config.head_width)(x)
+    x = layers.dense(self.config.head_width, of_grid=True)(x)
     x = nn.LayerNorm(epsilon=1e-5, dtype=self.config.dtype)(x)
     x = x * jnp.tanh(nn.softplus(x))
-    return layers.dense(self.num_outputs)(x).astype(jnp.float32)
+    x = layers.dense(self.num_outputs, follows=True)(x)
+    return x.astype(jnp.float32)
 
 
 class Watched(NamedTuple):
@@ -259,7 +260,7 @@ class Networks(nn.Module):
     self.drawn_state = layers.block(cfg.channels, FAST)
     self.decoder, self.change_decoder = decoder(cfg), decoder(cfg, True)
     width, outputs = cfg.projection_width, cfg.projection_outputs
-    self.projector = Perceptron(layers, (width, width, outputs), True)
+    self.projector = Perceptron(layers, (width, width, outputs), True, True)
     self.predictor = Perceptron(layers, (cfg.predictor_width, outputs), False)
     self.q_head = QHead(cfg, games.NUM_ACTIONS * self.num_atoms)
 
@@ -280,6 +281,12 @@ class Networks(nn.Module):
   def forward(self, states: chex.Array, latents: chex.Array) -> chex.Array:
     """The states after latent actions."""
     return self.dynamics(states, latents, False)
+
+  def draw(self, states: chex.Array) -> chex.Array:
+    """The frames of states, shares of the largest pixel, [T, B, 96, 96]."""
+    drawn = self.drawn_state(states, False)
+    logits = self.decoder(_at_once(drawn), False)
+    return nn.sigmoid(_by_step(logits, len(states)))
 
   def compare(self, states: chex.Array, predicted: chex.Array, train: bool):
     """(targets, predictions) [T, B, P] of states that are predicted."""

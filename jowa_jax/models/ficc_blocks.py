@@ -117,11 +117,27 @@ class Layers:
       ),
     )
 
-  def dense(self, outputs: int) -> nn.Dense:
+  def dense(
+    self, outputs: int, follows: bool = False, of_grid: bool = False
+  ) -> nn.Dense:
+    """A linear layer, split over devices so that gradients are right.
+
+    XLA's partitioner, as of jaxlib 0.10, sums what comes back over copies on
+    meshes of several axes: where two layers in a row are split alike, and where
+    one that reads a grid's places and channels in one row is split by these.
+
+    Args:
+      outputs: numbers that come out.
+      follows: whether it reads what a layer that does not follow made.
+      of_grid: whether it reads a grid.
+    """
+    names = ('mlp', 'embed') if follows else ('embed', 'mlp')
+    if of_grid:
+      names = (None, 'mlp')
     return nn.Dense(
       outputs,
       dtype=self.dtype,
-      kernel_init=nn.with_logical_partitioning(KERNEL, ('embed', 'mlp')),
+      kernel_init=nn.with_logical_partitioning(KERNEL, names),
     )
 
   def norm(self, momentum: float, affine: bool = True) -> StepNorm:
@@ -195,14 +211,19 @@ class Perceptron(nn.Module):
     layers: what it is made of.
     widths: of the layers.
     ends_with_norm: whether a norm follows the last one.
+    of_grid: see `Layers.dense`.
   """
 
   layers: Layers
   widths: Sequence[int]
   ends_with_norm: bool
+  of_grid: bool = False
 
   def setup(self):
-    self.dense = [self.layers.dense(width) for width in self.widths]
+    self.dense = [
+      self.layers.dense(width, bool(i % 2), self.of_grid and not i)
+      for i, width in enumerate(self.widths)
+    ]
     norms = len(self.widths) - (not self.ends_with_norm)
     self.norms = [self.layers.norm(FAST) for _ in range(norms)]
 

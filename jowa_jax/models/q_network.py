@@ -88,11 +88,14 @@ class Mlp(nn.Module):
   @nn.compact
   def __call__(self, x: chex.Array) -> chex.Array:
     for i in range(self.config.mlp_layers):
+      # In turn: of two in a row that are split alike, on meshes of several axes
+      # the gradients are wrong (XLA's partitioner, as of jaxlib 0.10).
+      names = ('mlp', 'embed') if i % 2 else ('embed', 'mlp')
       x = nn.Dense(
         self.config.mlp_width,
         dtype=self.dtype,
         kernel_init=nn.with_logical_partitioning(
-          nn.initializers.xavier_uniform(), ('embed', 'mlp')
+          nn.initializers.xavier_uniform(), names
         ),
         name=f'layer_{i}',
       )(x)
@@ -127,7 +130,8 @@ class Heads(nn.Module):
       'kernel',
       nn.with_logical_partitioning(
         nn.initializers.xavier_uniform(batch_axis=0),
-        (first, 'embed', 'atoms'),
+        # As the last layer before it is split by its outputs.
+        (first, 'mlp' if cfg.mlp_layers % 2 else 'embed', 'atoms'),
       ),
       (count, cfg.mlp_width, outputs),
     )

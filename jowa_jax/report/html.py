@@ -15,7 +15,7 @@ from PIL import Image
 
 from jowa_jax import files, ownership
 from jowa_jax.eval.findings import Dreams, Reconstructions
-from jowa_jax.report import labels, numerals, plots
+from jowa_jax.report import labels, latent_section, numerals, plots
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report.chapters import RANDOM, chapters
 from jowa_jax.report.inputs import (
@@ -97,7 +97,8 @@ def render(
 ) -> str:
   """The page as HTML text."""
   games = sorted(
-    {*table, *inputs.quality, *inputs.reconstructions, *inputs.dreams}
+    {*table, *inputs.quality, *inputs.latents, *inputs.reconstructions}
+    | {*inputs.dreams}
   )
   colors = agent_colors(inputs.rollouts)
   names = _names(inputs)
@@ -119,6 +120,7 @@ def render(
       game: _open_loop(curves) for game, curves in inputs.open_loop.items()
     },
     quality=_quality_table(inputs.quality),
+    latents=latent_section.section(inputs.latents),
     reconstructions={
       game: _reconstruction_rows(arrays)
       for game, arrays in inputs.reconstructions.items()

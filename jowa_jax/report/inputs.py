@@ -17,7 +17,9 @@ import numpy as np
 from jowa_jax import games as games_lib
 from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.eval.findings import Dreams, Reconstructions
+from jowa_jax.eval.latents import LATENTS
 from jowa_jax.eval.records import Rollout, merge, read_rollouts
+from jowa_jax.report import latent_section
 
 # Preferred order of methods and agents; others follow by name.
 METHODS = ('jowa', 'mtbc')
@@ -45,6 +47,7 @@ class Inputs:
   dreams: dict[str, Dreams]
   quality: dict[str, dict[str, float]]
   open_loop: dict[str, dict[str, list[float | None]]]
+  latents: dict[str, dict[str, Any]]  # see `eval.latents.judge`
   videos: dict[str, dict[str, bytes]]  # by game and agent
   timings: dict[str, float]
   versions: dict[str, str]
@@ -103,6 +106,7 @@ def read_inputs(
     curves={m: curve for m, curve in curves.items() if curve.series},
     rollouts=reader.rollouts([*map(pathlib.Path, results)], players),
     open_loop=reader.json(folder / 'open_loop.json'),
+    latents=reader.latents(folder / LATENTS),
     videos=reader.videos(folder / 'videos'),
     reconstructions=reader.reconstructions(folder / 'reconstructions.npz'),
     dreams=reader.dreams(folder / 'dreams.npz'),
@@ -162,6 +166,14 @@ class _Reader:
           f'{self._where(name)}: {key!r} is {value!r}, not a number'
         )
     return values
+
+  def latents(self, name: str | pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Of agents that watched: where there is none, nothing is missing."""
+    if not self._where(name).is_file():
+      return {}
+    found = self.json(name)
+    latent_section.check(str(self._where(name)), found)
+    return found
 
   def tables(self, name: str) -> dict[str, dict[str, float]]:
     tables = self.json(name)

@@ -1,26 +1,23 @@
 """Videos of an agent playing: what it sees, values and expects.
 
-Drawn with Pillow on top of what never changes, a few milliseconds a frame, and
-encoded with PyAV, whose wheels carry FFmpeg and x264.
+Drawn with Pillow on top of what never changes, a few milliseconds a frame.
 """
 
-import functools
 import os
-import pathlib
 
-import av
-import matplotlib
 import numpy as np
-from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image, ImageDraw, ImageFont
 
-from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.eval.recording import Recording
+from jowa_jax.report.encoding import check_suffix, encode
+from jowa_jax.report.ink import INK as _INK
+from jowa_jax.report.ink import PAGE as _PAGE
+from jowa_jax.report.ink import RULE as _RULE
+from jowa_jax.report.ink import SOFT as _SOFT
+from jowa_jax.report.ink import font as _font
 from jowa_jax.report.plots import axis_ticks, compact
 
-# The colours of the page's dark side.
-_PAGE, _INK, _SOFT, _RULE = '#15171b', '#e4e4e0', '#9b9fa8', '#32353c'
 BAR, CHOSEN, _REWARD = '#47669a', '#dda748', '#56bfb0'
 
 _MARGIN, _SIDE = 16, 84
@@ -41,14 +38,6 @@ _DREAM_TOP = GAME_TOP + _GAME_SIDE + 14
 _DREAM_TITLE, _CAPTION = 24, 34
 _MOST_DREAMED = 9
 
-# A minute stays below 2.4 MB however much flickers.
-_ENCODER = {
-  'preset': 'medium',
-  'tune': 'animation',
-  'crf': '26',
-  'maxrate': '300k',
-  'bufsize': '600k',
-}
 _ARROWS = {
   '': '',
   'UP': '↑',
@@ -90,9 +79,7 @@ def write_video(
       legal actions are not finite.
     OSError: the file cannot be written.
   """
-  path = pathlib.Path(path)
-  if path.suffix.lower() != '.mp4':
-    raise ValueError(f'{path} must end in .mp4: it is the format written')
+  check_suffix(path)
   if not (max_seconds > 0 and frames_per_second > 0):
     raise ValueError(
       f'max_seconds={max_seconds} and frames_per_second={frames_per_second} '
@@ -101,32 +88,8 @@ def write_video(
   painter = Painter(recording)
   shown = max(1, int(max_seconds * frames_per_second))
   shown = min(shown, len(recording.frames))
-  with (
-    files.written_whole(path) as temporary,
-    # What is needed to begin playing comes first in the file.
-    av.open(
-      str(temporary), 'w', format='mp4', options={'movflags': '+faststart'}
-    ) as container,
-  ):
-    stream = container.add_stream(
-      'libx264', rate=frames_per_second, options=_ENCODER
-    )
-    stream.width, stream.height = WIDTH, painter.height
-    stream.pix_fmt = 'yuv420p'
-    # Written down, since players guess from the size of the picture.
-    codec = stream.codec_context
-    codec.gop_size = 10 * frames_per_second
-    codec.color_range = ColorRange.MPEG
-    codec.colorspace = codec.color_primaries = codec.color_trc = 1  # BT.709
-    for t in range(shown):
-      picture = av.VideoFrame.from_ndarray(painter.draw(t), format='rgb24')
-      picture = picture.reformat(
-        format='yuv420p',
-        dst_colorspace=Colorspace.ITU709,
-        dst_color_range=ColorRange.MPEG,
-      )
-      container.mux(stream.encode(picture))
-    container.mux(stream.encode())
+  pictures = (painter.draw(t) for t in range(shown))
+  encode(path, pictures, (WIDTH, painter.height), frames_per_second)
   return shown
 
 
@@ -327,14 +290,6 @@ class Painter:
     words = 'episode over' if self._recording.ended else 'not recorded'
     middle = (place[0] + side // 2, place[1] + side // 2)
     draw.text(middle, words, _SOFT, _font(11), 'mm')
-
-
-@functools.cache
-def _font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
-  # Matplotlib brings it, so that videos look the same everywhere.
-  name = 'DejaVuSans-Bold.ttf' if bold else 'DejaVuSans.ttf'
-  path = pathlib.Path(matplotlib.get_data_path()) / 'fonts' / 'ttf' / name
-  return ImageFont.truetype(path, size)
 
 
 def _fitting(text: str) -> ImageFont.FreeTypeFont:

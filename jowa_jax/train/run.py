@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from jowa_jax.checkpoint.run_directory import RunDirectory
 from jowa_jax.checkpoint.task_rows import origins, task_tables
 from jowa_jax.checkpoint.warm_start import warm_start
 from jowa_jax.configuration import ConfigError, differences
+from jowa_jax.data.episodes import DataError, missing_columns
 from jowa_jax.data.feed.feed import Feed
 from jowa_jax.data.feed.training import TrainingData
 from jowa_jax.methods.base import Method, Variables
@@ -246,11 +247,32 @@ class Run:
     """Loads what the run trains on and what it holds out.
 
     Raises:
-      DataError: the data is missing, damaged or of another kind.
+      DataError: the data is missing, damaged or of another kind, or lacks what
+        a stage reads.
     """
-    return TrainingData(
+    data = TrainingData(
       self._data, self.method.spec, self._run.batch_size, self._run.seed
     )
+    self._check_columns(missing_columns(data.episodes))
+    return data
+
+  def _check_columns(self, missing: Mapping[str, Collection[str]]):
+    """Raises DataError if a stage reads what games' play does not have."""
+    for stage in self.stages:
+      for name in stage.optimizers if stage.steps else ():
+        for game, columns in missing.items():
+          lacks = [
+            each
+            for each in self.method.objectives[name].reads
+            if each in columns
+          ]
+          if lacks:
+            raise DataError(
+              f'{self._data.directory}: {game} has no {" and no ".join(lacks)} '
+              f'(it was made of videos), which stages.{stage.name}.{name} of '
+              f'{self.config["method"]} reads: give data of play, or stages '
+              'that need frames alone, such as watching of ficc'
+            )
 
   def _check_directory(self):
     """Raises ConfigError if the directory holds a run with another config."""

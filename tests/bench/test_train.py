@@ -2,11 +2,15 @@
 
 import json
 
+import jax
 import pytest
+from flax import linen as nn
 
-from jowa_jax.bench import models, scale, train
+from jowa_jax.bench import models, plain_resnet, scale, train
 from jowa_jax.models import flops
+from jowa_jax.models.resnet import Encoder, ResNetConfig
 from jowa_jax.train.state import stage_flops
+from tests.train import helpers
 
 
 @pytest.fixture
@@ -151,3 +155,32 @@ def test_sizes_of_a_billion():
   _, model = models.configs('1b', 'bfloat16')
   cfg = model.backbone
   assert 12 * cfg.num_layers * cfg.width**2 == pytest.approx(1e9, rel=0.1)
+
+
+def test_a_resnet_is_measured_beside_a_plain_one():
+  config = helpers.CONFIGS['scaled_ql'].get_config('smoke').to_dict()
+  config['data']['games'] = ('Freeway',)
+  (record,) = train.run_config(config, 0.01, batch_size=2)
+  assert record['batch_size'] == 2
+  assert record['flops_ratio'] == pytest.approx(
+    record['compiled_flops'] / record['plain_flops']
+  )
+  assert record['seconds_ratio'] == pytest.approx(
+    record['step_seconds'] / record['plain_seconds']
+  )
+  text = train.describe([record])
+  assert 'q beside a plain ResNet of' in text and 'times its operations' in text
+
+
+@pytest.mark.parametrize('size', ['resnet34', 'resnet101'])
+def test_the_plain_resnet_is_as_large_as_the_encoder(size):
+  config = helpers.CONFIGS['scaled_ql'].get_config(size).to_dict()['encoder']
+  config = ResNetConfig(**{**config, 'pooling': 'mean'})
+  image = jax.ShapeDtypeStruct((1, 84, 84, 4), 'float32')
+  counts = []
+  for network in (plain_resnet.PlainResNet(config), Encoder(config)):
+    params = jax.eval_shape(network.init, jax.random.key(0), image)
+    leaves = jax.tree.leaves(nn.meta.unbox(params))
+    counts.append(sum(leaf.size for leaf in leaves))
+  classes = (config.channels + 1) * 1000
+  assert counts[0] - classes == counts[1]

@@ -16,7 +16,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.collect import pieces, play, policies, recordings, replay
 from jowa_jax.collect.collect import collect
-from jowa_jax.data.store import formats
+from jowa_jax.data.store import formats, stored
 from jowa_jax.data.tf_libraries import tfds
 from jowa_jax.envs import ale
 
@@ -256,3 +256,29 @@ def test_launch_names_what_is_wrong(tmp_path, launch, argument, message):
   assert done.returncode != 0
   assert message in done.stderr
   assert not os.listdir(tmp_path)
+
+
+def test_variants_are_collected_as_their_game(tmp_path):
+  """Their play is of the game's name, and a recording plays it again."""
+  settings = dict(epsilons=(1.0,), steps_per_checkpoint=40, progress=False)
+  for name, run in (('Freeway', 1), ('Freeway@m1d0', 2)):
+    record = tmp_path / f'{run}.npz'
+    (stats,) = collect(
+      tmp_path / 'data', name, run=run, record=record, **settings
+    )
+    assert (stats.game, stats.steps) == (name, 40)
+  plain, variant = stored.load_episodes(tmp_path / 'data', 'Freeway')
+  assert (plain.run, variant.run) == (1, 2) and variant.game == 'Freeway'
+  frames = np.zeros((2, 40, 84, 84), np.uint8)
+  for episode, out in zip((plain, variant), frames, strict=True):
+    episode.decode(0, 40, out)
+  assert (frames[0] != frames[1]).any(axis=(1, 2)).all()
+  replay.replay(
+    str(tmp_path / '2.npz'), tmp_path / 'again', 'Freeway@m1d0', progress=False
+  )
+  (again,) = stored.load_episodes(tmp_path / 'again', 'Freeway')
+  assert again.digest == variant.digest
+  with pytest.raises(ValueError, match='Freeway and Freeway@m1d0 would both'):
+    collect(tmp_path, 'Freeway,Freeway@m1d0', **settings)
+  with pytest.raises(ValueError, match='Freeway has no mode 9'):
+    collect(tmp_path, 'Freeway@m9', num_processes=1, **settings)

@@ -209,3 +209,20 @@ def test_what_cannot_be_played(tmp_path):
     OnlineFeed(OnlineConfig(), 'Freeway@m9', run.method, 8, 0)
   with pytest.raises(ValueError, match='online.every'):
     run_of(tmp_path, online__every='often')
+
+
+@pytest.mark.parametrize('writer', ['save', 'savez'])
+def test_a_full_disk_is_one_clear_line(whole, writer, tmp_path, monkeypatch):
+  def on_step(step):
+    if step == 5:
+      monkeypatch.setattr(replay_lib.np, writer, fill)
+
+  def fill(*args, **kwargs):
+    raise OSError(28, 'No space left on device')
+
+  with pytest.raises(OSError, match='feed: what was played until step 8 cann'):
+    learn(tmp_path, on_step)
+  monkeypatch.undo()
+  parts = sorted(path.name for path in (tmp_path / 'feed').iterdir())
+  assert parts[0].startswith('rows_') and not any('tmp' in x for x in parts)
+  same(learn(tmp_path), whole)

@@ -216,3 +216,16 @@ def test_the_command(launch, tmp_path):
   assert row['decisions'] == 3
   # An error can be no number: all that JSON has no word for is null.
   assert row['standard_error'] is None
+
+
+def test_a_variant_is_played_as_its_game(agent):
+  config = dataclasses.replace(SHORT, decisions=3, compare_every=0)
+  made = []
+
+  def make(game):
+    made.append(game)
+    return AleEnv(game)
+
+  played = diagnosis.play(agent, 'Breakout@m12d0', 'greedy', config, make)
+  assert [len(each.rewards) for each in played.episodes] == [3, 3]
+  assert set(made) == {'Breakout@m12d0'}

@@ -18,6 +18,7 @@ from jowa_jax.methods.factory import make_method
 from jowa_jax.methods.ficc import latent_actions
 from jowa_jax.methods.ficc_losses import FiccLosses
 from jowa_jax.train.run import Run
+from tests.data_pipeline.sources import test_video
 from tests.methods import cycle
 from tests.train import helpers
 
@@ -258,19 +259,17 @@ def test_an_interrupted_run_is_the_same_run(trained, atari_data_dir, tmp_path):
     np.testing.assert_array_equal(found[path], value, err_msg=path)
 
 
-@pytest.mark.slow
-def test_eight_devices_train_the_same_agent(atari_data_dir, tmp_path):
+def on_one_and_eight(data, output, **steps):
+  """The records of a run on one device, and of the same on eight."""
   fields = cycle.as_flags(
     dict(
-      data__directory=atari_data_dir,
+      data__directory=data,
       data__games=GAMES,
       run__batch_size=8,
       run__log_every=1,
-      stages__watching__steps=3,
-      stages__action_map__steps=1,
-      stages__q__steps=2,
       stages__q__q__eps=1e-3,
       stages__action_map__action_map__eps=1e-3,
+      **{f'stages__{name}__steps': count for name, count in steps.items()},
     )
   )
   for devices, axes in ((1, (1, 1, 1)), (8, (2, 2, 2))):
@@ -282,14 +281,39 @@ def test_eight_devices_train_the_same_agent(atari_data_dir, tmp_path):
         f'--config.mesh.axes.{name}={size}'
         for name, size in zip(('data', 'fsdp', 'tensor'), axes, strict=True)
       ),
-      *(f'--workdir={tmp_path}/{devices}', '--noprogress'),
+      *(f'--workdir={output}/{devices}', '--noprogress'),
       devices=devices,
     )
-  one, eight = (helpers.read_metrics(tmp_path / str(n)) for n in (1, 8))
+  return [helpers.read_metrics(output / str(n)) for n in (1, 8)]
+
+
+def check_alike(records, names, rtol):
+  one, eight = records
+  assert len(one) == len(eight)
   for ours, theirs in zip(eight, one, strict=True):
-    for name in theirs:
-      if name.startswith(('loss/', 'gradient_norm/')):
-        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-3)
+    found = [name for name in theirs if name.startswith(names)]
+    assert found
+    for name in found:
+      np.testing.assert_allclose(
+        ours[name], theirs[name], rtol=rtol, err_msg=f'{ours["step"]} {name}'
+      )
+
+
+@pytest.mark.slow
+def test_eight_devices_train_the_same_agent(atari_data_dir, tmp_path):
+  records = on_one_and_eight(
+    atari_data_dir, tmp_path, watching=3, action_map=1, q=2
+  )
+  check_alike(records, ('loss/', 'gradient_norm/'), 1e-3)
+
+
+@pytest.mark.slow
+def test_eight_devices_begin_every_stage_alike(atari_data_dir, tmp_path):
+  records = on_one_and_eight(
+    atari_data_dir, tmp_path, watching=0, action_map=1, q=1
+  )
+  assert [record['stage'] for record in records[0]] == ['action_map', 'q']
+  check_alike(records, ('loss/', 'gradient_norm/'), 1e-4)
 
 
 @pytest.mark.slow
@@ -298,3 +322,41 @@ def test_a_step_is_measured(atari_data_dir, stage):
   records = bench.run_config(config_of(atari_data_dir), seconds=0.01)
   (record,) = [each for each in records if each['stage'] == stage]
   assert record['step_seconds'] > 0 and record['model_flops'] > 0
+
+
+@pytest.mark.slow
+def test_it_watches_videos(tmp_path):
+  frames = np.concatenate([test_video.pictures(40), test_video.pictures(30, 1)])
+  test_video.write(tmp_path / 'a.mkv', frames)
+  cycle.launch(
+    'prepare_data',
+    *('--source=video', f'--input={tmp_path}/a.mkv', '--games=Freeway'),
+    *(f'--output={tmp_path}/data', '--noprogress'),
+  )
+  told = cycle.launch('inspect_data', f'--data={tmp_path}/data', '--verify')
+  assert '70 transitions in 2 episodes' in told
+  assert 'actions: not known' in told
+  config = config_of(tmp_path / 'data', data__games=('Freeway',))
+  config['stages']['order'] = ['watching']
+  run = Run(config, tmp_path / 'run')
+  run.train(progress=False)
+  last = helpers.read_metrics(tmp_path / 'run')[-1]
+  assert last['held_out/frames/copy_error'] > 0
+  assert not any(name.startswith('held_out/q/') for name in last)
+  assert 'held_out/latent/purity' not in last
+
+
+@pytest.mark.slow
+def test_latent_actions_are_judged_and_filmed(trained, tmp_path):
+  told = cycle.launch(
+    'judge', f'--checkpoint={trained}', f'--output={tmp_path}'
+  )
+  assert 'Assault: latent actions tell ' in told and 'shuffled' in told
+  table = json.loads((tmp_path / 'latent_actions.json').read_text())
+  assert set(table) == set(GAMES) and table['Assault']['transitions'] > 20
+  film = cycle.launch(
+    'video',
+    *(f'--checkpoint={trained}', '--game=Assault', '--latents=3,3,0'),
+    *('--max_decisions=6', f'--output={tmp_path}/film.mp4'),
+  )
+  assert '9 pictures of Assault' in film

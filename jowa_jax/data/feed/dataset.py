@@ -59,6 +59,8 @@ class SegmentDataset:
     self.stride = stride
     self.padding = padding
     self.fields = frozenset(fields)
+    if episodes_lib.missing_columns(episodes):
+      self.fields |= {'acted'}
     self.history, self.lookahead = history, lookahead
     self._cut = segments.Segmentation(
       [len(episode) for episode in self.episodes], length, stride, padding

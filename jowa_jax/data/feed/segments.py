@@ -117,9 +117,9 @@ def read_segments(
   Returns:
     A `types.Segment` of numpy arrays, of T = history + length + lookahead
     steps. Padded steps have a black frame, action 0, reward 0, no end,
-    return-to-go 0 and a false mask. Of episodes with tokens the tokens are
-    read, not the frames; padded steps have tokens 0. Without history and
-    lookahead there is no `train`.
+    return-to-go 0, `acted` false and a false mask. Of episodes with tokens the
+    tokens are read, not the frames; padded steps have tokens 0. Without history
+    and lookahead there is no `train`.
 
   Raises:
     DataError: a frame is damaged.
@@ -145,6 +145,8 @@ def read_segments(
     segment.task[row] = episode.task
     if segment.return_to_go is not None:
       segment.return_to_go[filled] = episode.return_to_go(start, stop)
+    if segment.acted is not None:
+      segment.acted[filled] = 'actions' not in episode.missing
     if segment.episode_id is not None:
       segment.episode_id[row] = episode.episode_id
   if steps == length:
@@ -172,6 +174,7 @@ def _padding(
     'return_to_go': lambda: np.zeros(shape, np.float32),
     'episode_id': lambda: np.zeros(rows, np.int32),
     't': lambda: index.start.astype(np.int32),
+    'acted': lambda: np.zeros(shape, bool),
   }
   return types.Segment(
     observations=frames,

@@ -18,10 +18,12 @@ from jowa_jax.data.episodes import (
   by_checkpoint,
   by_game,
   digest,
+  missing_columns,
 )
 from jowa_jax.data.places import spread_frames
 
 _FRAMES_SHOWN = 8
+_UNKNOWN = 'not known: made of videos'
 
 
 def summarize(episodes: Sequence[Episode]) -> dict[str, Any]:
@@ -30,7 +32,8 @@ def summarize(episodes: Sequence[Episode]) -> dict[str, Any]:
   Of a game: `runs`, `steps`, `episodes`, `full_episodes` (that ended in game
   over), `lengths` and `returns` (unclipped if the source is; of full episodes)
   as quantiles, `rewards` (clipped reward -> count), `actions` (name -> count),
-  and of every checkpoint its episodes, steps and mean return.
+  and of every checkpoint its episodes, steps and mean return. Rewards and
+  actions that are not known, of videos, are None.
   """
   return {
     game: _summarize_game(group) for game, group in by_game(episodes).items()
@@ -44,7 +47,7 @@ def _summarize_game(group: Sequence[Episode]) -> dict[str, Any]:
     actions += np.bincount(episode.actions, minlength=games.NUM_ACTIONS)
     values, counts = np.unique(episode.rewards, return_counts=True)
     rewards.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-  return {
+  facts = {
     'runs': sorted({episode.run for episode in group}),
     'steps': sum(map(len, group)),
     'episodes': len(group),
@@ -66,6 +69,9 @@ def _summarize_game(group: Sequence[Episode]) -> dict[str, Any]:
       for name, stats in by_checkpoint(group).items()
     },
   }
+  for columns in missing_columns(group).values():
+    facts |= dict.fromkeys(columns)
+  return facts
 
 
 def _quantiles(values: Sequence[float]) -> dict[str, float] | None:
@@ -110,7 +116,9 @@ def _range(facts: dict[str, float] | None) -> str:
   return ', '.join(f'{name} {value:.1f}' for name, value in facts.items())
 
 
-def _shares(counts: dict[str, int]) -> str:
+def _shares(counts: dict[str, int] | None) -> str:
+  if counts is None:
+    return _UNKNOWN
   total = sum(counts.values())
   return ', '.join(
     f'{name} {count / total:.1%}' for name, count in counts.items()
@@ -152,10 +160,15 @@ def _draw_game(row: Any, game: str, group: Sequence[Episode]) -> None:
   axes[1].hist(scores, bins=20)
   axes[1].set_title('Returns of complete episodes')
   for axis, name in ((axes[2], 'rewards'), (axes[3], 'actions')):
+    if facts[name] is None:
+      axis.set_title(f'{name.capitalize()}: {_UNKNOWN}')
+      axis.set_axis_off()
+      continue
     axis.barh(list(facts[name]), list(facts[name].values()))
     axis.set_title(f'{name.capitalize()}, steps')
     axis.tick_params(labelsize=7)
-  axes[2].set_xscale('log')
+  if facts['rewards']:
+    axes[2].set_xscale('log')
   frames = spread_frames(group, _FRAMES_SHOWN)
   for axis, frame in itertools.zip_longest(
     below.subplots(1, _FRAMES_SHOWN), frames

@@ -15,7 +15,7 @@ from typing import Any
 from etils import epath
 
 from jowa_jax.data.episodes import DataError
-from jowa_jax.data.prepare.request import Request, as_json, located
+from jowa_jax.data.prepare.request import Request, as_json, from_json, located
 from jowa_jax.data.source import Split, open_source
 from jowa_jax.data.store import formats
 from jowa_jax.types import FRAME_SHAPE
@@ -76,13 +76,8 @@ def _request(manifest: Manifest, run: Mapping[str, Any]) -> dict[str, Any]:
 
 def digests(manifest: Manifest | None) -> set[str]:
   """`Request.digest` of all requests that are done."""
-  found = set()
-  for one in manifest['requests'] if manifest else ():
-    fields = {f.name for f in dataclasses.fields(Request)}
-    known = {k: v for k, v in one['request'].items() if k in fields}
-    known['games'] = tuple(known['games'])
-    found.add(Request(**known).digest())
-  return found
+  requests = manifest['requests'] if manifest else ()
+  return {from_json(one['request']).digest() for one in requests}
 
 
 def rest_of(manifest: Manifest | None, request: Request) -> Request | None:
@@ -208,7 +203,9 @@ def _has_same_files(
 ) -> bool:
   """Whether a source has the files, by name and size, that were read."""
   try:
-    source = open_source(request.source, request.input)
+    source = open_source(
+      *(request.source, request.input, request.video, request.games)
+    )
     there = {
       (f'run_{split.run}', split.checkpoint_name): split
       for split in source.splits(game)

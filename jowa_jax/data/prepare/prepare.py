@@ -25,7 +25,7 @@ from jowa_jax.data.prepare import beam_pipeline, selection
 from jowa_jax.data.prepare import manifest as manifests
 from jowa_jax.data.prepare.manifest import Manifest
 from jowa_jax.data.prepare.request import Request, as_json, located
-from jowa_jax.data.source import Source, Split, open_source
+from jowa_jax.data.source import MISSING, Source, Split, open_source
 from jowa_jax.data.store import formats, writer
 from jowa_jax.versions import versions_of
 
@@ -50,6 +50,7 @@ class _Job:
   split: Split
   chosen: tuple[int, ...]
   work: str
+  missing: tuple[str, ...]  # see `source.MISSING`
 
 
 def prepare(
@@ -126,7 +127,10 @@ def _prepare(
   beam_options: Sequence[str],
   progress: bool,
 ) -> Manifest:
-  source = open_source(request.source, request.input)
+  source = open_source(
+    *(request.source, request.input, request.video, request.games)
+  )
+  missing = MISSING.get(request.source, ())
   work = output / _WORK / request.digest()
   _check_unfinished(output, work, manifest)
   splits = _select_splits(source, request)
@@ -137,7 +141,10 @@ def _prepare(
   lengths = _read_lengths(source, splits, found, options, progress)
   drawn = _draw(request, lengths)
   jobs = [
-    _Job(source, split, tuple(chosen), os.fspath(work / split.run_name))
+    _Job(
+      *(source, split, tuple(chosen), os.fspath(work / split.run_name)),
+      missing=missing,
+    )
     for split, chosen in drawn.items()
     if chosen
   ]
@@ -292,7 +299,7 @@ def _write_split(job: _Job) -> None:
   note = epath.Path(job.work).parent / _NOTES / job.split.name
   episodes = job.source.episodes(job.split, job.chosen)
   numbered = zip(job.chosen, episodes, strict=True)
-  writer.write_split(job.work, job.split, _noted(numbered, note))
+  writer.write_split(job.work, job.split, _noted(numbered, note), job.missing)
 
 
 def _noted(
@@ -341,7 +348,8 @@ def _finish(
       for job in group
     }
     stats = writer.finish_run(
-      output, work / name, splits, {**origin, 'drawn': drawn}
+      *(output, work / name, splits, {**origin, 'drawn': drawn}),
+      missing=group[0].missing,
     )
     split = splits[0]
     game = games.setdefault(split.game, {'runs': {}})

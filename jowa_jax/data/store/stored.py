@@ -43,6 +43,7 @@ class StoredRun:
       raise DataError(
         f'{path / formats.RECORD} does not say what is there: {_REMEDY}'
       )
+    self.missing = tuple(self.record.get('missing', ()))
     self.table = self._load('episodes')
     self.actions = self._load('actions')
     self.rewards = self._load('rewards')
@@ -135,6 +136,7 @@ class StoredRun:
         score=score,
         terminated=terminated,
         digest=digest,
+        missing=self.missing,
       )
       first_id += 1
 

@@ -55,8 +55,20 @@ class WrittenSplit:
   num_bytes: dict[str, int]  # in the shards of each kind
 
 
+def _kinds(missing: Sequence[str]) -> tuple[str, ...]:
+  """The kinds of data set of a run, in the order in which they appear.
+
+  The frames last: a run is there when they are. Of play without actions there
+  is no exchange set, which has no way to say so.
+  """
+  return (FRAMES,) if missing else (EPISODES, FRAMES)
+
+
 def write_split(
-  work: epath.PathLike, split: Split, episodes: Iterable[tuple[int, RawEpisode]]
+  work: epath.PathLike,
+  split: Split,
+  episodes: Iterable[tuple[int, RawEpisode]],
+  missing: Sequence[str] = (),
 ) -> WrittenSplit:
   """Writes one checkpoint, with one episode at a time in memory.
 
@@ -64,6 +76,7 @@ def write_split(
     work: the working folder of the run.
     split: whose play it is.
     episodes: numbers in the source and episodes, in the order wanted.
+    missing: columns that the source does not know, see `source.MISSING`.
 
   Returns:
     What was written; from now on `read_split` returns it too.
@@ -74,7 +87,9 @@ def write_split(
   """
   work = epath.Path(work)
   with _local_folder(work) as local:
-    shards = {kind: local / _shard_name(kind, split) for kind in FILE_FORMATS}
+    shards = {
+      kind: local / _shard_name(kind, split) for kind in _kinds(missing)
+    }
     stats, columns = _write_shards(shards, split, episodes)
     for kind, shard in shards.items():
       _move(shard, work / kind / shard.name)
@@ -158,14 +173,14 @@ class _ShardWriters:
     from jowa_jax.data.tf_libraries import tf
 
     self._serialize = serializers()
+    self._writers = {}
     with _as_os_error():
-      self._writers = {
-        EPISODES: tf.io.TFRecordWriter(str(shards[EPISODES])),
-        # PNG files do not compress any further.
-        FRAMES: array_record_module.ArrayRecordWriter(
-          str(shards[FRAMES]), 'group_size:1,uncompressed'
-        ),
-      }
+      if EPISODES in shards:
+        self._writers[EPISODES] = tf.io.TFRecordWriter(str(shards[EPISODES]))
+      # PNG files do not compress any further.
+      self._writers[FRAMES] = array_record_module.ArrayRecordWriter(
+        str(shards[FRAMES]), 'group_size:1,uncompressed'
+      )
     self.count = dict.fromkeys(shards, 0)
     self.num_bytes = dict.fromkeys(shards, 0)
 
@@ -204,7 +219,8 @@ def _write_shards(
     for number, raw in episodes:
       _check(split, number, raw, len(legal))
       length = len(raw.actions)
-      writers.write(EPISODES, rlds_episode(raw, split.checkpoint, number))
+      if EPISODES in shards:
+        writers.write(EPISODES, rlds_episode(raw, split.checkpoint, number))
       for start in range(0, length, CHUNK):
         stop = min(start + CHUNK, length)
         writers.write(FRAMES, {'frames': raw.frames[start:stop]})
@@ -255,6 +271,7 @@ def finish_run(
   work: epath.PathLike,
   splits: Sequence[Split],
   record: Mapping[str, Any],
+  missing: Sequence[str] = (),
 ) -> list[WrittenSplit]:
   """Makes the data sets of a run of which every checkpoint is written.
 
@@ -266,6 +283,7 @@ def finish_run(
     splits: the checkpoints, all of one run of one game.
     record: where the play is from, for `record.json`; what was written of
       each checkpoint is added to it as 'parts'.
+    missing: as the checkpoints were written with; added to `record`, if any.
 
   Raises:
     DataError: there are no episodes; or a data set of other play is there.
@@ -276,8 +294,9 @@ def finish_run(
   if not sum(split.episodes for split in stats):
     raise DataError(f'{splits[0].run_name}: there are no episodes to write')
   record = {**record, 'parts': [dataclasses.asdict(split) for split in stats]}
-  # The frames last: a run is there when they are.
-  for kind in (EPISODES, FRAMES):
+  if missing:
+    record['missing'] = list(missing)
+  for kind in _kinds(missing):
     final = data_set_path(output, splits[0].game, splits[0].run, kind)
     if (final / RECORD).exists():
       _check_same(final / RECORD, record)
