@@ -118,6 +118,18 @@ def _init_from() -> ConfigDict:
   )
 
 
+def of_quickstart(config: ConfigDict, batch_size: int) -> None:
+  """Makes it a run of minutes on the quickstart's recorded games."""
+  config.data.games = ()  # filled in
+  config.data.held_out_fraction = 0.1
+  config.data.balance_games = True
+  config.run.batch_size = batch_size
+  config.run.log_every = 20
+  config.run.save_every = 200
+  config.run.keep_checkpoints = 2
+  config.run.evaluate_every = 200
+
+
 def decision_transformer(
   method: str, size: str, sizes: dict[str, tuple[int, int, int]]
 ) -> ConfigDict:
@@ -161,14 +173,7 @@ def decision_transformer(
   if smoke:
     steps, warmup = 10, 2
   if quickstart:
-    config.data.games = ()  # filled in
-    config.data.held_out_fraction = 0.1
-    config.data.balance_games = True
-    config.run.batch_size = 32
-    config.run.log_every = 20
-    config.run.save_every = 200
-    config.run.keep_checkpoints = 2
-    config.run.evaluate_every = 200
+    of_quickstart(config, batch_size=32)
     steps, warmup = 2500, 200
   policy = optimizer(1e-3 if quickstart else 1e-4, 1e-4, warmup - 1)
   policy.decay_mask = 'all'

@@ -101,14 +101,7 @@ def get_config(size: str = '85m') -> ConfigDict:
   # Of what Q is learned from, in fine-tuning.
   config.augmentation = ConfigDict(dict(crop=0, rotation=0.0))
   if size == 'quickstart':
-    config.data.games = ()  # filled in
-    config.data.held_out_fraction = 0.1
-    config.data.balance_games = True
-    config.run.batch_size = 32
-    config.run.log_every = 20
-    config.run.save_every = 200
-    config.run.keep_checkpoints = 2
-    config.run.evaluate_every = 200
+    common.of_quickstart(config, batch_size=32)
   watching, mapping, q = _STEPS[size]
   config.stages = common.stages(
     watching=common.stage(watching, watching=_watching(size, watching)),

@@ -59,13 +59,7 @@ def get_config(size: str = 'resnet101') -> ConfigDict:
   config.augmentation = ConfigDict(dict(crop=0, rotation=0.0))
   steps = {'smoke': 10, 'quickstart': 2500}.get(size, 1_750_000)
   if quickstart:
-    config.data.games = ()  # filled in
-    config.data.held_out_fraction = 0.1
-    config.run.batch_size = 64
-    config.run.log_every = 20
-    config.run.save_every = 200
-    config.run.keep_checkpoints = 2
-    config.run.evaluate_every = 200
+    common.of_quickstart(config, batch_size=64)
   rate = common.optimizer(1e-3 if smoke or quickstart else 2e-4, 0.0)
   rate.kind = 'adam'
   config.stages = common.stages(q=common.stage(steps, q=rate))

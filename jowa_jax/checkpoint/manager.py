@@ -231,7 +231,7 @@ class Checkpoints:
       partial_restore=partial,
     )
     restored = self._restore(step, VARIABLES, restore)
-    return Variables(**{**_EMPTY, **restored})
+    return Variables(**{**EMPTY, **restored})
 
   def restore_opt_state(
     self, template: Any, shardings: Any, step: int | None = None
@@ -296,20 +296,8 @@ class Checkpoints:
     return max(steps) if step is None else step
 
   def _check_fit(self, step: int, wanted: dict[str, Any], partial: bool):
-    found, wanted = self.shapes(step), _shapes(wanted)
-    names = wanted.keys() if partial else found.keys() | wanted.keys()
-    faults = [
-      f'{name}: found {found.get(name)}, expected {wanted.get(name)}'
-      for name in sorted(names)
-      if found.get(name) != wanted.get(name)
-    ]
-    if faults:
-      shown = '\n  '.join(faults[:10])
-      raise CheckpointError(
-        f'Checkpoint {step} in {self._directory} is of another model '
-        f'({len(faults)} arrays differ); use the config it was trained with:'
-        f'\n  {shown}'
-      )
+    what = f'Checkpoint {step} in {self._directory}'
+    check_shapes(what, self.shapes(step), _shapes(wanted), partial)
 
   def wait(self):
     """When everything saved is on disk."""
@@ -319,13 +307,44 @@ class Checkpoints:
     self._manager.close()
 
 
+def check_shapes(
+  what: str,
+  found: Mapping[str, tuple[int, ...]],
+  expected: Mapping[str, tuple[int, ...]],
+  partial: bool,
+) -> None:
+  """Checks that a checkpoint has the arrays that are to be restored.
+
+  Args:
+    what: the checkpoint, for messages.
+    found: shapes by name, of the checkpoint.
+    expected: shapes by name, of what is restored.
+    partial: whether it may have others beside them.
+
+  Raises:
+    CheckpointError: an array is missing, or another; or is not expected.
+  """
+  names = expected.keys() if partial else found.keys() | expected.keys()
+  faults = [
+    f'{name}: found {found.get(name)}, expected {expected.get(name)}'
+    for name in sorted(names)
+    if found.get(name) != expected.get(name)
+  ]
+  if faults:
+    shown = '\n  '.join(faults[:10])
+    raise CheckpointError(
+      f'{what} is of another model ({len(faults)} arrays differ); use the '
+      f'config it was trained with:\n  {shown}'
+    )
+
+
 # Orbax does not store empty dicts, so they are left out and put back.
-_EMPTY = {'params': {}, 'targets': {}, 'extras': {}}
+EMPTY: Mapping[str, Any] = {'params': {}, 'targets': {}, 'extras': {}}
 
 
 def as_dict(variables: Variables) -> dict[str, Any]:
   """The parts of `variables` that hold something."""
-  fields = {name: getattr(variables, name) for name in _EMPTY}
+  fields = {name: getattr(variables, name) for name in EMPTY}
   return {name: value for name, value in fields.items() if value}
 
 

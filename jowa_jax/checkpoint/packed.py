@@ -18,9 +18,11 @@ from flax import traverse_util
 
 from jowa_jax import weight_files
 from jowa_jax.checkpoint.manager import (
+  EMPTY,
   CheckpointError,
   DamagedCheckpointError,
   as_dict,
+  check_shapes,
 )
 from jowa_jax.methods import adaptation
 from jowa_jax.methods.base import Variables
@@ -179,25 +181,12 @@ class PackedAgent:
     wanted = traverse_util.flatten_dict(
       as_dict(template.replace(targets={})), sep='/'
     )
-    names = wanted.keys() if partial else wanted.keys() | self._stored.keys()
-    found = self.shapes()
     expected = {name: tuple(x.shape) for name, x in wanted.items()}
-    faults = [
-      f'{name}: found {found.get(name)}, expected {expected.get(name)}'
-      for name in sorted(names)
-      if found.get(name) != expected.get(name)
-    ]
-    if faults:
-      shown = '\n  '.join(faults[:10])
-      raise CheckpointError(
-        f'{self.directory} is of another model ({len(faults)} arrays differ); '
-        f'use the config it was trained with:\n  {shown}'
-      )
+    check_shapes(str(self.directory), self.shapes(), expected, partial)
     values = {
       name: self._stored[name].astype(x.dtype) for name, x in wanted.items()
     }
-    empty = {'params': {}, 'targets': {}, 'extras': {}}
-    found = {**empty, **traverse_util.unflatten_dict(values, sep='/')}
+    found = {**EMPTY, **traverse_util.unflatten_dict(values, sep='/')}
     copies = {
       name: jax.tree.map(np.copy, found['params'][name])
       for name in template.targets

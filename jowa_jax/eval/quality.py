@@ -14,6 +14,7 @@ import numpy as np
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.data.feed.dataset import SegmentDataset
+from jowa_jax.data.feed.training import DataConfig
 from jowa_jax.data.places import evenly, spread_frames
 from jowa_jax.eval.findings import Dreams, Figures, Reconstructions
 from jowa_jax.eval.open_loop import (
@@ -181,25 +182,47 @@ def policy_accuracy(
 ) -> dict[str, float]:
   """How often a cloning agent names the data's action, by game.
 
+  It reads windows as it was trained on: with the steps around those that have
+  a loss, the fields and the side of the padding that are its own.
+
   Args:
     agent: one whose method evaluates 'policy/accuracy', such as MTBC.
-    episodes: held out; all their steps are scored.
+    episodes: held out; all their steps are scored, each once.
     batch_size: segments per call.
+
+  Raises:
+    ValueError: the agent's method evaluates nothing of the kind.
   """
-  length = agent.method.spec.length
+  spec = agent.method.spec
   evaluate = jax.jit(agent.method.evaluate)
   results = {}
   for game, group in by_game(episodes).items():
-    data = SegmentDataset(group, length, stride=length)
+    data = SegmentDataset(
+      group,
+      spec.length,
+      stride=spec.length,
+      padding=agent.config['data'].get('padding', DataConfig.padding),
+      fields=spec.fields,
+      history=spec.history,
+      lookahead=spec.lookahead,
+    )
     right = steps = 0.0
     for start in range(0, data.num_segments, batch_size):
       # The last batch is filled up with segments that then do not count.
       chosen = np.arange(start, start + batch_size)
       batch = data.batch(np.minimum(chosen, data.num_segments - 1))
       counted = (chosen < data.num_segments)[:, None]
-      batch = batch.replace(mask=batch.mask & counted)
+      scored = batch.mask if batch.train is None else batch.train
+      scored = scored & counted
+      train = None if batch.train is None else scored
+      batch = batch.replace(mask=batch.mask & counted, train=train)
       metrics = evaluate(agent.variables, batch)
-      count = batch.mask.sum()
+      if 'policy/accuracy' not in metrics:
+        raise ValueError(
+          f'{agent.config["method"]} evaluates no policy/accuracy, but '
+          f'{sorted(metrics)}: give an agent that clones actions, such as MTBC'
+        )
+      count = scored.sum()
       right += float(metrics['policy/accuracy']) * count
       steps += count
     results[game] = float(right / steps)

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 
 from jowa_jax.methods.acting import Acting, option
 from jowa_jax.methods.base import Policy
-from jowa_jax.methods.history_policy import history_policy
+from jowa_jax.methods.frame_policy import frame_policy
 from jowa_jax.methods.return_sampling import gumbel, percentile
 from jowa_jax.models import edt
 from jowa_jax.models.edt import EdtBackbone, Window
 from jowa_jax.plan.base import faulty
-from jowa_jax.types import FRAME_SHAPE, History
+from jowa_jax.types import History
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,16 +179,7 @@ def decide(
   legal: chex.Array,
   noise: Noise,
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-  """Actions [E], -1 where there is none, and what they were drawn from.
-
-  Args:
-    config: sizes.
-    acting: how returns and actions are drawn.
-    params: of the network.
-    history: of E environments.
-    legal: [E, A] bool.
-    noise: what is drawn by.
-  """
+  """The actions of a decision, see `frame_policy.Decide`."""
   found = candidates(history, acting.history_stride)
   shape = found.lengths.shape  # [E, K]
   rows = noise.returns.reshape(-1, *noise.returns.shape[2:])
@@ -231,16 +222,4 @@ def draw_noise(
 
 def make_policy(config: EdtBackbone, options: Mapping[str, Any]) -> Policy:
   """EDT's policy with some of the options of `EdtActing`."""
-  acting = EdtActing.of(options)
-
-  def choose(variables, history, legal, keys):
-    noise = draw_noise(config, acting, keys)
-    return decide(config, acting, variables.params, history, legal, noise)
-
-  return history_policy(
-    lambda variables, frames: frames,
-    choose,
-    jax.ShapeDtypeStruct(FRAME_SHAPE, jnp.uint8),
-    config.steps,
-    acting.epsilon,
-  )
+  return frame_policy(config, EdtActing.of(options), draw_noise, decide)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from jowa_jax.methods.acting import Acting, option
 from jowa_jax.methods.base import Policy
-from jowa_jax.methods.history_policy import history_policy
+from jowa_jax.methods.frame_policy import frame_policy
 from jowa_jax.methods.return_sampling import (
   above_percentile,
   expert_scores,
@@ -23,7 +23,7 @@ from jowa_jax.methods.return_sampling import (
 from jowa_jax.models import mgdt
 from jowa_jax.models.mgdt import MgdtBackbone, Window
 from jowa_jax.plan.base import faulty
-from jowa_jax.types import FRAME_SHAPE, History
+from jowa_jax.types import History
 
 # What each way of sampling does where nothing else is said: the paper's, and
 # that of the authors' notebook.
@@ -153,16 +153,7 @@ def decide(
   legal: chex.Array,
   noise: Noise,
 ) -> tuple[chex.Array, dict[str, chex.Array]]:
-  """Actions [E], -1 where there is none, and what they were drawn from.
-
-  Args:
-    config: sizes.
-    acting: how returns and actions are drawn.
-    params: of the network.
-    history: of E environments.
-    legal: [E, A] bool.
-    noise: what is drawn by.
-  """
+  """The actions of a decision, see `frame_policy.Decide`."""
   settings = acting.settings
   window = window_of(history)
   returns, part = mgdt.expected_return(config, params, window)
@@ -193,17 +184,10 @@ def decide(
 
 def make_policy(config: MgdtBackbone, options: Mapping[str, Any]) -> Policy:
   """MGDT's policy with some of the options of `MgdtActing`."""
-  acting = MgdtActing.of(options)
-
-  def choose(variables, history, legal, keys):
-    noise = draw_noise(config, acting, keys)
-    return decide(config, acting, variables.params, history, legal, noise)
-
-  return history_policy(
-    lambda variables, frames: frames,
-    choose,
-    jax.ShapeDtypeStruct(FRAME_SHAPE, jnp.uint8),
-    config.steps,
-    acting.epsilon,
+  return frame_policy(
+    config,
+    MgdtActing.of(options),
+    draw_noise,
+    decide,
     reads_rewards=True,
   )

@@ -8,14 +8,18 @@ authors' program has one token of a state vector, here are MGDT's patches.
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jowa_jax.models.frame_tokens import FrameTokens, step_mask
+from jowa_jax.models.frame_tokens import (
+  FrameBackbone,
+  FrameTokens,
+  step_mask,
+)
 from jowa_jax.models.transformer import (
   Dense,
   TransformerConfig,
@@ -31,65 +35,33 @@ BACKBONE, HEADS = 'backbone', 'heads'
 
 
 @dataclasses.dataclass(frozen=True)
-class EdtBackbone:
-  """Sizes of the network.
+class EdtBackbone(FrameBackbone):
+  """Sizes of the network; dropout is on the heads' outputs, and in the MLP.
 
   Attributes:
-    num_layers: transformer layers.
-    width: of the residual stream.
-    num_heads: attention heads; the published model's are 64 wide.
-    steps: of a window, at most.
-    patch: side of a frame's patches, in pixels.
-    num_actions: rows of the action table.
     return_min: the lowest return that is told apart.
     return_max: the highest one.
     return_bins: classes of returns, evenly spaced from one to the other.
     return_scale: points of return in a unit of the expectile head.
-    dropout: on the heads' outputs, on the projection of them, and on the MLP.
-    fused_attention: whether windows are read by the device's fused kernel
-      (cuDNN's on a GPU, in half precision).
-    remat: whether layers are computed again in the backward pass, for memory.
-    dtype: of the computation but the heads'; parameters are float32.
   """
 
-  num_layers: int
-  width: int
-  num_heads: int
-  steps: int = 4
-  patch: int = 14
-  num_actions: int = 18
+  TOLD: ClassVar[int] = TOLD
+
   return_min: float = -20.0
   return_max: float = 100.0
   return_bins: int = 60
   return_scale: float = 1000.0
-  dropout: float = 0.1
-  fused_attention: bool = False
-  remat: bool = False
-  dtype: str = 'float32'
 
   def __post_init__(self):
-    for name in ('num_layers', 'steps', 'patch', 'return_scale'):
-      if getattr(self, name) <= 0:
-        raise ValueError(f'{name}={getattr(self, name)} is not positive')
+    super().__post_init__()
+    if self.return_scale <= 0:
+      raise ValueError(f'return_scale={self.return_scale} is not positive')
     if self.return_bins < 2 or self.return_min >= self.return_max:
       raise ValueError(
         f'return_bins={self.return_bins} from return_min={self.return_min} to '
         f'return_max={self.return_max} tell no returns apart: give at least 2 '
         'of a rising range'
       )
-    self.trunk  # noqa: B018, checks its fields
-
-  @property
-  def tokens_per_frame(self) -> int:
-    return (FRAME_SHAPE[0] // self.patch) * (FRAME_SHAPE[1] // self.patch)
-
-  @property
-  def block_size(self) -> int:
-    return self.tokens_per_frame + TOLD
-
-  @property
-  def max_tokens(self) -> int:
-    return self.steps * self.block_size
 
   @property
   def return_range(self) -> tuple[float, float]:
@@ -98,19 +70,12 @@ class EdtBackbone:
 
   @property
   def trunk(self) -> TransformerConfig:
-    return TransformerConfig(
-      num_layers=self.num_layers,
-      width=self.width,
-      num_heads=self.num_heads,
+    return self.trunk_of(
       norm='post',
       gelu='exact',
-      dropout=self.dropout,
       heads_dropout=self.dropout,
-      fused_attention=self.fused_attention,
-      remat=self.remat,
       init='uniform',
       init_scale=1.0,
-      dtype=self.dtype,
     )
 
 

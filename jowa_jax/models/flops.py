@@ -9,6 +9,7 @@ tokenizer's convolutions are not; the compiler counts all (`devices.cost`).
 from typing import Protocol
 
 from jowa_jax.models.backbone import BackboneConfig
+from jowa_jax.models.frame_tokens import FrameBackbone
 from jowa_jax.models.heads import NUM_REWARD_CLASSES, HeadSizes
 
 
@@ -25,19 +26,6 @@ class Sizes(Protocol):
   def max_tokens(self) -> int: ...
 
 
-class FrameSizes(Sizes, Protocol):
-  """Sizes of a backbone that reads pixels, in patches."""
-
-  @property
-  def steps(self) -> int: ...
-
-  @property
-  def patch(self) -> int: ...
-
-  @property
-  def tokens_per_frame(self) -> int: ...
-
-
 def backbone(cfg: Sizes) -> float:
   """Those of a segment's forward pass."""
   tokens = cfg.max_tokens
@@ -47,7 +35,7 @@ def backbone(cfg: Sizes) -> float:
   return cfg.num_layers * tokens * (2 * 12 * cfg.width**2 + attention)
 
 
-def frame_backbone(cfg: FrameSizes) -> float:
+def frame_backbone(cfg: FrameBackbone) -> float:
   """Those of a segment's forward pass, the embedding of patches included."""
   count = cfg.steps * cfg.tokens_per_frame
   return backbone(cfg) + linear(count, cfg.patch**2, cfg.width)

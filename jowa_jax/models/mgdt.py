@@ -8,14 +8,18 @@ patch the return, at the return the action, at the action the reward.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jowa_jax.models.frame_tokens import FrameTokens, step_mask
+from jowa_jax.models.frame_tokens import (
+  FrameBackbone,
+  FrameTokens,
+  step_mask,
+)
 from jowa_jax.models.kv_cache import Span
 from jowa_jax.models.transformer import (
   CUT_DEVIATION,
@@ -34,65 +38,28 @@ BACKBONE, HEADS = 'backbone', 'heads'
 
 
 @dataclasses.dataclass(frozen=True)
-class MgdtBackbone:
-  """Sizes of the network.
+class MgdtBackbone(FrameBackbone):
+  """Sizes of the network; dropout is on both residual branches' outputs.
+
+  A window has `steps` steps, not fewer.
 
   Attributes:
-    num_layers: transformer layers.
-    width: of the residual stream.
-    num_heads: attention heads; the published models' are 64 wide.
-    steps: of a window.
-    patch: side of a frame's patches, in pixels.
-    num_actions: rows of the action table.
     return_min: least return that is told apart.
     return_bins: returns that are told apart, whole numbers from `return_min`
       on; others count as the nearest of these.
-    dropout: on the outputs of both residual branches.
-    fused_attention: whether windows are read by the device's fused kernel
-      (cuDNN's on a GPU, in half precision).
-    remat: whether layers are computed again in the backward pass, for memory.
-    dtype: of the computation but the heads'; parameters are float32.
   """
 
-  num_layers: int
-  width: int
-  num_heads: int
-  steps: int = 4
-  patch: int = 14
-  num_actions: int = 18
+  TOLD: ClassVar[int] = TOLD
+
   return_min: int = -20
   return_bins: int = 121
-  dropout: float = 0.1
-  fused_attention: bool = False
-  remat: bool = False
-  dtype: str = 'float32'
 
   def __post_init__(self):
-    for name in ('num_layers', 'steps', 'patch'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'{name}={getattr(self, name)} is not positive')
+    super().__post_init__()
     if self.return_bins < 2:
       raise ValueError(
         f'return_bins={self.return_bins} tell no returns apart: give at least 2'
       )
-    if any(side % self.patch for side in FRAME_SHAPE):
-      raise ValueError(
-        f'patch={self.patch} does not divide a frame of '
-        f'{FRAME_SHAPE[0]}x{FRAME_SHAPE[1]} pixels'
-      )
-    self.trunk  # noqa: B018, checks its fields
-
-  @property
-  def tokens_per_frame(self) -> int:
-    return (FRAME_SHAPE[0] // self.patch) * (FRAME_SHAPE[1] // self.patch)
-
-  @property
-  def block_size(self) -> int:
-    return self.tokens_per_frame + TOLD
-
-  @property
-  def max_tokens(self) -> int:
-    return self.steps * self.block_size
 
   @property
   def return_range(self) -> tuple[int, int]:
@@ -101,18 +68,11 @@ class MgdtBackbone:
 
   @property
   def trunk(self) -> TransformerConfig:
-    return TransformerConfig(
-      num_layers=self.num_layers,
-      width=self.width,
-      num_heads=self.num_heads,
+    return self.trunk_of(
       norm='pre',
       gelu='tanh',
-      dropout=self.dropout,
-      fused_attention=self.fused_attention,
-      remat=self.remat,
       init='fan_in',
       init_scale=2 / self.num_layers,
-      dtype=self.dtype,
     )
 
   def ends(self, dtype: str) -> TransformerConfig:

@@ -175,7 +175,14 @@ def test_it_plays_and_learns(whole):
   assert np.isfinite([record['loss/q'] for record in records]).all()
 
 
-@pytest.mark.parametrize('last', [3, 5, 7])
+@pytest.mark.parametrize(
+  'last',
+  [
+    pytest.param(3, marks=pytest.mark.slow),
+    5,  # a step after a checkpoint
+    pytest.param(7, marks=pytest.mark.slow),
+  ],
+)
 def test_a_killed_run_is_the_same_run(whole, last, tmp_path):
   def on_step(step):
     if step == last:
@@ -186,7 +193,9 @@ def test_a_killed_run_is_the_same_run(whole, last, tmp_path):
   same(learn(tmp_path), whole)
 
 
-@pytest.mark.parametrize('writer', ['save', 'savez'])
+@pytest.mark.parametrize(
+  'writer', ['save', pytest.param('savez', marks=pytest.mark.slow)]
+)
 def test_killed_while_the_replay_is_written(
   whole, writer, tmp_path, monkeypatch
 ):

@@ -20,6 +20,7 @@ from jowa_jax.methods.ficc_losses import FiccLosses
 from jowa_jax.train.run import Run
 from tests.data_pipeline.sources import test_video
 from tests.methods import cycle
+from tests.models import random_params
 from tests.train import helpers
 
 GAMES = cycle.GAMES
@@ -83,10 +84,14 @@ def test_watching_reads_neither_actions_nor_rewards():
   config = config_of('data')
   method = make_method(config)
   segment = bench.batch(method, 2)
-  variables = method.init(jax.random.key(0), {})
-  variables = jax.tree.map(jnp.asarray, nn.meta.unbox(variables))
+  shapes = nn.meta.unbox(helpers.abstract_variables(config))
+  variables = shapes.replace(
+    params=random_params.fill(shapes.params),
+    targets=random_params.fill(shapes.targets),
+  )
   loss = method.objectives['watching'].loss
 
+  @jax.jit
   def value(segment):
     return loss(variables, segment, jax.random.key(1), 0)[0]
 
@@ -94,7 +99,7 @@ def test_watching_reads_neither_actions_nor_rewards():
     actions=jnp.zeros_like(segment.actions),
     rewards=jnp.zeros_like(segment.rewards),
   )
-  assert value(segment) == value(hidden)
+  assert np.isfinite(value(segment)) and value(segment) == value(hidden)
 
 
 def test_it_acts(trained):

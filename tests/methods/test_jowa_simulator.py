@@ -11,7 +11,7 @@ from jowa_jax.agent import Agent
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt, merge
 from jowa_jax.methods.jowa import make_jowa
 from jowa_jax.methods.mtbc import make_mtbc
-from jowa_jax.plan.base import Plan
+from jowa_jax.plan.base import Plan, WorldModel
 from jowa_jax.types import History, TimeStep
 from tests.methods import small
 
@@ -79,9 +79,35 @@ def test_it_searches_in_what_it_imagines(method, variables):
   assert info['plan'].paths.shape == (2, 3, 1)
 
 
+def compiled(method):
+  """The method, its simulator compiled: what merges weights stays outside."""
+  simulator = method.simulator
+
+  @jax.jit
+  def dream(variables, tasks, memory, actions):
+    world = simulator.world(variables, tasks)
+    return world.dream(memory, actions, None)
+
+  def world(variables, tasks):
+    return WorldModel(
+      dream=lambda memory, actions, key: dream(
+        variables, tasks, memory, actions
+      ),
+      take_rows=None,
+    )
+
+  return method._replace(
+    simulator=simulator._replace(
+      remember=jax.jit(simulator.remember),
+      world=world,
+      foresee=jax.jit(simulator.foresee),
+    )
+  )
+
+
 def test_adapters_are_merged_for_whoever_asks():
   config = AdaptationConfig(mode='lora', rank=2)
-  plain = make_jowa(small.JOWA)
+  plain = compiled(make_jowa(small.JOWA))
   adapted = adapt(plain, config, small.BACKBONE)
   variables = small.variables(adapted)
   merged = merge(config, variables)

@@ -144,7 +144,7 @@ def test_the_trained_network_may_choose():
   q, target = values()
   losses = dataclasses.replace(CONFIG.losses, double=True)
   config = dataclasses.replace(CONFIG, losses=losses)
-  found = scaled_ql.errors(
+  found = jax.jit(scaled_ql.errors, static_argnums=0)(
     config,
     constant(q, target),
     scaled_ql.transitions(config, GAMES, segment()),
@@ -162,11 +162,14 @@ def test_only_heads_of_the_batchs_games_move():
   method = make_scaled_ql(CONFIG, GAMES)
   variables = constant(*values())
   batch = segment(task=(BREAKOUT, PONG, PONG))
-  gradient = jax.grad(
-    lambda params: method.objectives['q'].loss(
-      variables.replace(params=params), batch, None, 0
-    )[0]
-  )(variables.params)
+
+  @jax.jit
+  @jax.grad
+  def gradient_of(params):
+    moved = variables.replace(params=params)
+    return method.objectives['q'].loss(moved, batch, None, 0)[0]
+
+  gradient = gradient_of(variables.params)
   moved = np.asarray(gradient['heads']['bias']).any(axis=1)
   np.testing.assert_array_equal(moved, [True, False, True])
 

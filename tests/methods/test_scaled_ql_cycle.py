@@ -59,6 +59,7 @@ def test_a_frame_is_moved_once(atari_data_dir, tmp_path):
   assert batch.train[:, 3:5].any() and not batch.train[:, :3].any()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_is_the_same_run(trained, atari_data_dir, tmp_path):
   cycle.check_interrupted(config_of(atari_data_dir), trained, tmp_path)
 

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import jax
@@ -39,13 +40,18 @@ def test_parameters_of_published_sizes(sizes, bottleneck, fifteen, forty):
     assert count(params['heads']) == games * 940_950
 
 
+_apply = jax.jit(q_network.apply, static_argnums=(0, 1))
+
+
 def outputs(config, rows, params=None):
   params = params or make(config)
-  return q_network.apply(TINY, config, params, STACKS, np.array(rows))
+  return _apply(TINY, config, params, STACKS, np.array(rows))
 
 
-def make(config, games=4):
-  return nn.meta.unbox(q_network.init(TINY, config, games, jax.random.key(0)))
+@functools.cache
+def make(config):
+  init = jax.jit(q_network.init, static_argnums=(0, 1, 2))
+  return nn.meta.unbox(init(TINY, config, 4, jax.random.key(0)))
 
 
 def test_games_have_heads_of_their_own():
@@ -77,7 +83,9 @@ def test_a_shared_head_is_of_all_games():
   one, other = outputs(config, [0, 1, 2]), outputs(config, [3, 0, 1])
   np.testing.assert_array_equal(one.logits, other.logits)
   # No table of games: none of its rows is another game's.
-  boxed = q_network.init(TINY, config, 4, jax.random.key(0))['heads']
+  boxed = jax.eval_shape(
+    lambda key: q_network.init(TINY, config, 4, key), jax.random.key(0)
+  )['heads']
   assert boxed['kernel'].names[0] is None
 
 

@@ -48,7 +48,8 @@ def test_it_computes_in_bfloat16_and_keeps_float32():
 
 
 def test_blocks_of_a_bottleneck_begin_as_shortcuts():
-  params = Encoder(TINY).init(jax.random.key(0), STACKS)['params']
+  init = jax.jit(Encoder(TINY).init)
+  params = init(jax.random.key(0), STACKS)['params']
   block = params['stage_0_block_0']
   assert not np.asarray(block['norm_2']['scale']).any()
   for name in ('norm_0', 'norm_1', 'shortcut_norm'):

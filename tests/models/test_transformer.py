@@ -204,7 +204,7 @@ def test_remat_changes_nothing(params, x):
       hidden, _ = run(cfg, params, x, mask=frame_mask()[None])
       return jnp.sum(jnp.sin(3 * hidden))
 
-    return jax.grad(loss)(params)
+    return jax.jit(jax.grad(loss))(params)
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
@@ -216,7 +216,8 @@ def test_remat_changes_nothing(params, x):
 @pytest.mark.parametrize('init', ['normal', 'fan_in', 'uniform'])
 def test_initial_weights(init):
   cfg = config(num_layers=1, width=64, init=init, init_scale=0.5)
-  fresh = Stack(cfg).init(jax.random.key(0), jnp.zeros((1, 1, 64)))['params']
+  start = jax.random.key(0), jnp.zeros((1, 1, 64))
+  fresh = jax.jit(Stack(cfg).init)(*start)['params']
   layer = nn.meta.unbox(fresh)['layer_0']
   kernels = {
     64: layer['mlp_0']['kernel'],

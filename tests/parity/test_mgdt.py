@@ -83,7 +83,7 @@ def test_outputs(recording, config, variables, segment):
   CLOSE(logits.returns, data['out/return_logits'], name='returns')
   CLOSE(logits.actions, data['out/action_logits'], name='actions')
   CLOSE(logits.rewards, data['out/reward_logits'], name='rewards')
-  hidden, _ = Backbone(config).apply(
+  hidden, _ = jax.jit(Backbone(config).apply)(
     {'params': variables.params['backbone']}, window
   )
   rows, steps = segment.actions.shape

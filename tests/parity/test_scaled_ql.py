@@ -70,7 +70,7 @@ def test_outputs(recording):
 def test_the_encoder_with_strides_of_its_own():
   data = q_learning.load('encoder_strides_1211')
   params = q_learning.params(data, 'state_dict')
-  embedding = Encoder(q_learning.encoder_config(data)).apply(
+  embedding = jax.jit(Encoder(q_learning.encoder_config(data)).apply)(
     {'params': params['encoder']}, data['frames']
   )
   q_learning.assert_close(embedding, data['out/embedding'])

@@ -13,17 +13,12 @@ Source of the format: google-research/batch_rl, `logged_replay_buffer.py`, and
 Dopamine's `circular_replay_buffer.py`.
 """
 
-import contextlib
 import dataclasses
-import gzip
 import itertools
 import logging
-import math
 import re
-import tokenize
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -31,25 +26,19 @@ from jowa_jax import games
 from jowa_jax.data import episodes as episodes_lib
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.source import DQN_REPLAY_CHECKPOINTS, Split
-from jowa_jax.types import FRAME_SHAPE
+from jowa_jax.data.sources.logged_arrays import (
+  BLOCK,
+  BUCKET,
+  REMEDY,
+  damage_of,
+  opened,
+  read_whole,
+)
 
 NUM_PADDING = 3  # rows of zeros before an episode
 
-_BUCKET = 'gs://atari-replay-datasets/dqn'
 _STORES = ('observation', 'action', 'reward', 'terminal')
 _STORE_FILE = re.compile(rf'\$store\$_(?:{"|".join(_STORES)})_ckpt\.(\d+)\.gz')
-_FORMATS = {  # dtype and shape
-  'observation': (np.dtype(np.uint8), ('rows', *FRAME_SHAPE)),
-  'action': (np.dtype(np.int32), ('rows',)),
-  'reward': (np.dtype(np.float32), ('rows',)),
-  'terminal': (np.dtype(np.uint8), ('rows',)),
-  'add_count': (np.dtype(np.int64), ()),
-}
-_BLOCK = 256  # frames decompressed at a time
-_PIECE = 1 << 22  # bytes decompressed at a time
-_REMEDY = 'download it again'
-# What NumPy raises at a header that is none.
-_NO_HEADER = (KeyError, ValueError, TypeError, SyntaxError, tokenize.TokenError)
 
 
 class Rows(NamedTuple):
@@ -95,9 +84,9 @@ def check_rows(game: str, rows: Rows, where: Callable[[str], str]) -> None:
   actions, rewards, terminals = rows
   problem = f'but {game} has {count} minimal actions: is it of another game?'
   check('action', actions, (actions >= 0) & (actions < count), problem)
-  problem = f'which is not finite: {_REMEDY}'
+  problem = f'which is not finite: {REMEDY}'
   check('reward', rewards, np.isfinite(rewards), problem)
-  problem = f'which is neither 0 nor 1: {_REMEDY}'
+  problem = f'which is neither 0 nor 1: {REMEDY}'
   check('terminal', terminals, (terminals == 0) | (terminals == 1), problem)
 
 
@@ -153,7 +142,7 @@ class DqnReplaySource:
         f'{self.root} has no DQN-Replay logs of {game}: {folder}/<run>/'
         'replay_logs/$store$_observation_ckpt.<N>.gz is expected, and so on. '
         f'Give the folder that holds {game}/, or download the logs from '
-        f'{_BUCKET}'
+        f'{BUCKET}'
       )
     return found
 
@@ -174,7 +163,7 @@ class DqnReplaySource:
   def lengths(self, split: Split) -> list[int]:
     """See `Source`. Reads all but the frames, and three of those."""
     log = self._read_log(split)
-    with _opened(log.paths, 'observation', log.total) as frames:
+    with opened(log.paths, 'observation', log.total) as frames:
       spans = _spans(log, frames.read(min(NUM_PADDING, log.total)))
     return [span.stop - span.start for span in spans]
 
@@ -185,8 +174,8 @@ class DqnReplaySource:
     if not len(chosen):
       return
     log = self._read_log(split)
-    with _opened(log.paths, 'observation', log.total) as frames:
-      first = frames.read(min(_BLOCK, log.total))
+    with opened(log.paths, 'observation', log.total) as frames:
+      first = frames.read(min(BLOCK, log.total))
       spans = _spans(log, first[:NUM_PADDING])
       if list(chosen) != sorted(set(chosen) & set(range(len(spans)))):
         raise ValueError(
@@ -200,7 +189,7 @@ class DqnReplaySource:
     """See `Source`. DataError if one of the four stores is missing."""
     sizes = {}
     for path in self._find(split).values():
-      with _damage_of(path) as gfile:
+      with damage_of(path) as gfile:
         sizes[path] = gfile.stat(path).length
     return sizes
 
@@ -215,7 +204,7 @@ class DqnReplaySource:
     files = {store: f'$store$_{store}_ckpt.{number}.gz' for store in _STORES}
     for name in files.values():
       if name not in names:
-        raise DataError(f'{folder}/{name} is missing: {_REMEDY}')
+        raise DataError(f'{folder}/{name} is missing: {REMEDY}')
     if f'add_count_ckpt.{number}.gz' in names:
       files['add_count'] = f'add_count_ckpt.{number}.gz'
     return {kind: f'{folder}/{name}' for kind, name in files.items()}
@@ -223,16 +212,16 @@ class DqnReplaySource:
   def _read_log(self, split: Split) -> _Log:
     """Reads a checkpoint but for its frames, and checks it."""
     paths = self._find(split)
-    actions = _read_whole(paths, 'action')
+    actions = read_whole(paths, 'action')
     total = len(actions)
-    rewards = _read_whole(paths, 'reward', total)
-    terminals = _read_whole(paths, 'terminal', total)
+    rewards = read_whole(paths, 'reward', total)
+    terminals = read_whole(paths, 'terminal', total)
     # The last row of a full log was written a whole ring ago.
     written = max(total - 1, 0)
     if 'add_count' in paths:
-      add_count = int(_read_whole(paths, 'add_count')[0])
+      add_count = int(read_whole(paths, 'add_count')[0])
       if add_count < 0:
-        raise DataError(f'{paths["add_count"]} is negative: {_REMEDY}')
+        raise DataError(f'{paths["add_count"]} is negative: {REMEDY}')
       written = add_count if add_count < total else written
     else:
       logging.info('%s has no add_count file: taken to be full', split)
@@ -241,80 +230,9 @@ class DqnReplaySource:
     return _Log(paths, total, rows)
 
 
-class _Array:
-  """A .npy file that is read bit by bit, from its header on."""
-
-  def __init__(self, stream: BinaryIO, path: str, name: str):
-    self._stream = stream
-    self._path = path
-    self._dtype, expected = _FORMATS[name]
-    shape, fortran_order, dtype = self._read_header()
-    order = ' in Fortran order' if fortran_order else ''
-    same_shape = len(shape) == len(expected) and shape[1:] == expected[1:]
-    if dtype != self._dtype or not same_shape or order:
-      raise DataError(
-        f'{path} holds {dtype} of shape {shape}{order}, not {self._dtype} of '
-        f'shape {expected}: it is no {name} file of DQN-Replay, {_REMEDY} '
-        f'from {_BUCKET}'
-      )
-    self._row = shape[1:]
-    self.rows = shape[0] if shape else 1
-    self._left = self.rows
-
-  def _read_header(self) -> tuple[tuple[int, ...], bool, np.dtype]:
-    readers = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    try:
-      return readers[np.lib.format.read_magic(self._stream)](self._stream)
-    except _NO_HEADER as error:
-      raise self._bad(f'does not hold a NumPy array ({error!r})') from error
-
-  def _bad(self, problem: str) -> DataError:
-    return DataError(f'{self._path} {problem}: {_REMEDY}')
-
-  def read(self, count: int) -> np.ndarray:
-    """The next rows; after the last one checks the file's end."""
-    size = count * math.prod(self._row) * self._dtype.itemsize
-    pieces = []
-    # Piece by piece, so that a header that lies costs no memory.
-    while size:
-      piece = self._stream.read(min(size, _PIECE))
-      if not piece:
-        raise self._bad('ends before the array that its header describes')
-      pieces.append(piece)
-      size -= len(piece)
-    self._left -= count
-    # Reading past the end is what has gzip check its sum.
-    if not self._left and self._stream.read(1):
-      raise self._bad('goes on after the array that its header describes')
-    data = np.frombuffer(b''.join(pieces), self._dtype)
-    return data.reshape(count, *self._row)
-
-  def blocks(self) -> Iterator[np.ndarray]:
-    """Yields what is left, some rows at a time."""
-    while self._left:
-      yield self.read(min(_BLOCK, self._left))
-
-
-@contextlib.contextmanager
-def _damage_of(path: str) -> Iterator[Any]:
-  """Gives `tf.io.gfile`; what it or gzip raises becomes a DataError."""
-  # TensorFlow takes seconds to import: not before files are touched.
-  from jowa_jax.data.tf_libraries import tf
-
-  try:
-    yield tf.io.gfile
-  except (tf.errors.OpError, OSError, EOFError, zlib.error) as error:
-    raise DataError(
-      f'{path} is missing, damaged or cannot be read ({error}): {_REMEDY}'
-    ) from error
-
-
 def _list(folder: str) -> list[str]:
   """The names in a folder, none if it is not there."""
-  with _damage_of(folder) as gfile:
+  with damage_of(folder) as gfile:
     if not gfile.exists(folder):
       return []
     # Buckets end the names of folders in a slash.
@@ -325,30 +243,6 @@ def _numbers(names: Iterable[str]) -> list[int]:
   """The numbers of the checkpoints that have a store, sorted."""
   matches = [_STORE_FILE.fullmatch(name) for name in names]
   return sorted({int(match[1]) for match in matches if match})
-
-
-@contextlib.contextmanager
-def _opened(
-  paths: dict[str, str], name: str, rows: int | None = None
-) -> Iterator[_Array]:
-  """Opens a gzipped .npy file, which should have `rows` rows if given."""
-  path = paths[name]
-  with _damage_of(path) as gfile, gfile.GFile(path, 'rb') as file:
-    with gzip.GzipFile(fileobj=file, mode='rb') as stream:
-      array = _Array(stream, path, name)
-      if rows not in (None, array.rows):
-        raise DataError(
-          f'{path} has {array.rows} rows, but {paths["action"]} has {rows}: '
-          'download both again'
-        )
-      yield array
-
-
-def _read_whole(
-  paths: dict[str, str], name: str, rows: int | None = None
-) -> np.ndarray:
-  with _opened(paths, name, rows) as array:
-    return array.read(array.rows)
 
 
 def _spans(log: _Log, head: np.ndarray) -> list[_Span]:
@@ -375,7 +269,7 @@ def _no_padding(path: str, row: int) -> DataError:
   return DataError(
     f'{path}, row {row}: no padding where the log should have it, '
     f'{NUM_PADDING} rows of zeros after a game over. It is no DQN-Replay log, '
-    f'or damaged: {_REMEDY} from {_BUCKET}'
+    f'or damaged: {REMEDY} from {BUCKET}'
   )
 
 

@@ -68,9 +68,16 @@ def _request(sources, source='dqn_replay', **options):
   return prepare.Request(source, str(sources[source]), (GAME,), **options)
 
 
-def _prepare(sources, output, source='dqn_replay', **options):
-  request = _request(sources, source, **options)
+def _run(request, output):
   return prepare.prepare(request, output, IN_MEMORY, progress=False)
+
+
+def _prepare(sources, output, source='dqn_replay', **options):
+  return _run(_request(sources, source, **options), output)
+
+
+def _digests(directory, **options):
+  return [e.digest for e in stored.load_episodes(directory, GAME, **options)]
 
 
 @pytest.mark.parametrize('source', [s for s in SOURCES if s not in MISSING])
@@ -115,18 +122,14 @@ def test_workers_of_a_job_server(sources, tmp_path):
     f'--environment_config={worker}',
   )
   prepare.prepare(_request(sources), tmp_path / 'out', flags, progress=False)
-  episodes = stored.load_episodes(tmp_path / 'out', GAME)
-  reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
-  assert [e.digest for e in episodes] == [e.digest for e in reference]
+  assert _digests(tmp_path / 'out') == _digests(sources['ale'], runs=[1])
 
 
 def test_what_was_prepared_can_be_drawn_from_again(sources, tmp_path):
   _prepare(sources, tmp_path / 'first')
   again = prepare.Request('ale', str(tmp_path / 'first'), (GAME,))
-  prepare.prepare(again, tmp_path / 'second', IN_MEMORY, progress=False)
-  first = stored.load_episodes(tmp_path / 'first', GAME)
-  second = stored.load_episodes(tmp_path / 'second', GAME)
-  assert [e.digest for e in first] == [e.digest for e in second]
+  _run(again, tmp_path / 'second')
+  assert _digests(tmp_path / 'first') == _digests(tmp_path / 'second')
 
 
 def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
@@ -213,9 +216,7 @@ def test_a_damaged_log_is_named_and_can_be_replaced(sources, tmp_path, damage):
     assert not _looks_complete(output)
     path.write_bytes(whole)
   _prepare(logs, output)
-  reference = stored.load_episodes(sources['ale'], GAME, runs=[1])
-  episodes = stored.load_episodes(output, GAME)
-  assert [e.digest for e in episodes] == [e.digest for e in reference]
+  assert _digests(output) == _digests(sources['ale'], runs=[1])
 
 
 def test_parts_that_are_written_are_kept_after_an_error(sources, tmp_path):
@@ -241,16 +242,12 @@ def test_a_log_in_doubt_is_left_out_unless_it_is_named(
   for path in root.rglob('add_count_ckpt.50.gz'):
     path.unlink()
   request = prepare.Request('dqn_replay', str(root), (GAME,))
-  manifest = prepare.prepare(
-    request, tmp_path / 'out', IN_MEMORY, progress=False
-  )
+  manifest = _run(request, tmp_path / 'out')
   assert 'checkpoint_50 is left out: it is its run' in caplog.text
   parts = manifest['games'][GAME]['runs']['run_1']['parts']
   assert list(parts) == ['checkpoint_01']
   named = dataclasses.replace(request, checkpoints='1,50')
-  manifest = prepare.prepare(
-    named, tmp_path / 'named', IN_MEMORY, progress=False
-  )
+  manifest = _run(named, tmp_path / 'named')
   parts = manifest['games'][GAME]['runs']['run_1']['parts']
   assert list(parts) == ['checkpoint_01', 'checkpoint_50']
 
@@ -391,9 +388,7 @@ def test_killed_at_any_moment_it_continues(sources, launch, tmp_path, number):
   done = launch('prepare_data', *_flags(sources, output))
   assert not done.returncode, done.stderr
   assert 'Carnival: ' in done.stdout
-  reference = stored.load_episodes(sources['ale'], GAME)
-  episodes = stored.load_episodes(output, GAME)
-  assert [e.digest for e in episodes] == [e.digest for e in reference]
+  assert _digests(output) == _digests(sources['ale'])
 
 
 @pytest.mark.parametrize(
