@@ -17,7 +17,7 @@ import jax, numpy as np
 from flax import linen as nn
 from jax.sharding import NamedSharding, PartitionSpec
 from jowa_jax.mesh_rules import RULES
-from jowa_jax.models import ficc, ficc_blocks, q_network
+from jowa_jax.models import ficc, ficc_blocks, heads, q_network
 from jowa_jax.train import sharding
 
 
@@ -43,6 +43,10 @@ modules = {
     (rows, True),
   ),
   'q_network': (QNetwork(), (rows[0],)),
+  'ensemble': (
+    heads.EnsembleHeads(heads.HeadSizes(num_heads=2, width=16), 18),
+    (rows,),
+  ),
 }
 found = {}
 for name, (module, given) in modules.items():
@@ -91,4 +95,4 @@ def test_gradients_are_those_of_one_device():
   )
   assert done.returncode == 0, done.stderr[-3000:]
   found = json.loads(done.stdout.splitlines()[-1])
-  assert len(found) == 4 and max(found.values()) < 1e-3, found
+  assert len(found) == 5 and max(found.values()) < 1e-3, found
