@@ -25,6 +25,7 @@ QUICKLY_COMPILED = (
   'models',
   'parity',
   'plan',
+  'play',
   'tests',
   'train',
 )

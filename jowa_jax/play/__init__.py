@@ -1,0 +1,1 @@
+"""Stepping inside: the world model in a browser, and as an environment."""
