@@ -18,6 +18,7 @@ from jowa_jax.collect.collect import collect
 QUICKLY_COMPILED = (
   'bench',
   'checkpoint',
+  'envs',
   'eval',
   'launch',
   'losses',

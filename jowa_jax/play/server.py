@@ -313,8 +313,18 @@ def serve(
     listening: see `bind`.
     token: see `guard.make_token`.
   """
-  config = uvicorn.Config(
-    server.application(token),
+  try:
+    uvicorn.Server(uvicorn_config(server.application(token))).run(
+      sockets=[listening]
+    )
+  finally:
+    server.close()
+
+
+def uvicorn_config(application: Any) -> uvicorn.Config:
+  """How an application is served: bounded, and believing no proxy."""
+  return uvicorn.Config(
+    application,
     log_level='warning',
     lifespan='off',
     ws_max_size=wire.MAX_BYTES,
@@ -322,11 +332,6 @@ def serve(
     ws_ping_interval=10,
     ws_ping_timeout=10,
     timeout_graceful_shutdown=3,
-    # Behind no proxy: what a header says of the client is not believed.
     proxy_headers=False,
     server_header=False,
   )
-  try:
-    uvicorn.Server(config).run(sockets=[listening])
-  finally:
-    server.close()
