@@ -24,10 +24,10 @@ TOKENS = dict(observations='tokens', ends=NEVER)
 
 @pytest.fixture(scope='module')
 def agent():
-  return make_agent()
+  return make_agent(backbone__num_layers=1, backbone__max_blocks=4)
 
 
-def contexts(count=5, length=4):
+def contexts(count=5, length=2):
   rng = np.random.default_rng(0)
   return Contexts(
     rng.integers(0, 256, (count, length, 84, 84), np.uint8),
@@ -44,14 +44,14 @@ def test_it_is_what_is_imagined(agent):
   given = contexts(count=1)
   env = DreamVectorEnv(agent, GAME, given, 2, **TOKENS)
   env.reset(seed=0)
-  taken = actions(2, 4)
+  taken = actions(2, 2)
   found = [env.step(each) for each in taken]
   tokens = agent.tokenizer.encode(agent.variables, jnp.asarray(given.frames))
   tasks = jnp.full(2, games.task_id(GAME))
   context = History(
     seen=jnp.repeat(tokens, 2, axis=0),
     actions=jnp.repeat(jnp.asarray(given.actions), 2, axis=0),
-    count=jnp.full(2, 4),
+    count=jnp.full(2, 2),
     tasks=tasks,
   )
 
@@ -60,7 +60,7 @@ def test_it_is_what_is_imagined(agent):
     memory, q = agent.simulator.remember(variables, context)
     world = agent.simulator.world(variables, tasks)
     chosen = jnp.asarray(LEGAL[taken])
-    return unroll(world, memory, q, lambda step, q, key: chosen[step], 4)
+    return unroll(world, memory, q, lambda step, q, key: chosen[step], 2)
 
   expected = imagine(agent.variables)
   for step, (observations, rewards, *_) in enumerate(found):
@@ -186,7 +186,7 @@ def test_it_is_compiled_once(agent):
     (dict(observations='ram'), "'ram'"),
     (dict(temperature=-1), 'temperature=-1'),
     (dict(render_mode='human'), "'human'"),
-    (dict(contexts=contexts(length=8)), '8 frames .* the 7'),
+    (dict(contexts=contexts(length=4)), '4 frames .* the 3'),
     (dict(contexts=Contexts(contexts()[0], contexts(4)[1])), 'as many actions'),
     (dict(contexts=Contexts(contexts()[0][..., 0], contexts()[1])), 'uint8'),
   ],

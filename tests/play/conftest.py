@@ -8,4 +8,4 @@ from tests.eval.small_agent import make_agent
 
 @pytest.fixture(scope='module')
 def programs():
-  return Programs(make_agent())
+  return Programs(make_agent(backbone__num_layers=1, backbone__max_blocks=4))

@@ -247,7 +247,7 @@ def test_what_cannot_be(programs, session):
   with pytest.raises(ValueError, match='Nothing was played'):
     session.recording()
   session.settings.player, session.settings.horizon = 'planning', 9
-  with pytest.raises(ValueError, match='horizon=9 from 1 to 4'):
+  with pytest.raises(ValueError, match='horizon=9 from 1 to 2'):
     session.step()
   assert session.rewindable == 0 and session.state.number == 0
 
