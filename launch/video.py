@@ -2,6 +2,11 @@
 
 python -m launch.video --checkpoint=runs/jowa --game=Assault \
   --planner=beam --output=assault.mp4
+python -m launch.video --checkpoint=pretrained --game=Freeway --dream \
+  --output=dream.mp4
+
+With --dream it shows the game beside one dream of all of it, which begins with
+the first frames and goes on under the actions that the agent really took.
 """
 
 from absl import flags, logging
@@ -13,6 +18,9 @@ from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.players import game_options
 from jowa_jax.eval.recording import record
 from jowa_jax.methods.factory import acting_options
+from jowa_jax.play.dreamed import dreamed_scenes
+from jowa_jax.play.film import write_film
+from jowa_jax.play.programs import Programs
 from jowa_jax.report.video import write_video
 from launch import common
 from launch.planner_flags import planner_options
@@ -31,6 +39,9 @@ _ROLLOUT = flags.DEFINE_integer(
 _MAX_DECISIONS = flags.DEFINE_integer(
   'max_decisions', 900, 'Films no more, 15 to a second of video.'
 )
+_DREAM = flags.DEFINE_bool(
+  'dream', False, 'Film one dream of the whole play beside it.'
+)
 _FPS = 15
 
 
@@ -41,6 +52,9 @@ def main() -> None:
   (game,) = games_lib.parse_games([_GAME.value], variants=True)
   given = planner_options(_CHECKPOINT.value)
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
+  if _DREAM.value:
+    # Said before anything is played.
+    programs = Programs(agent)
   options = game_options(
     [game],
     given,
@@ -59,6 +73,15 @@ def main() -> None:
   logging.info(
     '%s decisions, score %g: now drawn', len(recording.frames), recording.score
   )
+  if _DREAM.value:
+    scenes = dreamed_scenes(programs, recording)
+    write_film(_OUTPUT.value, scenes, game, recording.agent, _FPS)
+    right = sum(scene.token_accuracy for scene in scenes) / len(scenes)
+    print(
+      f'{_OUTPUT.value}: {len(scenes) / _FPS:.1f} s of {game}, dreamed with '
+      f'{right:.0%} of its tokens right'
+    )
+    return
   seconds = _MAX_DECISIONS.value / _FPS
   shown = write_video(
     _OUTPUT.value, recording, max_seconds=seconds, frames_per_second=_FPS
