@@ -21,7 +21,7 @@ const token = new URLSearchParams(location.search).get('token');
 const page = {
   socket: null, session: sessionStorage.getItem('session') || '',
   wait: 500, over: false, hello: null, settings: null, received: 0,
-  keys: new Map(), touches: 0, pressed: 0, said: 0,
+  keys: new Map(), touches: 0, said: 0, spent: 0,
   course: [], range: null, times: [], resume: false, plan: '',
 };
 
@@ -223,7 +223,9 @@ function say(told) {
     while (now - page.times[0] > 2000) page.times.shift();
     const rate = page.times.length > 3 ?
       1000 * (page.times.length - 1) / (now - page.times[0]) : 0;
-    const most = 1000 / Math.max(told.milliseconds, 1);
+    page.spent = page.spent ?
+      .9 * page.spent + .1 * told.milliseconds : told.milliseconds;
+    const most = 1000 / Math.max(page.spent, 1);
     if (rate) {
       state('on', `${rate.toFixed(0)} a second, up to ${most.toFixed(0)}`);
     }
@@ -261,7 +263,7 @@ function drawBranches(plan, frame) {
       const strip = document.createElement('div');
       strip.className = 'strip';
       const label = document.createElement('span');
-      label.append(document.createElement('b'), 'worth');
+      label.append('worth', document.createElement('b'));
       strip.append(label, ...path.map(() => {
         const figure = document.createElement('figure');
         const canvas = document.createElement('canvas');
