@@ -168,10 +168,13 @@ class Viewer:
       return
     while self._waiting:
       message = self._waiting.popleft()
-      for name, value in message.changes.items():
-        await self._set(name, value)
-      if message.deed:
-        await self._do(message.deed)
+      try:
+        for name, value in message.changes.items():
+          await self._set(name, value)
+        if message.deed:
+          await self._do(message.deed)
+      except (ValueError, FloatingPointError) as error:
+        await socket.send_json({'error': str(error)})
     await self._tell(socket)
 
   async def _set(self, name: str, value: Any) -> None:
