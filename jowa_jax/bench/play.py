@@ -127,8 +127,10 @@ def _crowd(address: str, seconds: float) -> Iterator[dict[str, Any]]:
     left = _together(pages[_LEAVING:], seconds / 2)
     if not left.all():
       raise ValueError('A page was lost as others left')
-    yield _record('pages, greedy', _PAGES, drawn.sum() / (seconds / 2))
-    yield _record('pages, some left', len(left), left.sum() / (seconds / 2))
+    rate = float(drawn.sum() / (seconds / 2))
+    yield _record('pages, greedy', _PAGES, rate)
+    rate = float(left.sum() / (seconds / 2))
+    yield _record('pages, some left', len(left), rate)
 
 
 def _together(pages: Sequence['_Page'], seconds: float) -> np.ndarray:

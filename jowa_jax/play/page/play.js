@@ -139,16 +139,15 @@ function name(action) {
 }
 
 function words(action) {
-  const glyph = name(action);
-  const word = page.hello.actions[action].toLowerCase().replace('fire', '');
-  const long = word.replace(/^(up|down)(left|right)$/, '$1 $2');
-  return glyph === 'no-op' || glyph === 'fire' ? glyph :
-    `${glyph.slice(0, 1)} ${long}${glyph.endsWith('fire') ? ' fire' : ''}`;
+  const short = name(action);
+  if (short.endsWith('fire') || short === 'no-op') return short;
+  const word = page.hello.actions[action].toLowerCase();
+  return `${short} ${word.replace(/^(up|down)(?=.)/, '$1 ')}`;
 }
 
 function rows(legal) {
   const bars = element('bars');
-  bars.style.setProperty('--row', `${Math.min(1.75, 19.2 / legal.length)}rem`);
+  bars.style.setProperty('--row', `${Math.min(1.75, 17.3 / legal.length)}rem`);
   bars.replaceChildren(...legal.map(action => {
     const row = document.createElement('li');
     const label = document.createElement('span');
