@@ -8,13 +8,15 @@ python -m launch.benchmark --suite=train --size=40m,150m --batch_size=4
 python -m launch.benchmark --suite=train --run=runs/mtbc
 python -m launch.benchmark --suite=scale --mesh=data=8,fsdp=32 --batch_size=512
 python -m launch.benchmark --suite=scale --run=configs/mgdt.py:200m
+python -m launch.benchmark --suite=play [--checkpoint=runs/jowa] [--seconds=600]
 
 `plan` times decisions with random weights, of JOWA's sizes by stage, or of any
 method's config; with --checkpoint it also plays real games, for how many passes
 the trained model's dreams take. `eval` plays real games, many environments at
 once and one by one. `train` times steps on noise. `scale` compiles a step for
 virtual devices, up to hundreds of them, and predicts from --peak_flops and
---link_bandwidth.
+--link_bandwidth. `play` serves pages of `launch.play` and steps dreamed
+environments.
 """
 
 import json
@@ -28,7 +30,10 @@ from jowa_jax import files
 from launch import common
 
 _SUITE = flags.DEFINE_enum(
-  'suite', None, ['data', 'plan', 'eval', 'train', 'scale'], 'What is measured.'
+  'suite',
+  None,
+  ['data', 'plan', 'eval', 'train', 'scale', 'play'],
+  'What is measured.',
 )
 _JSON = common.define_path('json', None, 'A JSON file for the figures.')
 _SECONDS = flags.DEFINE_float('seconds', None, 'Of each rate, at least.')
@@ -42,7 +47,7 @@ _SIZE = flags.DEFINE_list(
   'size', '150m', 'All but data: of the model, or of several.'
 )
 _ENVIRONMENTS = flags.DEFINE_list(
-  'environments', '1,16', 'plan: how many; eval: of each game.'
+  'environments', '1,16', 'plan, play: how many; eval: of each game.'
 )
 _WIDTH = flags.DEFINE_integer('width', None, 'plan: beams kept; else several.')
 _HORIZON = flags.DEFINE_integer(
@@ -60,9 +65,11 @@ _SCHEDULE = flags.DEFINE_list(
   '--checkpoint measures it.',
 )
 _CHECKPOINT = common.define_path(
-  'checkpoint', None, 'plan, eval: of a JOWA run, or packed.'
+  'checkpoint', None, 'plan, eval, play: of a JOWA run, or packed.'
 )
-_GAMES = flags.DEFINE_string('games', None, 'plan, eval: of the checkpoint.')
+_GAMES = flags.DEFINE_string(
+  'games', None, 'plan, eval, play: of the checkpoint.'
+)
 _DECISIONS = flags.DEFINE_integer(
   'decisions', 500, 'plan: of every game; eval: of every rollout.'
 )
@@ -280,6 +287,26 @@ def _scale() -> list[dict]:
   return results
 
 
+def _play() -> list[dict]:
+  from jowa_jax import games
+  from jowa_jax.bench import play
+
+  game = None
+  if _GAMES.value:
+    names = games.parse_games(_GAMES.value)
+    if len(names) > 1:
+      raise ValueError(f'--games={_GAMES.value}: one game is played')
+    game = names[0]
+  results = play.measure(
+    _CHECKPOINT.value or 'pretrained',
+    game,
+    _numbers(_ENVIRONMENTS) if _ENVIRONMENTS.present else [1, 16, 256],
+    5.0 if _SECONDS.value is None else _SECONDS.value,
+  )
+  print(play.describe(results))
+  return results
+
+
 def _numbers(flag: flags.FlagHolder) -> list[int]:
   if not all(count.isdigit() for count in flag.value):
     raise ValueError(f'--{flag.name}={flag.value} are not numbers')
@@ -287,7 +314,14 @@ def _numbers(flag: flags.FlagHolder) -> list[int]:
 
 
 def main() -> None:
-  suites = dict(data=_data, plan=_plan, eval=_eval, train=_train, scale=_scale)
+  suites = dict(
+    data=_data,
+    plan=_plan,
+    eval=_eval,
+    train=_train,
+    scale=_scale,
+    play=_play,
+  )
   results = suites[_SUITE.value]()
   if _JSON.value:
     files.write_text(_JSON.value, json.dumps(results, indent=2) + '\n')

@@ -2,11 +2,15 @@
 
 python -m launch.video --checkpoint=runs/jowa --game=Assault \
   --planner=beam --output=assault.mp4
+python -m launch.video --checkpoint=pretrained --game=Freeway --dream \
+  --output=dream.mp4
 python -m launch.video --checkpoint=runs/ficc --game=Freeway \
   --latents=3,3,3,0,0 --max_decisions=60 --output=latents.mp4
 
-With --latents an agent that learned from watching plays so many decisions, and
-then its latent actions move the game as it imagines it.
+With --dream it shows the game beside one dream of all of it, which begins with
+the first frames and goes on under the actions that the agent really took. With
+--latents an agent that learned from watching plays so many decisions, and then
+its latent actions move the game as it imagines it.
 """
 
 import numpy as np
@@ -21,7 +25,10 @@ from jowa_jax.eval import latents
 from jowa_jax.eval.players import game_options
 from jowa_jax.eval.recording import Recording, record
 from jowa_jax.methods.factory import acting_options
-from jowa_jax.report.latent_film import write_film
+from jowa_jax.play.dreamed import dreamed_scenes
+from jowa_jax.play.film import write_film
+from jowa_jax.play.programs import Programs
+from jowa_jax.report import latent_film
 from jowa_jax.report.video import write_video
 from launch import common
 from launch.planner_flags import planner_options
@@ -46,6 +53,9 @@ _LATENTS = flags.DEFINE_string(
   'Latent actions, one after the other, as in 3,3,0; or all, each in a part of '
   'the picture and held for 16 decisions.',
 )
+_DREAM = flags.DEFINE_bool(
+  'dream', False, 'Film one dream of the whole play beside it.'
+)
 _FPS = 15
 # Of latent actions: real frames that are shown before, and decisions.
 _BEFORE, _HELD = 8, 16
@@ -55,9 +65,14 @@ def main() -> None:
   if not _OUTPUT.value.endswith('.mp4'):
     # Said before anything is played.
     raise ValueError(f'--output={_OUTPUT.value} must end in .mp4')
+  if _DREAM.value and _LATENTS.value:
+    raise ValueError('--dream and --latents are two films: give one of them')
   (game,) = games_lib.parse_games([_GAME.value], variants=True)
   given = planner_options(_CHECKPOINT.value)
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
+  if _DREAM.value:
+    # Said before anything is played.
+    programs = Programs(agent)
   options = game_options(
     [game],
     given,
@@ -79,6 +94,15 @@ def main() -> None:
   logging.info(
     '%s decisions, score %g: now drawn', len(recording.frames), recording.score
   )
+  if _DREAM.value:
+    scenes = dreamed_scenes(programs, recording)
+    write_film(_OUTPUT.value, scenes, game, recording.agent, _FPS)
+    right = sum(scene.token_accuracy for scene in scenes) / len(scenes)
+    print(
+      f'{_OUTPUT.value}: {len(scenes) / _FPS:.1f} s of {game}, dreamed with '
+      f'{right:.0%} of its tokens right'
+    )
+    return
   seconds = _MAX_DECISIONS.value / _FPS
   shown = write_video(
     _OUTPUT.value, recording, max_seconds=seconds, frames_per_second=_FPS
@@ -107,7 +131,7 @@ def _film_latents(agent: Agent, recording: Recording) -> None:
   dreamed = latents.follow(agent, recording.frames, choices)
   title = f'{recording.game}, imagined after {len(recording.frames)} decisions'
   before = recording.frames[-_BEFORE:]
-  shown = write_film(_OUTPUT.value, title, before, choices, dreamed)
+  shown = latent_film.write_film(_OUTPUT.value, title, before, choices, dreamed)
   print(f'{_OUTPUT.value}: {shown} pictures of {recording.game}')
 
 

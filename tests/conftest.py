@@ -18,6 +18,7 @@ from jowa_jax.collect.collect import collect
 QUICKLY_COMPILED = (
   'bench',
   'checkpoint',
+  'envs',
   'eval',
   'launch',
   'losses',
@@ -25,6 +26,7 @@ QUICKLY_COMPILED = (
   'models',
   'parity',
   'plan',
+  'play',
   'tests',
   'train',
 )

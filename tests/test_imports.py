@@ -39,6 +39,7 @@ ORDER = (
   'eval',
   'collect',
   'report',
+  'play',
   'bench',
   'recipes',
 )

@@ -133,8 +133,10 @@ class Simulator(NamedTuple):
     gamma: discount of the values Q.
     remember: (variables, history of E environments) -> (memory, Q [E, A] at
       their current frames).
-    world: (variables, tasks [E] int32) -> the world model that goes on from
-      such memories.
+    world: (variables, tasks [E] int32, temperature) -> the world model that
+      goes on from such memories. By default it dreams what is likeliest; with a
+      temperature, a number or an array [], it draws what it dreams from the
+      softmax of logits over it, and needs a key.
     foresee: (variables, tokens [B, T, K], actions [B, T], tasks [B]) ->
       Foresight, in one pass over frames that are given, real or imagined.
     search: (width, horizon, path_score) -> the options of `Method.policy` with
@@ -145,7 +147,7 @@ class Simulator(NamedTuple):
   max_steps: int
   gamma: float
   remember: Callable[[Variables, History], tuple[Any, chex.Array]]
-  world: Callable[[Variables, chex.Array], WorldModel]
+  world: Callable[..., WorldModel]
   foresee: Callable[[Variables, chex.Array, chex.Array, chex.Array], Foresight]
   search: Callable[..., dict[str, Any]]
 

@@ -90,7 +90,7 @@ def world_model(
   tasks: chex.Array,
   *,
   decoder: str = 'parallel',
-  temperature: float = 0.0,
+  temperature: float | chex.Array = 0.0,
   shares: Sequence[float] = (),
   schedule: Sequence[float] = (),
 ) -> WorldModel:
@@ -102,14 +102,16 @@ def world_model(
     tasks: [E] int32, the games of the environments.
     decoder: how frames are decoded greedily, one of `DECODERS`.
     temperature: frames and rewards are drawn from the softmax of logits over
-      temperature, token by token; 0 is greedy.
+      temperature, token by token; the number 0 is greedy. An array [] above 0
+      is for programs that are compiled once for all temperatures.
     shares: see `decode.parallel`.
     schedule: see `decode.parallel`.
 
   Raises:
     ValueError: see `check_options`.
   """
-  check_options(decoder, temperature, shares, schedule)
+  if not isinstance(temperature, jax.Array):
+    check_options(decoder, temperature, shares, schedule)
   dreamer = _Dreamer(
     config, params, tasks, decoder, temperature, shares, schedule
   )
@@ -226,15 +228,19 @@ class _Dreamer:
   params: Params
   tasks: chex.Array
   decoder: str
-  temperature: float
+  temperature: float | chex.Array
   shares: Sequence[float]
   schedule: Sequence[float]
+
+  @property
+  def draws(self) -> bool:
+    return isinstance(self.temperature, jax.Array) or bool(self.temperature)
 
   def dream(
     self, memory: Memory, actions: chex.Array, key: chex.PRNGKey | None = None
   ) -> Dream:
     """The step after each of the actions, see `WorldModel`."""
-    if self.temperature and key is None:
+    if self.draws and key is None:
       raise ValueError('A dream that is drawn needs a key')
     keys = (None, None) if key is None else jax.random.split(key)
     frame = self._decode(memory, actions, keys[0])
@@ -261,7 +267,7 @@ class _Dreamer:
   def _decode(
     self, memory: Memory, actions: chex.Array, key: chex.PRNGKey | None
   ) -> decode.Decoded:
-    if self.temperature or self.decoder == 'sequential':
+    if self.draws or self.decoder == 'sequential':
       return decode.sequential(
         *(self.forward, self.next_token, memory.cache, actions),
         *(self.config.backbone.tokens_per_frame, key),
@@ -287,7 +293,7 @@ class _Dreamer:
     )
 
   def _choose(self, logits: chex.Array, key: chex.PRNGKey | None) -> chex.Array:
-    if self.temperature:
+    if self.draws:
       return jax.random.categorical(key, logits / self.temperature)
     return jnp.argmax(logits, axis=-1)
 

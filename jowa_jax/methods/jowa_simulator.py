@@ -13,15 +13,21 @@ from jowa_jax.types import History
 
 
 def make_simulator(model: WorldActionConfig) -> Simulator:
-  """JOWA's `Method.simulator`; it dreams greedily."""
+  """JOWA's `Method.simulator`."""
 
   def remember(variables: Variables, context: History):
     params = world_action.in_compute_dtype(model, variables.params)
     return jowa_dreams.remember(model, params, context)
 
-  def world(variables: Variables, tasks: chex.Array):
+  def world(
+    variables: Variables,
+    tasks: chex.Array,
+    temperature: float | chex.Array = 0.0,
+  ):
     params = world_action.in_compute_dtype(model, variables.params)
-    return jowa_dreams.world_model(model, params, tasks)
+    return jowa_dreams.world_model(
+      model, params, tasks, temperature=temperature
+    )
 
   def foresee(
     variables: Variables,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from jowa_jax.report.encoding import check_suffix, encode
-from jowa_jax.report.ink import INK, PAGE, SOFT, font
+from jowa_jax.report import drawing
+from jowa_jax.report.drawing import INK, PAGE, SOFT, font, paste
 
 _SIDE, _SCALE, _MARGIN, _CAPTION = 84, 2, 8, 22
 _COLUMNS = 5
@@ -39,7 +39,7 @@ def write_film(
     ValueError: the path ends otherwise.
     OSError: the file cannot be written.
   """
-  check_suffix(path)
+  drawing.check_film(path)
   count = len(choices)
   pictures = [
     _picture(title, [frame] * count, ['real'] * count) for frame in before
@@ -49,7 +49,7 @@ def write_film(
     for t in range(choices.shape[1])
   ]
   height, width = pictures[0].shape[:2]
-  encode(path, pictures, (width, height), frames_per_second)
+  drawing.write_pictures(path, pictures, width, height, frames_per_second)
   return len(pictures)
 
 
@@ -74,6 +74,5 @@ def _picture(
     places.append((left, top))
   pixels = np.array(image)
   for frame, (left, top) in zip(frames, places, strict=True):
-    large = frame.repeat(_SCALE, axis=0).repeat(_SCALE, axis=1)[..., None]
-    pixels[top : top + side, left : left + side] = large
+    paste(pixels, frame, left, top, _SCALE)
   return pixels

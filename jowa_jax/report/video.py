@@ -1,6 +1,6 @@
 """Videos of an agent playing: what it sees, values and expects.
 
-Drawn with Pillow on top of what never changes, a few milliseconds a frame.
+Drawn on top of what never changes, a few milliseconds a frame.
 """
 
 import os
@@ -10,15 +10,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jowa_jax import games as games_lib
 from jowa_jax.eval.recording import Recording
-from jowa_jax.report.encoding import check_suffix, encode
-from jowa_jax.report.ink import INK as _INK
-from jowa_jax.report.ink import PAGE as _PAGE
-from jowa_jax.report.ink import RULE as _RULE
-from jowa_jax.report.ink import SOFT as _SOFT
-from jowa_jax.report.ink import font as _font
+from jowa_jax.report import drawing
+from jowa_jax.report.drawing import (
+  CHOSEN,
+  INK,
+  PAGE,
+  REWARD,
+  RULE,
+  SOFT,
+  font,
+  paste,
+)
 from jowa_jax.report.plots import axis_ticks, compact
 
-BAR, CHOSEN, _REWARD = '#47669a', '#dda748', '#56bfb0'
+BAR = '#47669a'
 
 _MARGIN, _SIDE = 16, 84
 WIDTH = 728
@@ -79,7 +84,7 @@ def write_video(
       legal actions are not finite.
     OSError: the file cannot be written.
   """
-  check_suffix(path)
+  path = drawing.check_film(path)
   if not (max_seconds > 0 and frames_per_second > 0):
     raise ValueError(
       f'max_seconds={max_seconds} and frames_per_second={frames_per_second} '
@@ -89,7 +94,9 @@ def write_video(
   shown = max(1, int(max_seconds * frames_per_second))
   shown = min(shown, len(recording.frames))
   pictures = (painter.draw(t) for t in range(shown))
-  encode(path, pictures, (WIDTH, painter.height), frames_per_second)
+  drawing.write_pictures(
+    path, pictures, WIDTH, painter.height, frames_per_second
+  )
   return shown
 
 
@@ -161,11 +168,11 @@ class Painter:
     if self._dreamed:
       worth = f'worth {recording.dreams.scores[t]:.2f}'.replace('-', '−')
       place = (_CHART_RIGHT, _DREAM_TOP + 12)
-      draw.text(place, f'to the planner {worth}', _SOFT, _font(11), 'rs')
+      draw.text(place, f'to the planner {worth}', SOFT, font(11), 'rs')
     pixels = np.array(image)
-    _paste(pixels, recording.frames[t], GAME_LEFT, GAME_TOP, GAME_SCALE)
+    paste(pixels, recording.frames[t], GAME_LEFT, GAME_TOP, GAME_SCALE)
     for frame, left, top in cells:
-      _paste(pixels, frame, left, top, self._dream_scale)
+      paste(pixels, frame, left, top, self._dream_scale)
     return pixels
 
   def dream_places(self, step: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -187,27 +194,27 @@ class Painter:
     return round(_BARS_LEFT + share * (_BARS_RIGHT - _BARS_LEFT))
 
   def _draw_background(self) -> Image.Image:
-    image = Image.new('RGB', (WIDTH, self.height), _PAGE)
+    image = Image.new('RGB', (WIDTH, self.height), PAGE)
     draw = ImageDraw.Draw(image)
     recording = self._recording
-    draw.text((_MARGIN, 31), recording.game, _INK, _font(19, bold=True), 'ls')
+    draw.text((_MARGIN, 31), recording.game, INK, font(19, bold=True), 'ls')
     draw.text(
-      (_CHART_LEFT, 31), recording.agent, _SOFT, _fitting(recording.agent), 'ls'
+      (_CHART_LEFT, 31), recording.agent, SOFT, _fitting(recording.agent), 'ls'
     )
     draw.text(
-      (_CHART_LEFT, GAME_TOP + 32), recording.value_name, _SOFT, _font(11), 'ls'
+      (_CHART_LEFT, GAME_TOP + 32), recording.value_name, SOFT, font(11), 'ls'
     )
     bottom = round(_CHART_TOP + len(self.legal) * self._row_height)
     for tick in self._ticks:
       x = self._place(tick)
-      draw.line((x, _CHART_TOP, x, bottom), _RULE)
-      draw.text((x, bottom + 14), compact(tick), _SOFT, _font(11), 'ms')
+      draw.line((x, _CHART_TOP, x, bottom), RULE)
+      draw.text((x, bottom + 14), compact(tick), SOFT, font(11), 'ms')
     if self._dreamed:
       draw.text(
         (_MARGIN, _DREAM_TOP + 12),
         'The best dreamed future beside what followed',
-        _SOFT,
-        _font(13),
+        SOFT,
+        font(13),
         'ls',
       )
     return image
@@ -216,21 +223,21 @@ class Painter:
     recording = self._recording
     right = GAME_LEFT + _GAME_SIDE
     score = f'score {recording.scores[t]:,.0f}'.replace('-', '−')
-    draw.text((right, 31), score, _INK, _font(13), 'rs')
+    draw.text((right, 31), score, INK, font(13), 'rs')
     number = f'decision {t + 1}'
     place = (_CHART_RIGHT, GAME_TOP + 32)
-    draw.text(place, number, _SOFT, _font(11), 'rs')
+    draw.text(place, number, SOFT, font(11), 'rs')
 
   def _draw_bars(self, draw: ImageDraw.ImageDraw, t: int) -> None:
     recording = self._recording
     chosen = int(recording.actions[t])
     name = games_lib.ACTION_NAMES[chosen]
     place = (_CHART_LEFT, GAME_TOP + 14)
-    draw.text(place, name, CHOSEN, _font(17, bold=True), 'ls')
+    draw.text(place, name, CHOSEN, font(17, bold=True), 'ls')
     best = self.legal[np.argmax(recording.values[t, self.legal])]
     if best != chosen:
       note = f'highest: {games_lib.ACTION_NAMES[best]}'
-      draw.text((_CHART_RIGHT, place[1]), note, _SOFT, _font(11), 'rs')
+      draw.text((_CHART_RIGHT, place[1]), note, SOFT, font(11), 'rs')
     zero = self._place(0.0)
     for action in self.legal:
       value = recording.values[t, action]
@@ -239,12 +246,12 @@ class Painter:
       ends = sorted((zero, self._place(value)))
       fill = CHOSEN if taken else BAR
       draw.rectangle((ends[0], top, ends[1], bottom), fill)
-      middle, ink = (top + bottom) // 2, CHOSEN if taken else _INK
-      font = _font(12)
+      middle, ink = (top + bottom) // 2, CHOSEN if taken else INK
+      letters = font(12)
       action_name = games_lib.ACTION_NAMES[action]
-      draw.text((_CHART_LEFT, middle), action_name, ink, font, 'lm')
+      draw.text((_CHART_LEFT, middle), action_name, ink, letters, 'lm')
       number = f'{value:.2f}'.replace('-', '−')
-      draw.text((_CHART_RIGHT, middle), number, ink, font, 'rm')
+      draw.text((_CHART_RIGHT, middle), number, ink, letters, 'rm')
 
   def _draw_pair(self, draw: ImageDraw.ImageDraw, t: int, step: int):
     """Writes under two frames; returns them as (frame, left, top)."""
@@ -275,21 +282,21 @@ class Painter:
 
   def _caption(self, draw, place, title, action, reward) -> None:
     left, top = place[0], place[1] + _SIDE * self._dream_scale
-    draw.text((left, top + 13), title, _SOFT, _font(11), 'ls')
+    draw.text((left, top + 13), title, SOFT, font(11), 'ls')
     words = _short(int(action))
-    draw.text((left, top + 27), words, _INK, _font(12), 'ls')
+    draw.text((left, top + 27), words, INK, font(12), 'ls')
     if reward:
       number = f'{reward:+,.0f}'.replace('-', '−')
       right = left + _SIDE * self._dream_scale
-      draw.text((right, top + 27), number, _REWARD, _font(12, bold=True), 'rs')
+      draw.text((right, top + 27), number, REWARD, font(12, bold=True), 'rs')
 
   def _say_nothing_followed(self, draw, place) -> None:
     side = _SIDE * self._dream_scale
     box = (*place, place[0] + side - 1, place[1] + side - 1)
-    draw.rectangle(box, outline=_RULE)
+    draw.rectangle(box, outline=RULE)
     words = 'episode over' if self._recording.ended else 'not recorded'
     middle = (place[0] + side // 2, place[1] + side // 2)
-    draw.text(middle, words, _SOFT, _font(11), 'mm')
+    draw.text(middle, words, SOFT, font(11), 'mm')
 
 
 def _fitting(text: str) -> ImageFont.FreeTypeFont:
@@ -297,9 +304,9 @@ def _fitting(text: str) -> ImageFont.FreeTypeFont:
   sizes = [
     size
     for size in range(13, 8, -1)
-    if _font(size).getlength(text) <= _CHART_RIGHT - _CHART_LEFT
+    if font(size).getlength(text) <= _CHART_RIGHT - _CHART_LEFT
   ]
-  return _font(sizes[0] if sizes else 8)
+  return font(sizes[0] if sizes else 8)
 
 
 def _short(action: int) -> str:
@@ -309,10 +316,3 @@ def _short(action: int) -> str:
     return 'no-op'
   arrow = _ARROWS[name.removesuffix('FIRE')]
   return f'{arrow} fire'.strip() if name.endswith('FIRE') else arrow
-
-
-def _paste(pixels, frame, left: int, top: int, scale: int) -> None:
-  """Draws a grey frame, every pixel `scale` wide and high."""
-  large = frame.repeat(scale, axis=0).repeat(scale, axis=1)[..., None]
-  height, width = large.shape[:2]
-  pixels[top : top + height, left : left + width] = large

@@ -5,6 +5,7 @@ As a script it runs another, which loads this agent from any checkpoint:
   python -m tests.eval.small_agent launch.diagnose --checkpoint=small ...
 """
 
+import copy
 import runpy
 import sys
 
@@ -26,15 +27,18 @@ helpers.change(
 )
 
 
-def make_agent(seed: int = 1) -> Agent:
-  method = make_method(CONFIG)
+def make_agent(seed: int = 1, **changes) -> Agent:
+  """The agent, with some other fields of its config."""
+  config = copy.deepcopy(CONFIG)
+  helpers.change(config, **changes)
+  method = make_method(config)
   shapes = variable_shapes(method)
   params = random_params.fill(shapes.params, seed)
   variables = Variables(
     params=params, targets={'q_heads': params['q_heads']}, extras={}
   )
   # Placed, as those of a checkpoint are.
-  return Agent(CONFIG, method, jax.device_put(variables, jax.devices()[0]), 0)
+  return Agent(config, method, jax.device_put(variables, jax.devices()[0]), 0)
 
 
 if __name__ == '__main__':

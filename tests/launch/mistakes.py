@@ -93,6 +93,26 @@ CASES = {
     ('--game=Assault', '--checkpoint={tmp}/none', '--output={tmp}/x.mp4'),
     ['{tmp}/none'],
   ),
+  'a film of somewhere else': (
+    'video',
+    (
+      '--game=Assault',
+      '--checkpoint=pretrained',
+      '--dream',
+      '--output={tmp}/x.gif',
+    ),
+    ['{tmp}/x.gif', '.mp4'],
+  ),
+  'nothing to play in': (
+    'play',
+    ('--checkpoint={tmp}/none', '--port=0'),
+    ['{tmp}/none', 'does not exist'],
+  ),
+  'a dream of a game that was not seen': (
+    'play',
+    ('--checkpoint=pretrained', '--game=Pong', '--port=0'),
+    ['--game=Pong', 'not trained', 'Qbert'],
+  ),
   'nobody to judge': (
     'judge',
     ('--checkpoint={tmp}/none', '--output={tmp}/judged'),
