@@ -28,7 +28,7 @@ from jowa_jax.methods.factory import acting_options
 from jowa_jax.play.dreamed import dreamed_scenes
 from jowa_jax.play.film import write_film
 from jowa_jax.play.programs import Programs
-from jowa_jax.report import latent_film
+from jowa_jax.report import drawing, latent_film
 from jowa_jax.report.video import write_video
 from launch import common
 from launch.planner_flags import planner_options
@@ -39,7 +39,7 @@ _CHECKPOINT = common.define_path(
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
 _GAME = flags.DEFINE_string('game', None, 'Such as Assault.')
-_OUTPUT = common.define_path('output', None, 'An .mp4 file.')
+_OUTPUT = common.define_path('output', None, 'An .mp4 or .webp file.')
 _SEED = flags.DEFINE_integer('seed', 0, 'Of the game and exploration.')
 _ROLLOUT = flags.DEFINE_integer(
   'rollout', 0, 'Number of the rollout in its evaluation.'
@@ -62,9 +62,7 @@ _BEFORE, _HELD = 8, 16
 
 
 def main() -> None:
-  if not _OUTPUT.value.endswith('.mp4'):
-    # Said before anything is played.
-    raise ValueError(f'--output={_OUTPUT.value} must end in .mp4')
+  drawing.check_film(_OUTPUT.value)  # said before anything is played
   if _DREAM.value and _LATENTS.value:
     raise ValueError('--dream and --latents are two films: give one of them')
   (game,) = games_lib.parse_games([_GAME.value], variants=True)

@@ -13,7 +13,7 @@ import av
 import matplotlib
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
-from PIL import ImageFont
+from PIL import Image, ImageFont
 
 from jowa_jax import files
 
@@ -21,6 +21,7 @@ from jowa_jax import files
 PAGE, INK, SOFT, RULE = '#15171b', '#e4e4e0', '#9b9fa8', '#32353c'
 CHOSEN, REWARD = '#dda748', '#56bfb0'
 
+FILMS = ('.mp4', '.webp')
 # A minute stays below 2.4 MB however much flickers.
 _ENCODER = {
   'preset': 'medium',
@@ -34,8 +35,10 @@ _ENCODER = {
 def check_film(path: str | os.PathLike) -> pathlib.Path:
   """The path of a film; ValueError if it is of another format."""
   path = pathlib.Path(path)
-  if path.suffix.lower() != '.mp4':
-    raise ValueError(f'{path} must end in .mp4: it is the format written')
+  if path.suffix.lower() not in FILMS:
+    raise ValueError(
+      f'{path} must end in {" or ".join(FILMS)}: these formats are written'
+    )
   return path
 
 
@@ -46,10 +49,13 @@ def write_pictures(
   height: int,
   frames_per_second: int,
 ) -> None:
-  """Writes an H.264 video that browsers play, whole or not at all.
+  """Writes a film that browsers play, whole or not at all.
+
+  An .mp4 file is H.264; a .webp file moves where a picture stands, as in a
+  README, and begins again at its end.
 
   Args:
-    path: ends in .mp4.
+    path: ends in one of `FILMS`.
     pictures: [height, width, 3] uint8 each.
     width: of the pictures, even.
     height: of the pictures, even.
@@ -59,8 +65,23 @@ def write_pictures(
     ValueError: the path ends otherwise.
     OSError: the file cannot be written.
   """
+  path = check_film(path)
+  if path.suffix.lower() == '.webp':
+    first, *others = map(Image.fromarray, pictures)
+    with files.written_whole(path) as temporary:
+      first.save(
+        temporary,
+        'WEBP',
+        save_all=True,
+        append_images=others,
+        duration=round(1000 / frames_per_second),
+        loop=0,
+        quality=50,
+        method=6,
+      )
+    return
   with (
-    files.written_whole(check_film(path)) as temporary,
+    files.written_whole(path) as temporary,
     # What is needed to begin playing comes first in the file.
     av.open(
       str(temporary), 'w', format='mp4', options={'movflags': '+faststart'}
