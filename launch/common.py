@@ -4,10 +4,12 @@ import functools
 import os
 import pathlib
 import re
+import runpy
 import socket
 import sys
 import traceback
 from collections.abc import Callable, MutableMapping, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -55,6 +57,20 @@ def define_config(default: str | None, text: str) -> flags.FlagHolder:
   except _OVERRIDE_ERRORS as error:
     # A default is read here, and what is to be changed in it.
     _fail(_override_message(error, sys.argv))
+
+
+def read_config(name: str) -> Any:
+  """The config of a file of `configs/` and its variant, as --config takes it.
+
+  Raises:
+    ValueError: there is no such variant.
+    FileNotFoundError: there is no such file.
+  """
+  path, colon, variant = files.typed_path(name).partition(':')
+  if not os.path.exists(path):
+    path = str(ROOT / path)
+  make = runpy.run_path(path)['get_config']
+  return make(variant) if colon else make()
 
 
 def define_path(name: str, default: str | None, text: str) -> flags.FlagHolder:

@@ -254,3 +254,22 @@ def snapshots(
   if last.step < max(steps):
     last = Snapshot(step=max(steps), score=None)
   return best, last
+
+
+def best_step(workdir: str | pathlib.Path) -> int:
+  """The step of a run's best checkpoint by its `run.best_metric`.
+
+  Raises:
+    CheckpointError: the run has no such metric, or measured none.
+  """
+  config = RunDirectory(workdir).read_config()
+  if config is None:
+    raise CheckpointError(f'{workdir} is no directory of a run')
+  metric, mode = (config['run'].get(f'best_{n}') for n in ('metric', 'mode'))
+  found = snapshots(workdir, metric, mode) if metric else None
+  if not found:
+    raise CheckpointError(
+      f'{workdir}: no checkpoint was measured by run.best_metric={metric!r}; '
+      'name one by its step'
+    )
+  return found[0].step
