@@ -220,7 +220,12 @@ def _laptop() -> ConfigDict:
         agents[agent] = planner
         rollouts = dict(rollouts=4 if planner == 'beam' else 16)
         commands[planner or 'play'] = _evaluation(
-          agent, games, seed, 4.0, rules | rollouts, **flags
+          agent,
+          games,
+          seed,
+          5.0 if planner == 'beam' else 1.5,
+          rules | rollouts,
+          **flags,
         )
       config.cells[f'{method}_s{seed}'] = _cell(
         commands,

@@ -87,7 +87,9 @@ def sentence(
     parts.append(f'beats random play in {_of(above, len(games))}')
   share = found.estimates[best].value
   if share > 0:
-    average = 'on average' if found.figure == 'mean' else 'in the middle half'
+    average = 'on average'
+    if found.figure != 'mean':
+      average = f'in the middle half of {len(found.games)} games'
     where = f' {average}' if len(found.games) > 1 else ''
     parts.append(
       f'comes {_percent(share)} of the way from there to a human{where}'
@@ -105,7 +107,7 @@ def _of(count: int, games: int) -> str:
   if games == 1:
     return 'the one game' if count else 'no game'
   if count == games:
-    return f'all {games} games'
+    return 'both games' if games == 2 else f'all {games} games'
   return f'{count or "none"} of {games} games'
 
 

@@ -45,14 +45,14 @@ def _kill_in_training(output, cell):
     text=True,
   )
   checkpoints = output / 'cells' / cell / 'run' / 'checkpoints'
-  deadline = time.monotonic() + 600
+  deadline = time.monotonic() + 1800
   while not (checkpoints / '10').is_dir():
     assert study.poll() is None, study.stdout.read()
     assert time.monotonic() < deadline
     time.sleep(0.02)
   owner = output / 'cells' / cell / 'run' / '.owner'
   os.kill(int(owner.read_text().split()[1]), signal.SIGKILL)
-  text, _ = study.communicate(timeout=600)
+  text, _ = study.communicate(timeout=1800)
   return study.returncode, text
 
 

@@ -38,7 +38,7 @@ def test_the_sentence_is_about_the_best_that_learned():
   # Recorded play lacks a game, and is left out.
   assert list(found.estimates) == ['mine', 'other', 'random']
   assert opening.sentence(found, table, TITLES) == (
-    'Mine beats random play in all 2 games and comes 20 % of the way from '
+    'Mine beats random play in both games and comes 20 % of the way from '
     'there to a human on average.'
   )
   assert 'lines are 95 % intervals over episodes' in opening.describe(found)

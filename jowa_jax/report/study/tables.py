@@ -57,8 +57,8 @@ def study_tables(results: Results, reps: int) -> list[Table]:
   """
   builder = _Builder(results, reps)
   made = [
-    *builder.scores(),
     builder.summary('aggregates', 'Over games', _is_pretrained, 'human'),
+    *builder.scores(),
     builder.scaling(),
     builder.summary('finetuning', 'New games, fine-tuned', _is_finetuned),
     builder.summary('ablations', 'Ablations', _is_ablation, 'human'),
