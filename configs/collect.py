@@ -58,7 +58,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   config.steps_per_checkpoint = 2000
   # Decisions after which an episode is cut off; 0 leaves that to the game.
   config.max_episode_steps = 0
-  config.seed = 0
+  config.seed = 0  # of what is random in the play
   # The number in the name of the data set.
   config.run = 1
   # The chance that a frame repeats the action before it (DQN-Replay: 0.25).

@@ -1,8 +1,9 @@
 """Agents of two million parameters, trained on two cores.
 
-`small.py:jowa` and `:mtbc`, and both with `_smoke` for tests. The sizes and the
-choices that differ from the paper's are those that make so small a model learn
-something in so little time; `overnight.py` trains on for longer.
+`small.py:jowa` and `:mtbc`, which goes on from it; `:mtbc_scratch` does not.
+All have a `_smoke` for tests. The sizes and the choices that differ from the
+paper's are those that make so small a model learn something in so little time;
+`overnight.py` trains on for longer.
 """
 
 from ml_collections import ConfigDict
@@ -45,16 +46,30 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
   config.run.evaluate_batches = 1 if smoke else 4
 
 
+def _tokenizer_stage(steps: int) -> ConfigDict:
+  rate = common.optimizer(2e-3, 0.0, min(50, steps // 4), 'cosine', 0.05)
+  return common.stage(steps, tokenizer=rate)
+
+
+def _keep_codes_in_use(config: ConfigDict, steps: int, smoke: bool) -> None:
+  """The recipe that keeps a small codebook in use and sprites in sight."""
+  training = config.tokenizer_training
+  training.codebook_init_step = 2 if smoke else 20
+  training.restart_period = 3 if smoke else 50
+  training.restart_until = int(0.8 * steps)
+  training.motion_weight = 20.0
+  training.embed_codes = 0.3
+
+
 def jowa_stages(tokenizer: int, joint: int) -> ConfigDict:
   """The tokenizer first, then everything else at once, of so many steps.
 
   On two cores, a model is better trained on tokens that are encoded once than
   on those of a tokenizer that still moves.
   """
-  first = common.optimizer(2e-3, 0.0, min(50, tokenizer // 4), 'cosine', 0.05)
   second = common.optimizer(1e-3, 0.01, min(200, joint // 4), 'cosine', 0.02)
   return common.stages(
-    stage1=common.stage(tokenizer, tokenizer=first),
+    stage1=_tokenizer_stage(tokenizer),
     stage2=common.stage(joint, world_action=second),
   )
 
@@ -69,12 +84,7 @@ def _jowa(smoke: bool) -> ConfigDict:
   config = jowa.get_config('smoke').unlock()
   _shrink(config, smoke)
   steps = (6, 10) if smoke else (1500, 2500)
-  # The recipe that keeps a small codebook in use and sprites in sight.
-  config.tokenizer_training.codebook_init_step = 2 if smoke else 20
-  config.tokenizer_training.restart_period = 3 if smoke else 50
-  config.tokenizer_training.restart_until = int(0.8 * steps[0])
-  config.tokenizer_training.motion_weight = 20.0
-  config.tokenizer_training.embed_codes = 0.3
+  _keep_codes_in_use(config, steps[0], smoke)
   # Clipped rewards come every few decisions, or a few times in a hundred. With
   # the paper's discount and support, Q would start far from the returns and
   # creep towards them, one copy of the target heads at a time; here it starts
@@ -108,13 +118,26 @@ def _mtbc(smoke: bool) -> ConfigDict:
   return config
 
 
+def _mtbc_scratch(smoke: bool) -> ConfigDict:
+  """Cloning alone: a tokenizer of its own, and then the policy."""
+  config = _mtbc(smoke)
+  config.init_from.params = ()
+  steps = (6, 10) if smoke else (1500, 2500)
+  _keep_codes_in_use(config, steps[0], smoke)
+  config.stages = common.stages(
+    stage1=_tokenizer_stage(steps[0]),
+    stage2=mtbc_stages(steps[1]).policy,
+  )
+  return config
+
+
 def get_config(name: str = 'jowa') -> ConfigDict:
   """The training config of a small agent.
 
   Raises:
     ValueError: there is no such agent.
   """
-  makers = {'jowa': _jowa, 'mtbc': _mtbc}
+  makers = {'jowa': _jowa, 'mtbc': _mtbc, 'mtbc_scratch': _mtbc_scratch}
   method = name.removesuffix('_smoke')
   if method not in makers:
     raise ValueError(

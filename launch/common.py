@@ -5,22 +5,26 @@ import functools
 import os
 import pathlib
 import re
+import runpy
 import signal
 import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
 from jowa_jax import files
 from launch import end_at_once
+from launch import help as help_lib
 
 ROOT = pathlib.Path(__file__).parent.parent
 
 
 # What ml_collections raises on an override that it cannot apply.
 _OVERRIDE_ERRORS = (AttributeError, KeyError, TypeError, ValueError, OSError)
+_PRINT = 'print_config'
 # Flags that are defined through functions of this module belong to the script.
 flags.disclaim_key_flags()
 
@@ -52,12 +56,30 @@ def define_config(default: str | None, text: str) -> flags.FlagHolder:
   # Benchmarks have no config, and run where this is not installed.
   from ml_collections import config_flags
 
+  flags.DEFINE_bool(
+    _PRINT, False, 'Print the fields of the config, with what they mean.'
+  )
+
   path = default and str(ROOT / default)
   try:
     return config_flags.DEFINE_config_file('config', path, text)
   except _OVERRIDE_ERRORS as error:
     # A default is read here, and what is to be changed in it.
     _fail(_override_message(error, sys.argv))
+
+
+def read_config(name: str) -> Any:
+  """The config of a file of `configs/` and its variant, as --config takes it.
+
+  Raises:
+    ValueError: there is no such variant.
+    FileNotFoundError: there is no such file.
+  """
+  path, colon, variant = files.typed_path(name).partition(':')
+  if not os.path.exists(path):
+    path = str(ROOT / path)
+  make = runpy.run_path(path)['get_config']
+  return make(variant) if colon else make()
 
 
 def define_path(name: str, default: str | None, text: str) -> flags.FlagHolder:
@@ -104,7 +126,10 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
     logging.get_absl_handler().addFilter(_ours)
     interrupts = _watch_interrupts()
     try:
-      main(*([unknown] if pass_unknown_flags else []))
+      if _prints_config():
+        _print_config()
+      else:
+        main(*([unknown] if pass_unknown_flags else []))
     except KeyboardInterrupt:
       _leave_interrupted()
     except Exception as error:
@@ -122,6 +147,9 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
       traceback.print_exc()
       _exit(1)
 
+  if {'--help', '-help', '-h'} & {*sys.argv[1:]}:
+    print(help_lib.describe('__main__', sys.modules['__main__'].__doc__))
+    return
   app.run(
     guarded,
     flags_parser=functools.partial(_parse_flags, known_only=pass_unknown_flags),
@@ -186,11 +214,31 @@ def _parse_flags(argv: Sequence[str], known_only: bool) -> list[str]:
   try:
     return flags.FLAGS(argv, known_only=known_only)
   except flags.Error as error:
+    if flags.FLAGS.is_parsed() and _prints_config():
+      # What is required to run is not, to print.
+      return argv[:1]
     # A config file that fails brings its traceback; the last line says why.
     message = str(error).strip()
     _fail(message.splitlines()[-1] if 'Traceback' in message else message)
   except _OVERRIDE_ERRORS as error:
     _fail(_override_message(error, argv))
+
+
+def _prints_config() -> bool:
+  return _PRINT in flags.FLAGS and flags.FLAGS[_PRINT].value
+
+
+def _print_config() -> None:
+  """Prints the fields of --config, changes on the command line included.
+
+  Raises:
+    ValueError: no config is given.
+  """
+  flag = flags.FLAGS['config']
+  if flag.value is None:
+    raise ValueError(f'--{_PRINT} needs --config')
+  path = flag.config_filename.partition(':')[0]
+  print(help_lib.config_table(flag.value.to_dict(), path))
 
 
 def _override_message(error: Exception, argv: Sequence[str]) -> str:

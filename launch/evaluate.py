@@ -18,6 +18,7 @@ from jowa_jax.configuration import build
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval import evaluation
 from jowa_jax.eval.players import game_options, load_player
+from jowa_jax.recipes import finetuning
 from launch import common
 from launch.planner_flags import planner_options
 
@@ -26,6 +27,9 @@ _CHECKPOINT = common.define_path(
   'checkpoint', None, "Run directory, packed agent, or 'pretrained'."
 )
 _STEP = flags.DEFINE_integer('step', None, 'Which checkpoint; default latest.')
+_BEST = flags.DEFINE_bool(
+  'best', False, "The checkpoint that is best by the run's run.best_metric."
+)
 _GAMES = flags.DEFINE_string(
   'games', None, 'Games, or a list: all, pretrain, held_out or ablation.'
 )
@@ -56,7 +60,10 @@ def main() -> None:
   shard = evaluation.Shard.parse(_SHARD.value)
   output = pathlib.Path(_OUTPUT.value)
   options = planner_options(_CHECKPOINT.value)
-  player = load_player(output.stem, _CHECKPOINT.value, _STEP.value)
+  step = _STEP.value
+  if _BEST.value:
+    step = _best_step()
+  player = load_player(output.stem, _CHECKPOINT.value, step)
   by_game = _CONFIG.value.games.to_dict() if _CHECKPOINT.value else {}
   rollouts = evaluation.play(
     player,
@@ -74,6 +81,12 @@ def main() -> None:
   for game in games:
     scores = [r.score for r in rollouts if r.game == game]
     print(f'{game}: mean score {np.mean(scores):.1f} of {scores}')
+
+
+def _best_step() -> int:
+  if _CHECKPOINT.value is None or _STEP.value is not None:
+    raise ValueError('--best goes with a --checkpoint and without a --step')
+  return finetuning.best_step(_CHECKPOINT.value)
 
 
 if __name__ == '__main__':

@@ -31,7 +31,7 @@ _FILLS = 'launch.finetune fills this field from its flags'
 
 
 @dataclasses.dataclass(frozen=True)
-class _Finetune:
+class Finetune:
   """The section `finetune` of a config, which no run sees.
 
   Attributes:
@@ -97,7 +97,7 @@ def resolve(
   """
   games_lib.check_game(game)
   config = json.loads(json.dumps(config))
-  options = build(_Finetune, config.pop('finetune', {}), 'finetune')
+  options = build(Finetune, config.pop('finetune', {}), 'finetune')
   # What an agent of before there was a field does, not what this config says.
   model = complete(model) if model else {}
   for section in model_sections(config):
@@ -132,7 +132,7 @@ def resolve(
   return config
 
 
-def _train_tokenizer(stages: dict[str, Any], options: _Finetune) -> None:
+def _train_tokenizer(stages: dict[str, Any], options: Finetune) -> None:
   """Adds the tokenizer's training, in a stage of its own or in all stages."""
   names = stages['order']
   if options.tokenizer_steps:
@@ -164,7 +164,7 @@ def _scratch(
 
 def wants_model(config: Mapping[str, Any]) -> bool:
   """Whether a config leaves the model's sections to the checkpoint."""
-  options = build(_Finetune, config.get('finetune', {}), 'finetune')
+  options = build(Finetune, config.get('finetune', {}), 'finetune')
   return options.model == 'checkpoint'
 
 
@@ -254,3 +254,22 @@ def snapshots(
   if last.step < max(steps):
     last = Snapshot(step=max(steps), score=None)
   return best, last
+
+
+def best_step(workdir: str | pathlib.Path) -> int:
+  """The step of a run's best checkpoint by its `run.best_metric`.
+
+  Raises:
+    CheckpointError: the run has no such metric, or measured none.
+  """
+  config = RunDirectory(workdir).read_config()
+  if config is None:
+    raise CheckpointError(f'{workdir} is no directory of a run')
+  metric, mode = (config['run'].get(f'best_{n}') for n in ('metric', 'mode'))
+  found = snapshots(workdir, metric, mode) if metric else None
+  if not found:
+    raise CheckpointError(
+      f'{workdir}: no checkpoint was measured by run.best_metric={metric!r}; '
+      'name one by its step'
+    )
+  return found[0].step

@@ -1,7 +1,5 @@
 """Puts everything about a run on one self-contained page."""
 
-import base64
-import io
 import json
 import os
 import pathlib
@@ -11,11 +9,16 @@ from typing import Any
 import jinja2
 import markupsafe
 import numpy as np
-from PIL import Image
 
 from jowa_jax import files, ownership
-from jowa_jax.eval.findings import Dreams, Reconstructions
-from jowa_jax.report import labels, latent_section, numerals, plots
+from jowa_jax.report import (
+  labels,
+  latent_section,
+  numerals,
+  opening,
+  pictures,
+  plots,
+)
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report.chapters import RANDOM, chapters
 from jowa_jax.report.inputs import (
@@ -34,8 +37,6 @@ from jowa_jax.report.score_sections import (
 from jowa_jax.report.summary import REPS, Summary, summarize, to_json
 from jowa_jax.report.tables import write_tables
 
-_MAX_COLUMNS = 8  # frames beside each other
-_MAX_DREAMS = 3  # sequences of a game
 _HELD_OUT = 'held_out/'
 
 
@@ -79,7 +80,7 @@ def write_report(
   inputs = read_inputs(workdir, results, runs, pictures)
   table = scores_lib.score_table(inputs.rollouts)
   summary = summarize(table, inputs.rollouts, reps)
-  text = render(inputs, table, summary)
+  text = render(inputs, table, summary, reps)
   # Page and tables are of one command, whichever of two is the last.
   lock = page.with_name(f'.{page.name}.owner')
   with ownership.owned(lock, wait=True):
@@ -93,7 +94,10 @@ def write_report(
 
 
 def render(
-  inputs: Inputs, table: scores_lib.ScoreTable, summary: Summary
+  inputs: Inputs,
+  table: scores_lib.ScoreTable,
+  summary: Summary,
+  reps: int = REPS,
 ) -> str:
   """The page as HTML text."""
   games = sorted(
@@ -102,8 +106,9 @@ def render(
   )
   colors = agent_colors(inputs.rollouts)
   names = _names(inputs)
-  return _template().render(
+  return template('page.html.jinja').render(
     title=_title(inputs, games),
+    opening=opening.first_screen(inputs, table, names, colors, reps),
     subtitle=_subtitle(inputs, table),
     chapters=chapters(inputs.summary, table, names, colors),
     scores=[
@@ -114,7 +119,8 @@ def render(
     matrix=matrix(table, colors, names),
     over_games=over_games(summary, colors, names),
     videos={
-      game: _videos(videos, names) for game, videos in inputs.videos.items()
+      game: opening.films(videos, names)
+      for game, videos in inputs.videos.items()
     },
     open_loop={
       game: _open_loop(curves) for game, curves in inputs.open_loop.items()
@@ -122,10 +128,12 @@ def render(
     quality=_quality_table(inputs.quality),
     latents=latent_section.section(inputs.latents),
     reconstructions={
-      game: _reconstruction_rows(arrays)
+      game: pictures.reconstruction_rows(arrays)
       for game, arrays in inputs.reconstructions.items()
     },
-    dreams={g: _dream_grid(arrays) for g, arrays in inputs.dreams.items()},
+    dreams={
+      g: pictures.dream_grid(arrays) for g, arrays in inputs.dreams.items()
+    },
     training=[
       _training(m, curves, inputs.configs.get(m, {}))
       for m, curves in inputs.curves.items()
@@ -140,7 +148,8 @@ def render(
   )
 
 
-def _template() -> jinja2.Template:
+def template(name: str) -> jinja2.Template:
+  """One of the templates beside this file."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('jowa_jax.report', '.'),
     autoescape=True,
@@ -148,7 +157,7 @@ def _template() -> jinja2.Template:
     lstrip_blocks=True,
     undefined=jinja2.StrictUndefined,
   )
-  return environment.get_template('page.html.jinja')
+  return environment.get_template(name)
 
 
 def _title(inputs: Inputs, games: list[str]) -> str:
@@ -177,17 +186,6 @@ def _names(inputs: Inputs) -> dict[str, labels.Label]:
     else labels.agent_label(agent, records)
     for agent, records in inputs.rollouts.items()
   }
-
-
-def _videos(videos: Mapping[str, bytes], names: Mapping[str, labels.Label]):
-  """(title, video) of every agent that was filmed in a game."""
-  return [
-    (
-      (names.get(agent) or labels.label(labels.AGENTS, agent)).title,
-      _data_uri('video/mp4', data),
-    )
-    for agent, data in videos.items()
-  ]
 
 
 def _timings(timings: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -273,46 +271,6 @@ def _quality_table(quality: Mapping[str, Mapping[str, float]]):
   }
 
 
-def _reconstruction_rows(arrays: Reconstructions):
-  """(title, frames) rows: what is there, what moves, what is kept and lost."""
-  chosen = _spread(len(arrays.frames))
-  frames = arrays.frames[chosen]
-  reconstructions = arrays.reconstructions[chosen]
-  rows = [('Game', frames), ('Reconstruction', reconstructions)]
-  if arrays.median is not None:
-    rows.append(('What moves', _difference(frames, arrays.median)))
-  rows.append(('What is lost', _difference(frames, reconstructions)))
-  return [(title, [data_uri(f) for f in row]) for title, row in rows]
-
-
-def _difference(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Absolute differences at twice their brightness, uint8."""
-  difference = np.abs(frames.astype(int) - others)
-  return np.minimum(2 * difference, 255).astype(np.uint8)
-
-
-def _dream_grid(arrays: Dreams) -> dict[str, Any]:
-  steps = _spread(arrays.real.shape[1])
-  return {
-    'steps': ['last real frame' if s == 0 else f'+{s}' for s in steps],
-    'sequences': [
-      [
-        ('Real', [data_uri(frame) for frame in real[steps]]),
-        ('Dreamed', [data_uri(frame) for frame in dreamed[steps]]),
-      ]
-      for real, dreamed in zip(
-        arrays.real[:_MAX_DREAMS], arrays.dreamed[:_MAX_DREAMS], strict=True
-      )
-    ],
-  }
-
-
-def _spread(length: int) -> list[int]:
-  """At most `_MAX_COLUMNS` evenly spread indices, both ends included."""
-  count = min(length, _MAX_COLUMNS)
-  return np.linspace(0, length - 1, count).round().astype(int).tolist()
-
-
 def _training(
   method: str, curves: TrainingCurves, config: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -365,17 +323,6 @@ def _snapshots(curves: TrainingCurves, run: Mapping[str, Any]) -> str:
     for name, i in (('best', best), ('last', -1))
   ]
   return f'{metric}: {", ".join(found)}.'
-
-
-def data_uri(frame: np.ndarray) -> str:
-  """An [H, W] uint8 image as a PNG to be put into a page."""
-  buffer = io.BytesIO()
-  Image.fromarray(frame).save(buffer, format='PNG', optimize=True)
-  return _data_uri('image/png', buffer.getvalue())
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-  return f'data:{kind};base64,{base64.b64encode(data).decode()}'
 
 
 def flatten(config: Any, prefix: str = '') -> dict[str, str]:

@@ -54,7 +54,7 @@ def summarize(
     reps: bootstrap resamples.
   """
   agents = list(rollouts)
-  human = _aggregates(table, agents, 'human', reps)
+  human = aggregates_of(table, agents, 'human', reps)
   common = [
     game
     for game, played in table.items()
@@ -83,7 +83,7 @@ def summarize(
   }
   return Summary(
     human=human,
-    dqn=_aggregates(table, agents, 'dqn', reps),
+    dqn=aggregates_of(table, agents, 'dqn', reps),
     profiles=profiles,
     improvements=improvements,
     learning=_learning(rollouts),
@@ -106,9 +106,17 @@ def _improvement(
   return found
 
 
-def _aggregates(
+def aggregates_of(
   table: ScoreTable, agents: Sequence[str], reference: str, reps: int
 ) -> dict[str, Aggregates]:
+  """Figures of each agent over its games of a table.
+
+  Args:
+    table: see `scores.score_table`.
+    agents: their names; those without a game of the reference are left out.
+    reference: whose score is 1, 'human' or 'dqn'.
+    reps: bootstrap resamples.
+  """
   result = {}
   for agent in agents:
     usable = {

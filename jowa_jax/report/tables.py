@@ -71,21 +71,43 @@ def write_tables(
   texts = {
     'scores.csv': scores_frame(table).to_csv(index=False),
     'scores.md': scores.to_markdown() + '\n',
-    'scores.tex': _latex(scores),
+    'scores.tex': latex(scores),
     'aggregates.csv': aggregates_frame(summary).to_csv(index=False),
     'aggregates.md': aggregates.to_markdown() + '\n',
-    'aggregates.tex': _latex(aggregates),
+    'aggregates.tex': latex(aggregates),
   }
   for name, text in texts.items():
     files.write_text(folder / name, text)
   return [folder / name for name in texts]
 
 
-def _latex(frame: pd.DataFrame) -> str:
+# What LaTeX has other names for.
+_SIGNS = {
+  '±': r'$\pm$',
+  '↑': r'$\uparrow$',
+  '↓': r'$\downarrow$',
+  '†': r'$\dagger$',
+  '−': '$-$',
+  '–': '--',
+}
+
+
+def latex(frame: pd.DataFrame, index: bool = True) -> str:
+  """A frame of texts as a table of LaTeX's booktabs.
+
+  Args:
+    frame: texts.
+    index: whether its index is the first column.
+  """
   escaped = frame.style.format(escape='latex')
   for axis in ('index', 'columns'):
     escaped = escaped.format_index(escape='latex', axis=axis)
-  return escaped.to_latex(hrules=True).replace('±', r'$\pm$')
+  if not index:
+    escaped = escaped.hide(axis='index')
+  text = escaped.to_latex(hrules=True)
+  for sign, name in _SIGNS.items():
+    text = text.replace(sign, name)
+  return text
 
 
 def _printed_scores(table: ScoreTable) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from configs import (
   quickstart,
   scaled_ql,
   small,
+  study,
 )
 from jowa_jax import games
 from jowa_jax.collect import recordings
@@ -59,7 +60,7 @@ def test_config_is_locked_and_makes_a_run(method, size, tmp_path):
   [
     *(jowa, mtbc, collect, evaluate, finetune, overnight, quickstart, small),
     *OF_FRAMES.values(),
-    *(ficc, scaled_ql, finetune_online),
+    *(ficc, scaled_ql, finetune_online, study),
   ],
 )
 def test_unknown_variant_is_an_error(module):
@@ -76,6 +77,22 @@ def test_small_agents_make_runs(name, tmp_path):
   config['init_from']['checkpoints'] = 'x'
   run = Run(config, tmp_path / 'run')
   assert run.config['method'] == name.removesuffix('_smoke')
+
+
+@pytest.mark.parametrize('end', ['', '_smoke'])
+def test_cloning_alone_trains_a_tokenizer_of_its_own(end, tmp_path):
+  config = small.get_config(f'mtbc_scratch{end}')
+  run = Run(config.to_dict(), tmp_path / 'run')
+  assert (
+    run.config['method'] == 'mtbc' and not run.config['init_from']['params']
+  )
+  first, second = run.stages
+  assert set(first.optimizers) == {'tokenizer'}
+  assert set(second.optimizers) == {'policy'}
+  # As JOWA's is trained.
+  jowas = small.get_config(f'jowa{end}')
+  assert config.tokenizer_training == jowas.tokenizer_training
+  assert config.stages.stage1 == jowas.stages.stage1
 
 
 @pytest.mark.parametrize('method', METHODS)

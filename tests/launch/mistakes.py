@@ -8,6 +8,32 @@ FINETUNE = (
 )
 SCRATCH = ('--config=configs/quickstart.py:scratch', '--workdir={tmp}/q')
 CASES = {
+  'unknown study': (
+    'study',
+    ('--config=configs/study.py:night', '--output={tmp}/s'),
+    ["'night'", 'laptop'],
+  ),
+  'unknown cell': (
+    'study',
+    (
+      *('--config=configs/study.py:smoke', '--output={tmp}/s'),
+      '--cells=jowa_s7',
+    ),
+    ['--cells=jowa_s7', 'jowa_s1'],
+  ),
+  'a field of a cell that its command has not': (
+    'study',
+    (
+      *('--config=configs/study.py:smoke', '--output={tmp}/s'),
+      '--config.cells.jowa_s1.commands.train.flags.config=configs/ficc.py:5b',
+    ),
+    ['cells.jowa_s1.commands.train.flags.config', "'5b'"],
+  ),
+  'the best of no run': (
+    'evaluate',
+    ('--games=Assault', '--best', '--output={tmp}/x.jsonl'),
+    ['--best', '--checkpoint'],
+  ),
   'unknown config field': (
     'train',
     (*TRAIN, '--config.backbone.widht=4'),

@@ -222,6 +222,14 @@ def test_a_last_snapshot_that_was_not_measured_is_said_to_be(tmp_path):
   best, last = finetuning.snapshots(tmp_path, 'play/Pong', 'max')
   assert best == Snapshot(step=2, score=1.5)
   assert last == Snapshot(step=4, score=None)
+  # What launch.evaluate --best plays with.
+  run = {'best_metric': 'play/Pong', 'best_mode': 'max'}
+  (tmp_path / 'config.json').write_text(json.dumps({'run': run}))
+  assert finetuning.best_step(tmp_path) == 2
+  run['best_metric'] = 'play/Zaxxon'
+  (tmp_path / 'config.json').write_text(json.dumps({'run': run}))
+  with pytest.raises(CheckpointError, match='play/Zaxxon'):
+    finetuning.best_step(tmp_path)
 
 
 def test_runs_of_other_origin_are_other_runs(resolve):

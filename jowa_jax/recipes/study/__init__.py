@@ -1,0 +1,1 @@
+"""Many runs that are compared: a table of cells, done one after another."""
