@@ -205,7 +205,13 @@ def _meaning(
 def _of_class(cls: type) -> dict[str, str]:
   """What a dataclass says of its fields: in its docstring, or beside them."""
   found = {}
-  attributes = (inspect.getdoc(cls) or '').partition('Attributes:\n')[2]
+  for base in cls.__bases__:
+    if dataclasses.is_dataclass(base):
+      found |= _of_class(base)
+  # Its own docstring, not one that it inherits.
+  attributes = inspect.cleandoc(vars(cls)['__doc__'] or '').partition(
+    'Attributes:\n'
+  )[2]
   for entry in re.split(r'\n(?=\w)', textwrap.dedent(attributes)):
     name, colon, text = entry.strip().partition(':')
     if colon and name.isidentifier():

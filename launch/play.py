@@ -40,18 +40,16 @@ _MAX_VIEWERS = flags.DEFINE_integer(
 
 def main() -> None:
   from jowa_jax.play import guard, server
-  from jowa_jax.play.programs import Programs
+  from jowa_jax.play.programs import Programs, check_dreams
   from jowa_jax.play.session import check_trained, warm_up
 
   # Taken before anything is loaded, so that a busy port is told at once.
   listening = server.bind(_HOST.value, _PORT.value)
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
-  for name in ('tokenizer', 'simulator'):
-    if getattr(agent.method, name) is None:
-      raise ValueError(
-        f'--checkpoint={_CHECKPOINT.value}: {agent.config["method"]} has no '
-        f'{name}: there is nothing to step into'
-      )
+  try:
+    check_dreams(agent)
+  except ValueError as error:
+    raise ValueError(f'--checkpoint={_CHECKPOINT.value}: {error}') from error
   game = agent.games[0]
   if _GAME.value is not None:
     (game,) = games_lib.parse_games([_GAME.value], variants=True)

@@ -219,3 +219,12 @@ def _plan(agent: Agent, variables, history, legal, width, horizon) -> Planned:
   return Planned(
     plan.action[0], plan.scores[0], plan.paths[0], plan.rewards[0], frames
   )
+
+
+def check_dreams(agent: Agent) -> None:
+  """Raises ValueError if an agent's method cannot be stepped into."""
+  for name in ('tokenizer', 'simulator'):
+    if getattr(agent.method, name) is None:
+      raise ValueError(
+        f'{agent.config["method"]} has no {name}: there is nothing to step into'
+      )

@@ -220,7 +220,9 @@ def test_what_cannot_be_played(tmp_path):
     run_of(tmp_path, online__every='often')
 
 
-@pytest.mark.parametrize('writer', ['save', 'savez'])
+@pytest.mark.parametrize(
+  'writer', ['save', pytest.param('savez', marks=pytest.mark.slow)]
+)
 def test_a_full_disk_is_one_clear_line(whole, writer, tmp_path, monkeypatch):
   def on_step(step):
     if step == 5:

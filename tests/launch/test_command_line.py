@@ -126,6 +126,7 @@ def test_a_game_is_learned_from_a_pretrained_run(
     assert evaluated.returncode == 0, evaluated.stderr
 
 
+@pytest.mark.slow
 def test_configs_and_the_home_directory_are_found_from_anywhere(tmp_path):
   """Where a folder's name would be a pattern, too."""
   home = tmp_path / 'lr=[1e-4]'

@@ -42,20 +42,15 @@ def test_it_is_served_until_it_is_interrupted():
 
 
 @pytest.mark.parametrize('lacks', ['tokenizer', 'simulator'])
-def test_an_agent_that_cannot_dream_is_refused(lacks, monkeypatch):
-  from absl import flags
-
-  import jowa_jax
+def test_an_agent_that_cannot_dream_is_refused(lacks):
   from jowa_jax.agent import Agent
   from jowa_jax.methods.mtbc import make_mtbc
-  from launch import play
+  from jowa_jax.play.programs import check_dreams
   from tests.methods import small
 
-  flags.FLAGS(['play', '--port=0'])
   method = make_mtbc(small.MTBC)
   if lacks == 'tokenizer':
     method = method._replace(tokenizer=None)
   agent = Agent({'method': 'mtbc'}, method, None, 0)
-  monkeypatch.setattr(jowa_jax, 'load', lambda path, step: agent)
-  with pytest.raises(ValueError, match=f'=pretrained: mtbc has no {lacks}'):
-    play.main()
+  with pytest.raises(ValueError, match=f'mtbc has no {lacks}'):
+    check_dreams(agent)

@@ -77,6 +77,7 @@ def config(recording, packed):
   return config.to_dict()
 
 
+@pytest.mark.slow
 def test_from_a_packed_agent_to_the_page(config, tmp_path, capsys):
   page = quickstart(config, tmp_path, progress=False).read_text()
   output = capsys.readouterr().out

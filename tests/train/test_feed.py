@@ -61,6 +61,7 @@ class Interrupt(Exception):
   """As a lost machine is."""
 
 
+@pytest.mark.slow
 def test_a_run_that_plays_and_is_interrupted(config, tmp_path):
   run = Run(config, tmp_path / 'whole')
   feed = PlayingFeed(run)

@@ -106,6 +106,7 @@ def test_padding_on_the_right(make_episode):
     'task': 'int32',
     'episode_id': 'int32',
     't': 'int32',
+    'acted': 'bool',
   }
 
 
@@ -125,7 +126,7 @@ def test_what_nobody_asks_for_is_not_built(make_episode):
     if array is not None:
       np.testing.assert_array_equal(array, whole[name], err_msg=name)
   with pytest.raises(
-    ValueError, match=r"\['reward'\] are not in \['episode_id'"
+    ValueError, match=r"\['reward'\] are not in \['acted', 'episode_id'"
   ):
     batch(fields=['reward'])
 

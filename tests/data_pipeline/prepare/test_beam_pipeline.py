@@ -40,6 +40,7 @@ def test_processes_share_the_work(tmp_path, monkeypatch):
   assert str(os.getpid()) not in owners
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_the_work_and_the_next_goes_on(
   tmp_path, monkeypatch
 ):

@@ -39,7 +39,9 @@ def test_what_is_made_of_videos(prepared):
   root, manifest = prepared
   game = manifest['games'][GAME]
   assert (game['steps'], game['episodes'], game['mean_return']) == (51, 3, None)
-  assert manifest['request']['video']['decisions_per_second'] == 15
+  assert (
+    manifest['requests'][0]['request']['video']['decisions_per_second'] == 15
+  )
   # No exchange set, which could not say that actions are not known.
   assert sorted(path.name for path in (root / 'out').iterdir()) == [
     formats.FRAMES,

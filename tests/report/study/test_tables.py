@@ -137,7 +137,7 @@ def test_an_interval_is_held_against_what_was_published(tmp_path):
   one = next(
     p for p in published() if (p.table, p.name) == ('Table 2', 'EDT-200M')
   )
-  for factor, mark in ((0.0, ' ↓'), (1.0, ''), (3.0, ' ↑')):
+  for factor, mark in ((0.1, ' ↓'), (1.0, ''), (3.0, ' ↑')):
     path = tmp_path / f'{factor}.jsonl'
     write_rollouts(
       path,
