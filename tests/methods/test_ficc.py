@@ -342,7 +342,10 @@ def test_it_watches_videos(tmp_path):
   assert '70 transitions in 2 episodes' in told
   assert 'actions: not known' in told
   config = config_of(tmp_path / 'data', data__games=('Freeway',))
-  config['stages']['order'] = ['watching']
+  # A config holds no stage that its order leaves out.
+  config['stages'] = dict(
+    order=['watching'], watching=config['stages']['watching']
+  )
   run = Run(config, tmp_path / 'run')
   run.train(progress=False)
   last = helpers.read_metrics(tmp_path / 'run')[-1]
