@@ -1,17 +1,18 @@
 """Tables of agents that are compared, `study.py:laptop|paper|smoke`.
 
 `laptop` is every method at one to two million parameters on recorded play of
-four games, three seeds, a night of two cores. `paper` is the paper's tables: 15
-games, all methods and sizes, ablations, planners, fine-tuning. `smoke` is for
-tests. A cell is a row of ordinary commands; a study of your own is a function
-like the three at the end.
+two games, three seeds, two to three hours of two cores. `paper` is the paper's
+tables: 15 games, all methods and sizes, ablations, planners, fine-tuning.
+`smoke` is for tests. A cell is a row of ordinary commands; a study of your own
+is a function like these.
 """
 
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-_LAPTOP_GAMES = ('Freeway', 'MsPacman', 'Qbert', 'RoadRunner')
+from configs import cells
+
 # Lists of games.py, and those of one of them, which are fine-tuned one by one.
 _PRETRAIN, _ABLATION = ('pretrain',), ('ablation',)
 _HELD_OUT = ('Pong', 'Robotank', 'YarsRevenge', 'Gravitar', 'MsPacman')
@@ -23,160 +24,100 @@ _PLANNED = (
 )
 
 
-def _command(
-  script: str, minutes: float = 0.0, fields=None, **flags
-) -> ConfigDict:
-  """A script of `launch/`, its flags, and fields of its config."""
-  return ConfigDict(
-    dict(
-      script=script,
-      flags=flags,  # {study}, {cell} and the names of `places` are directories
-      set=fields or {},
-      # Of one `device`; 0 leaves it to what its config computes.
-      minutes=minutes,
-    )
-  )
-
-
-def _cell(commands: dict[str, ConfigDict], **fields) -> ConfigDict:
-  """One place in the table."""
-  cell = dict(
-    method='',  # and size: what the report groups agents by
-    size='',
-    games=(),  # that it is scored in
-    data='',
-    quality='',  # of the data of a game that it is fine-tuned on
-    ablation='',
-    seed=0,
-    agents={},  # planners by the names of agents: results/<agent>.jsonl
-    needs=(),  # cells that come first
-    shared=False,  # made by every machine that needs it
-  )
-  cell |= fields
-  cell['commands'] = ConfigDict(dict(order=tuple(commands), **commands))
-  return ConfigDict(cell)
-
-
-def _study(title: str, text: str, device: str, flops: float) -> ConfigDict:
-  config = ConfigDict()
-  config.title = title
-  config.text = text
-  # What minutes are those of, and operations a second that it reaches.
-  config.device = device
-  config.flops = flops
-  config.places = ConfigDict()  # directories outside the study, by name
-  config.cells = ConfigDict()
-  return config
-
-
-def _training(
-  config: str,
-  games: Sequence[str],
-  source: str,
-  seed: int,
-  minutes: float = 0.0,
-  data=None,
-  **fields,
-) -> ConfigDict:
-  """`launch.train` on the data of another cell."""
-  where = f'{{study}}/cells/{source}/data'
-  return _command(
-    'train',
-    minutes,
-    dict(
-      run=dict(seed=seed),
-      data=dict(directory=where, games=games, **(data or {})),
-      **fields,
-    ),
-    config=config,
-    workdir='{cell}/run',
-    progress=False,
-  )
-
-
-def _evaluation(
-  agent: str,
-  games: Sequence[str],
-  seed: int,
-  minutes: float,
-  protocol=None,
-  checkpoint='{cell}/run',
-  **flags,
-) -> ConfigDict:
-  """`launch.evaluate`, by the paper's rules but for what `protocol` says."""
-  if checkpoint:
-    flags['checkpoint'] = checkpoint
-  return _command(
-    'evaluate',
-    minutes,
-    dict(protocol=protocol) if protocol else {},
-    config='configs/evaluate.py:paper',
-    games=','.join(games),
-    seed=seed,
-    output=f'{{cell}}/results/{agent}.jsonl',
-    progress=False,
-    **flags,
-  )
-
-
-def _baselines(
-  config: ConfigDict, games: Sequence[str], minutes: float, protocol: dict
-) -> None:
-  """Random play, and the scores of what is learned from."""
-  config.cells.random = _cell(
-    dict(play=_evaluation('random', games, 0, minutes, protocol, '')),
-    games=games,
-    agents=dict(random=''),
-  )
-
-
-# Config, fields of it, and players by planner, of every method on two cores.
-# Equal minutes, not tokens: each is trained for about seven. Steps are what it
-# takes in them: of processor seconds of a step, measured, four fifths of two
-# cores are in use.
+# Of every method: config, steps of its stages, and players by planner.
+# Equal minutes, not tokens: each is trained for about five on two cores.
 _SHORT = dict(context_length=2)
 # The paper's score loses where small values are noise: see launch/results.
 _BEAM = dict(planner='beam', width=2, horizon=2, path_score='mean', **_SHORT)
 _LAPTOP = {
   'jowa': (
     'configs/small.py:jowa',
-    dict(stage1=dict(steps=1500), stage2=dict(steps=1100)),
+    dict(stage1=1100, stage2=800),
     dict(none=dict(planner='none', **_SHORT), beam=_BEAM),
   ),
   'mtbc': (
     'configs/small.py:mtbc_scratch',
-    dict(stage1=dict(steps=1500), stage2=dict(steps=1350)),
+    dict(stage1=1100, stage2=1000),
     {'': _SHORT},
   ),
-  'mgdt': (
-    'configs/mgdt.py:quickstart',
-    dict(policy=dict(steps=1500)),
-    {'': {}},
-  ),
-  'edt': ('configs/edt.py:quickstart', dict(policy=dict(steps=1400)), {'': {}}),
-  'scaled_ql': (
-    'configs/scaled_ql.py:quickstart',
-    dict(q=dict(steps=2400)),
-    {'': {}},
-  ),
-  'ficc': (
-    'configs/ficc.py:quickstart',
-    # Watching takes some eight seconds a step, twelve times what its operations
-    # would at the others' rate; Q's steps are reckoned from their operations.
-    dict(
-      watching=dict(steps=30, watching=dict(warmup_steps=3)),
-      q=dict(steps=400),
-    ),
-    {'': {}},
-  ),
+  'mgdt': ('configs/mgdt.py:quickstart', dict(policy=1100), {'': {}}),
+  'edt': ('configs/edt.py:quickstart', dict(policy=1000), {'': {}}),
+  'scaled_ql': ('configs/scaled_ql.py:quickstart', dict(q=1700), {'': {}}),
+  'ficc': ('configs/ficc.py:quickstart', dict(watching=30, q=400), {'': {}}),
 }
-# Of methods that read tokens: encoded once, when the tokenizer is trained.
-_TOKENS = dict(jowa='{cell}/tokens', mtbc='{cell}/tokens')
+_SMOKE = {
+  'jowa': (
+    'configs/jowa.py:smoke',
+    {},
+    dict(
+      none=dict(planner='none'), beam=dict(planner='beam', width=2, horizon=1)
+    ),
+  ),
+  'mgdt': ('configs/mgdt.py:smoke', {}, {'': {}}),
+  'scaled_ql': ('configs/scaled_ql.py:smoke', {}, {'': {}}),
+}
+_READ_TOKENS = ('jowa', 'mtbc')
+
+
+def _methods(
+  config: ConfigDict,
+  agents: dict[str, tuple],
+  games: Sequence[str],
+  source: str,
+  size: str,
+  seeds: Sequence[int],
+  rules: dict[str, dict],
+  minutes: dict[str, float],
+) -> None:
+  """Adds cells of all methods, trained on the data of one cell.
+
+  Args:
+    config: the study.
+    agents: by method: config, steps by stage, flags by planner.
+    games: that they are trained on, and scored in.
+    source: the cell of their data.
+    size: what the report calls their size.
+    seeds: of everything.
+    rules: fields of the protocol by planner; '' for all others.
+    minutes: by planner, of playing; 'train', of training.
+  """
+  for seed in seeds:
+    for method, (file, steps, players) in agents.items():
+      data = {}
+      if method in _READ_TOKENS:
+        # Encoded once, when the tokenizer is trained.
+        data = dict(token_cache='{cell}/tokens')
+      fields = {}
+      if steps:
+        fields['stages'] = {name: dict(steps=n) for name, n in steps.items()}
+      commands = dict(
+        train=cells.training(
+          file, games, source, seed, minutes['train'], data, **fields
+        )
+      )
+      names = {}
+      for planner, flags in players.items():
+        agent = f'{method}_beam' if planner == 'beam' else method
+        names[agent] = planner
+        kind = planner if planner in rules else ''
+        commands[planner or 'play'] = cells.evaluation(
+          agent, games, seed, minutes[kind], rules[kind], **flags
+        )
+      config.cells[f'{method}_s{seed}'] = cells.cell(
+        commands,
+        method=method,
+        size=size,
+        games=games,
+        data=source,
+        seed=seed,
+        agents=names,
+        needs=(source,),
+      )
 
 
 def _recorded(games: Sequence[str]) -> ConfigDict:
   """Recorded play, played again, and what it scored."""
-  replay = _command(
+  replay = cells.command(
     'collect',
     3.0,
     # Of the poorer play, most decisions are random.
@@ -186,10 +127,10 @@ def _recorded(games: Sequence[str]) -> ConfigDict:
     output='{cell}/data',
     progress=False,
   )
-  scores = _command(
+  scores = cells.command(
     'inspect_data', 1.0, data='{cell}/data', scores='{cell}/results/data.jsonl'
   )
-  return _cell(
+  return cells.cell(
     dict(replay=replay, scores=scores),
     games=games,
     agents=dict(data=''),
@@ -198,52 +139,54 @@ def _recorded(games: Sequence[str]) -> ConfigDict:
 
 
 def _laptop() -> ConfigDict:
-  config = _study(
+  config = cells.study(
     'Six methods on a laptop',
-    'Every method at one to two million parameters, trained for about seven '
-    'minutes on two CPU cores on the same recorded play of four games. 16 '
+    'Every method at one to two million parameters, trained for about five '
+    'minutes on two CPU cores on the same recorded play of two games. 16 '
     'episodes of at most 1,000 decisions, 5 % of them random; planning plays '
     'four.',
     'two CPU cores',
     2e10,
   )
-  games = _LAPTOP_GAMES
+  games = ('Freeway', 'RoadRunner')
   config.cells.recorded = _recorded(games)
   # The games know no chance: with the paper's 0.001 nearly all episodes would
   # be the same one. Who survives without scoring would take hours.
   rules = dict(epsilon=0.05, max_frames=4000)
-  _baselines(config, games, 1.0, rules)
-  for seed in (0, 1, 2):
-    for method, (file, stages, players) in _LAPTOP.items():
-      own = dict(token_cache=_TOKENS[method]) if method in _TOKENS else {}
-      commands = dict(
-        train=_training(
-          file, games, 'recorded', seed, 7.5, stages=stages, data=own
-        )
-      )
-      agents = {}
-      for planner, flags in players.items():
-        agent = f'{method}_beam' if planner == 'beam' else method
-        agents[agent] = planner
-        rollouts = dict(rollouts=4 if planner == 'beam' else 16)
-        commands[planner or 'play'] = _evaluation(
-          agent,
-          games,
-          seed,
-          5.0 if planner == 'beam' else 1.5,
-          rules | rollouts,
-          **flags,
-        )
-      config.cells[f'{method}_s{seed}'] = _cell(
-        commands,
-        method=method,
-        size='small',
-        games=games,
-        data='recorded',
-        seed=seed,
-        agents=agents,
-        needs=('recorded',),
-      )
+  cells.baselines(config, games, 0.5, rules)
+  _methods(
+    config,
+    _LAPTOP,
+    games,
+    'recorded',
+    'small',
+    (0, 1, 2),
+    {'': dict(rollouts=16, **rules), 'beam': dict(rollouts=4, **rules)},
+    {'train': 5.0, '': 0.75, 'beam': 2.5},
+  )
+  return config
+
+
+def _smoke() -> ConfigDict:
+  config = cells.study(
+    'A study of tests', 'Nothing is learned.', 'one core', 1e9
+  )
+  games = ('Assault', 'Carnival')
+  play = cells.command(
+    'collect',
+    0.2,
+    dict(games=','.join(games)),
+    config='configs/collect.py:smoke',
+    output='{cell}/data',
+    progress=False,
+  )
+  config.cells.played = cells.cell(dict(play=play), shared=True)
+  rules = dict(rollouts=2, max_frames=80)
+  cells.baselines(config, games, 0.1, rules)
+  minutes = {'train': 0.0, '': 0.1}
+  _methods(
+    config, _SMOKE, games, 'played', 'smoke', (0, 1), {'': rules}, minutes
+  )
   return config
 
 
@@ -303,7 +246,7 @@ def _players(
   for planner, own in players.items():
     name = agent if planner in ('', 'none') else f'{agent}_{planner}'
     agents[name] = planner
-    commands[planner or 'play'] = _evaluation(
+    commands[planner or 'play'] = cells.evaluation(
       name, games, 0, _minutes(planner, games), **own, **flags
     )
   return commands, agents
@@ -311,7 +254,7 @@ def _players(
 
 def _prepared(games: str, **which) -> ConfigDict:
   """A cell of data that are drawn from the logs of DQN-Replay."""
-  command = _command(
+  command = cells.command(
     'prepare_data',
     source='dqn_replay',
     input='{logs}',
@@ -320,7 +263,7 @@ def _prepared(games: str, **which) -> ConfigDict:
     progress=False,
     **which,
   )
-  return _cell(dict(prepare=command), data=games, shared=True)
+  return cells.cell(dict(prepare=command), data=games, shared=True)
 
 
 def _pretrained(config: ConfigDict) -> None:
@@ -334,8 +277,8 @@ def _pretrained(config: ConfigDict) -> None:
       search = dict(planner='mcts', horizon=6, num_simulations=20)
       some, more = _players(name, _PLANNED, dict(mcts=search))
       commands, agents = commands | some, agents | more
-    train = _training(f'configs/{method}.py:{size}', games, 'pretrain', 0)
-    config.cells[name] = _cell(
+    train = cells.training(f'configs/{method}.py:{size}', games, 'pretrain', 0)
+    config.cells[name] = cells.cell(
       dict(train=train, **commands),
       method=method,
       size=size,
@@ -352,7 +295,7 @@ def _ablations(config: ConfigDict) -> None:
   for ablation, fields in _ABLATIONS.items():
     name = f'jowa_40m_{ablation}'
     commands, agents = _players(name, games, dict(beam=_JOWA['beam']))
-    train = _training(
+    train = cells.training(
       'configs/jowa.py:40m',
       games,
       'pretrain',
@@ -360,7 +303,7 @@ def _ablations(config: ConfigDict) -> None:
       stages=_ABLATION_STAGES,
       **fields,
     )
-    config.cells[name] = _cell(
+    config.cells[name] = cells.cell(
       dict(train=train, **commands),
       method='jowa',
       size='40m',
@@ -382,7 +325,7 @@ def _finetuned(config: ConfigDict) -> None:
     for game in _HELD_OUT:
       of_config = f'{method}_{size}' if method != 'jowa' else size
       flags = dict(checkpoint=f'{{study}}/cells/{source}/run') if source else {}
-      tune = _command(
+      tune = cells.command(
         'finetune',
         config=f'configs/finetune.py:{of_config}',
         game=game,
@@ -395,7 +338,7 @@ def _finetuned(config: ConfigDict) -> None:
       # The snapshot that scored best, as in the paper, without planning.
       players = dict(none=_JOWA['none']) if method == 'jowa' else {'': {}}
       commands, agents = _players(agent, (game,), players, best=True)
-      config.cells[f'{agent}_{game}'] = _cell(
+      config.cells[f'{agent}_{game}'] = cells.cell(
         dict(finetune=tune, **commands),
         method=method,
         size=size,
@@ -409,7 +352,7 @@ def _finetuned(config: ConfigDict) -> None:
 
 
 def _paper() -> ConfigDict:
-  config = _study(
+  config = cells.study(
     'The tables of the paper',
     '15 games of DQN-Replay, two runs of each and a tenth of their '
     'transitions; 16 episodes by the protocol of the paper. One seed.',
@@ -418,67 +361,15 @@ def _paper() -> ConfigDict:
     4e14,
   )
   config.places.logs = 'gs://atari-replay-datasets/dqn'  # or a local copy
-  cells = config.cells
-  cells.pretrain = _prepared('pretrain', runs='random:2', fraction=0.1)
+  config.cells.pretrain = _prepared('pretrain', runs='random:2', fraction=0.1)
   for quality in _QUALITIES:
-    cells[quality] = _prepared(
+    config.cells[quality] = _prepared(
       'held_out', checkpoints=quality, transitions=5000
     )
-  _baselines(config, _PRETRAIN, 10.0, {})
+  cells.baselines(config, _PRETRAIN, 10.0, {})
   _pretrained(config)
   _ablations(config)
   _finetuned(config)
-  return config
-
-
-_SMOKE = {
-  'jowa': ('configs/jowa.py:smoke', dict(none='none', beam='beam')),
-  'mgdt': ('configs/mgdt.py:smoke', {'': ''}),
-  'scaled_ql': ('configs/scaled_ql.py:smoke', {'': ''}),
-}
-
-
-def _smoke() -> ConfigDict:
-  config = _study('A study of tests', 'Nothing is learned.', 'one core', 1e9)
-  games = ('Assault', 'Carnival')
-  config.cells.played = _cell(
-    dict(
-      play=_command(
-        'collect',
-        0.2,
-        dict(games=','.join(games)),
-        config='configs/collect.py:smoke',
-        output='{cell}/data',
-        progress=False,
-      )
-    ),
-    shared=True,
-  )
-  rules = dict(rollouts=2, max_frames=80)
-  _baselines(config, games, 0.1, rules)
-  for seed in (0, 1):
-    for method, (file, players) in _SMOKE.items():
-      commands = dict(train=_training(file, games, 'played', seed))
-      agents = {}
-      for planner in players:
-        agent = f'{method}_beam' if planner == 'beam' else method
-        flags = dict(planner=planner) if planner else {}
-        if planner == 'beam':
-          flags |= dict(width=2, horizon=1)
-        agents[agent] = planner
-        commands[planner or 'play'] = _evaluation(
-          agent, games, seed, 0.1, rules, **flags
-        )
-      config.cells[f'{method}_s{seed}'] = _cell(
-        commands,
-        method=method,
-        size='smoke',
-        games=games,
-        data='played',
-        seed=seed,
-        agents=agents,
-        needs=('played',),
-      )
   return config
 
 
