@@ -1,7 +1,8 @@
 """FICC baseline: latent actions from watching, then Q-values.
 
 `ficc.py:85m` is the paper's size, `:quickstart` for two cores, `:smoke` for
-tests. What the paper leaves open is ours; see the README.
+tests; with `_watching` they are the first stage alone, for films without
+actions. What the paper leaves open is ours; see the README.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +13,7 @@ SIZES = ('85m', 'quickstart', 'smoke')
 # Of the stages: watching, the map of actions, Q.
 _STEPS = {
   '85m': (500_000, 2_000, 1_250_000),
-  'quickstart': (1500, 100, 1500),
+  'quickstart': (3000, 100, 4000),
   'smoke': (8, 4, 8),
 }
 
@@ -30,7 +31,7 @@ def _network(size: str) -> ConfigDict:
       projection_width=projection,
       projection_outputs=projection,
       predictor_width=projection // 2,
-      decoder_channels=16 if size == 'quickstart' else 0,  # 0: as the state
+      decoder_channels=8 if size == 'quickstart' else 0,  # 0: as the state
       head_width={'quickstart': 256, 'smoke': 16}.get(size, 512),
       remat=not few,  # decoders' activations are most of the memory
       dtype='float32' if few else 'bfloat16',
@@ -91,8 +92,11 @@ def get_config(size: str = '85m') -> ConfigDict:
   Raises:
     ValueError: there is no such size.
   """
+  name, size = size, size.removesuffix('_watching')
   if size not in SIZES:
-    raise ValueError(f'Unknown size {size!r}; there are {SIZES}')
+    raise ValueError(
+      f'Unknown size {name!r}; there are {SIZES}, and with _watching'
+    )
   config = common.trainer('ficc', size == 'smoke')
   config.data.stride = 1
   config.network = _network(size)
@@ -101,15 +105,19 @@ def get_config(size: str = '85m') -> ConfigDict:
   # Of what Q is learned from, in fine-tuning.
   config.augmentation = ConfigDict(dict(crop=0, rotation=0.0))
   if size == 'quickstart':
-    common.of_quickstart(config, batch_size=32)
+    common.of_quickstart(config, batch_size=8)
+    config.run.evaluate_every = 100
   watching, mapping, q = _STEPS[size]
-  config.stages = common.stages(
-    watching=common.stage(watching, watching=_watching(size, watching)),
-    action_map=common.stage(mapping, action_map=common.optimizer(1e-3, 0.0)),
-    q=common.stage(
-      q, q=common.optimizer(5e-5 if size == '85m' else 1e-3, 0.01)
-    ),
+  stages = dict(
+    watching=common.stage(watching, watching=_watching(size, watching))
   )
+  if name == size:
+    rate = common.optimizer(5e-5 if size == '85m' else 1e-3, 0.01)
+    stages |= dict(
+      action_map=common.stage(mapping, action_map=common.optimizer(1e-3, 0.0)),
+      q=common.stage(q, q=rate),
+    )
+  config.stages = common.stages(**stages)
   return config.lock()
 
 

@@ -43,7 +43,7 @@ _LAPTOP = {
   'mgdt': ('configs/mgdt.py:quickstart', dict(policy=1100), {'': {}}),
   'edt': ('configs/edt.py:quickstart', dict(policy=1000), {'': {}}),
   'scaled_ql': ('configs/scaled_ql.py:quickstart', dict(q=1700), {'': {}}),
-  'ficc': ('configs/ficc.py:quickstart', dict(watching=30, q=400), {'': {}}),
+  'ficc': ('configs/ficc.py:quickstart', dict(watching=300, q=400), {'': {}}),
 }
 _SMOKE = {
   'jowa': (

@@ -105,18 +105,6 @@ class Layers:
       ),
     )
 
-  def twice_as_large(self, channels: int) -> nn.ConvTranspose:
-    return nn.ConvTranspose(
-      channels,
-      (3, 3),
-      strides=(2, 2),
-      padding=((1, 2), (1, 2)),
-      dtype=self.dtype,
-      kernel_init=nn.with_logical_partitioning(
-        KERNEL, (None, None, 'inputs', 'channels')
-      ),
-    )
-
   def dense(
     self, outputs: int, follows: bool = False, of_grid: bool = False
   ) -> nn.Dense:
@@ -190,6 +178,68 @@ class Block(nn.Module):
     return x
 
 
+_PLACES = ('NHWC', 'HWIO', 'NHWC')
+
+
+def _transposed(x: chex.Array, kernel: chex.Array) -> chex.Array:
+  """[N, H, W, C] and [3, 3, C, D] -> [N, 2 H, 2 W, D]."""
+  return lax.conv_general_dilated(
+    x, kernel, (1, 1), ((1, 2), (1, 2)), (2, 2), dimension_numbers=_PLACES
+  )
+
+
+def _by_phase(x: chex.Array, kernel: chex.Array) -> chex.Array:
+  """What `_transposed` computes, as a convolution of the frame as it is.
+
+  Of every two pixels in a row that come out, the first reads the one above it
+  through the kernel's middle, the second that one and the next through its
+  ends.
+  """
+  taps = jnp.zeros((2, 3), kernel.dtype)
+  first, second = taps.at[0, 1].set(1), taps.at[0, 0].set(1).at[1, 2].set(1)
+  phases = jnp.stack([first, second])  # [phase, pixel that is read, of kernel]
+  kernel = jnp.einsum('pyk,qxl,klcd->yxcpqd', phases, phases, kernel)
+  kernel = kernel.reshape(*kernel.shape[:3], -1)
+  y = lax.conv_general_dilated(
+    x, kernel, (1, 1), ((0, 1), (0, 1)), dimension_numbers=_PLACES
+  )
+  n, height, width, _ = x.shape
+  y = y.reshape(n, height, width, 2, 2, -1).swapaxes(2, 3)
+  return y.reshape(n, 2 * height, 2 * width, -1)
+
+
+class TwiceAsLarge(nn.Module):
+  """`nn.ConvTranspose` of 3x3 pixels that doubles height and width.
+
+  Attributes:
+    channels: that come out.
+    dtype: of the computation; parameters are float32.
+  """
+
+  channels: int
+  dtype: str = 'float32'
+
+  @nn.compact
+  def __call__(self, x: chex.Array) -> chex.Array:
+    """Computes [T, B, 2 H, 2 W, channels] from [T, B, H, W, C]."""
+    init = nn.with_logical_partitioning(
+      KERNEL, (None, None, 'inputs', 'channels')
+    )
+    kernel = self.param('kernel', init, (3, 3, x.shape[-1], self.channels))
+    bias = self.param('bias', nn.initializers.zeros, (self.channels,))
+    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+    # Eight times as fast on a CPU, where XLA computes the gradients of kernels
+    # of transposed convolutions pixel by pixel, though nearly half of the
+    # wider kernel is zeros.
+    y = lax.platform_dependent(
+      x.reshape(-1, *x.shape[-3:]),
+      kernel,
+      cpu=_by_phase,
+      default=_transposed,
+    )
+    return y.reshape(*x.shape[:-3], *y.shape[1:]) + bias
+
+
 class Upward(nn.Module):
   """A transposed convolution that doubles the frame, norm and ReLU."""
 
@@ -197,7 +247,7 @@ class Upward(nn.Module):
   channels: int
 
   def setup(self):
-    self.conv = self.layers.twice_as_large(self.channels)
+    self.conv = TwiceAsLarge(self.channels, self.layers.dtype)
     self.norm = self.layers.norm(SLOW)
 
   def __call__(self, x: chex.Array, train: bool) -> chex.Array:

@@ -342,9 +342,8 @@ def test_it_watches_videos(tmp_path):
   assert '70 transitions in 2 episodes' in told
   assert 'actions: not known' in told
   config = config_of(tmp_path / 'data', data__games=('Freeway',))
-  # A config holds no stage that its order leaves out.
-  config['stages'] = dict(
-    order=['watching'], watching=config['stages']['watching']
+  config['stages'] = (
+    helpers.CONFIGS['ficc'].get_config('smoke_watching').stages.to_dict()
   )
   run = Run(config, tmp_path / 'run')
   run.train(progress=False)
