@@ -284,10 +284,11 @@ def parse_games(
   Raises:
     ValueError: a name is neither a game nor a list, or none is given.
   """
-  if isinstance(names, str):
-    # A tuple that came as text, with its brackets and quotes, too.
-    names = [name.strip(' ()[]"\'') for name in names.split(',')]
-    names = [name for name in names if name]
+  # A list that was typed for a tuple's field is one name with commas.
+  text = names if isinstance(names, str) else ','.join(names)
+  # A tuple that came as text, with its brackets and quotes, too.
+  names = [name.strip(' ()[]"\'') for name in text.split(',')]
+  names = [name for name in names if name]
   lists = {**GAME_LISTS, **(VARIANT_LISTS if variants else {})}
   expanded: list[str] = []
   for name in names:

@@ -1,5 +1,6 @@
 """How every launch script starts and fails."""
 
+import atexit
 import contextlib
 import functools
 import os
@@ -9,6 +10,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Any
@@ -159,11 +161,23 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
 def _watch_interrupts() -> list[int]:
   """Lets Ctrl-C raise KeyboardInterrupt; gives a list that it fills."""
   found: list[int] = []
+  tell = sys.unraisablehook
 
   def interrupt(number, frame):
     found.append(number)
     raise KeyboardInterrupt
 
+  def lost(unraisable):
+    # Python prints and drops what is raised in a finaliser or in a callback of
+    # its garbage collection, JAX's among them; so it comes again, afterwards.
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+      return tell(unraisable)
+    main = threading.main_thread().ident
+    again = threading.Timer(0.1, signal.pthread_kill, (main, signal.SIGINT))
+    again.daemon = True
+    again.start()
+
+  sys.unraisablehook = lost
   # Started in the background, a script ignores it.
   if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
     signal.signal(signal.SIGINT, interrupt)
@@ -184,7 +198,11 @@ def importing() -> Iterator[None]:
 
 def _leave_interrupted() -> None:
   print('\nInterrupted.', file=sys.stderr)
-  _exit(130)
+  # What was broken off in a library may crash the interpreter's own end.
+  atexit._run_exitfuncs()
+  sys.stdout.flush()
+  sys.stderr.flush()
+  os._exit(130)
 
 
 def spare_local_connections(environment: MutableMapping[str, str]) -> None:

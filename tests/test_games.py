@@ -91,6 +91,7 @@ def test_parse_games():
   assert games.parse_games(['Zaxxon', 'held_out'])[:2] == ('Zaxxon', 'Pong')
   assert games.parse_games("('Pong', 'Zaxxon')") == ('Pong', 'Zaxxon')
   assert games.parse_games("['Pong']") == ('Pong',)
+  assert games.parse_games(('Pong,Zaxxon',)) == ('Pong', 'Zaxxon')
   assert len(games.parse_games('all')) == 60
   with pytest.raises(ValueError, match='No game given'):
     games.parse_games('')

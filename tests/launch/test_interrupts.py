@@ -11,7 +11,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 SCRIPTS = {
-  'train': ('--config=configs/jowa.py:smoke', '--workdir={tmp}/run'),
+  'train': (
+    *('--config=configs/jowa.py:smoke', '--workdir={tmp}/run'),
+    *('--config.data.directory={data}', '--config.data.games=Assault,Carnival'),
+  ),
   'evaluate': ('--games=Pong', '--output={tmp}/x.jsonl'),
   'prepare_data': (
     *('--source=ale', '--input={tmp}', '--output={tmp}/out', '--games=Pong'),
@@ -37,7 +40,8 @@ def _interrupted(script, flags, seconds, cwd):
     time.sleep(seconds)
     ended = process.poll() is not None
     begin = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)
+    if not ended:
+      os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
   finally:
     process.kill()
@@ -46,8 +50,10 @@ def _interrupted(script, flags, seconds, cwd):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('script', SCRIPTS)
-def test_importing_is_interrupted_in_a_line(script, tmp_path):
-  flags = [flag.format(tmp=tmp_path) for flag in SCRIPTS[script]]
+def test_importing_is_interrupted_in_a_line(script, atari_data_dir, tmp_path):
+  flags = [
+    flag.format(tmp=tmp_path, data=atari_data_dir) for flag in SCRIPTS[script]
+  ]
   interrupted = 0
   # The interpreter itself takes some tenths to reach the script.
   for seconds in (0.7, 1.2, 1.8, 2.5, 3.5):
@@ -62,8 +68,33 @@ def test_importing_is_interrupted_in_a_line(script, tmp_path):
     assert took < 5
     interrupted += 1
   assert interrupted
-  # A quickstart that begins to play has begun its directory.
-  assert script == 'quickstart' or not list(tmp_path.iterdir())
+  # Who begins to play has begun what it writes, and nothing beside it.
+  begun = dict(train='run', evaluate='x.jsonl', quickstart='q').get(script)
+  assert {path.name for path in tmp_path.iterdir()} <= {begun}
+
+
+def test_an_interrupt_in_a_finaliser_is_not_lost():
+  code = (
+    'import os, signal, time\n'
+    'from launch import common\n'
+    'class Interrupted:\n'
+    '  def __del__(self):\n'
+    '    os.kill(os.getpid(), signal.SIGINT)\n'
+    '    time.sleep(0.1)\n'
+    'def main():\n'
+    '  Interrupted()\n'
+    '  time.sleep(60)\n'
+    'common.run(main)\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=30,
+    preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+  )
+  assert (done.returncode, done.stderr) == (130, '\nInterrupted.\n')
 
 
 def test_others_keep_their_own_way():
