@@ -67,7 +67,7 @@ class Run:
     Raises:
       ConfigError: a field is unknown, missing or of the wrong type.
     """
-    self.config = _with_paths(json.loads(json.dumps(config)))
+    self.config = _understood(json.loads(json.dumps(config)))
     self.directory = RunDirectory(workdir)
     self.method: Method = make_method(self.config, to_train=True)
     sections = training_config(self.config)
@@ -364,11 +364,16 @@ class Run:
       )
 
 
-def _with_paths(config: dict[str, Any]) -> dict[str, Any]:
-  """The config with paths of data that are found from any directory.
+def _understood(config: dict[str, Any]) -> dict[str, Any]:
+  """The config with games one by one and paths that hold from any directory.
 
   A checkpoint's path tells runs apart, and stays as it was typed but for `~`.
   """
+  games = config.get('data', {}).get('games')
+  if isinstance(games, list) and all(isinstance(name, str) for name in games):
+    # --config.data.games=Pong,Zaxxon is one name to a field of names.
+    names = ','.join(games).split(',') if games else []
+    config['data']['games'] = [name.strip() for name in names]
   for section, name in _PATHS:
     path = config.get(section, {}).get(name)
     if path and isinstance(path, str):
@@ -380,7 +385,7 @@ def _with_paths(config: dict[str, Any]) -> dict[str, Any]:
 
 def _located(config: Mapping[str, Any]) -> dict[str, Any]:
   """A complete config whose paths are the same however they are spelled."""
-  config = _with_paths(json.loads(json.dumps(complete(config))))
+  config = _understood(json.loads(json.dumps(complete(config))))
   for section, name in _PATHS:
     if (path := config[section][name]) and '://' not in path:
       config[section][name] = os.path.realpath(path)

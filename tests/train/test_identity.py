@@ -60,6 +60,14 @@ def test_the_same_run(change):
   assert run_digest(config(**change)) == run_digest(config())
 
 
+def test_games_in_one_text_are_those_games(tmp_path):
+  typed, listed = (
+    run_lib.Run(config(data__games=games), tmp_path).config
+    for games in (['Pong, Zaxxon'], ['Pong', 'Zaxxon'])
+  )
+  assert typed == listed
+
+
 def test_where_files_lie_does_not_matter():
   there = dict(init_from__checkpoints='/there/run')
   here = dict(init_from__checkpoints='run')
