@@ -20,7 +20,7 @@ from tests.train import helpers
 @pytest.fixture(scope='module')
 def run_dir(atari_data_dir, tmp_path_factory):
   config = helpers.tiny_config(
-    atari_data_dir, steps=(2, 2), backbone__max_blocks=4
+    atari_data_dir, steps=(0, 4), backbone__max_blocks=4
   )
   directory = tmp_path_factory.mktemp('run')
   Run(config, directory).train(progress=False)

@@ -66,7 +66,9 @@ def test_it_acts_as_it_did(method, name, tmp_path):
     )
 
 
-@pytest.mark.parametrize('method', OPTIONS)
+@pytest.mark.parametrize(
+  'method', ['jowa', pytest.param('mtbc', marks=pytest.mark.slow)]
+)
 def test_it_is_gone_on_with(method, atari_data_dir, tmp_path, caplog):
   run, taken = helpers.older_run(method, tmp_path), []
   config = json.loads((run / 'config.json').read_text())
@@ -83,7 +85,8 @@ def test_it_is_gone_on_with(method, atari_data_dir, tmp_path, caplog):
     assert np.isfinite(value).all(), path
 
 
-def test_it_is_finetuned(atari_data_dir, tmp_path):
+@pytest.mark.parametrize('steps', [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_it_is_finetuned(steps, atari_data_dir, tmp_path):
   older = str(helpers.older_run('jowa', tmp_path))
   theirs = finetuning.checkpoint_config(older)
   config = finetune.get_config('smoke').copy_and_resolve_references()
@@ -91,7 +94,7 @@ def test_it_is_finetuned(atari_data_dir, tmp_path):
     helpers.change(
       config,
       data__transitions=None,
-      stages__finetune__steps=1,
+      stages__finetune__steps=steps,
       run__play_every=0,
       run__log_every=1,
       run__save_every=1,
@@ -104,5 +107,12 @@ def test_it_is_finetuned(atari_data_dir, tmp_path):
     model=theirs,
   )
   finetuning.check_source(config, {})
-  Run(config, tmp_path / 'run').train(progress=False)
-  assert jowa_jax.load(tmp_path / 'run').step == 1
+  variables = Run(config, tmp_path / 'run').train(progress=False)
+  if steps:
+    assert jowa_jax.load(tmp_path / 'run').step == steps
+    return
+  # Before the first step it is the older agent, but for the new game's row.
+  old = helpers.flat(jowa_jax.load(older).variables.params)
+  for path, value in helpers.flat(variables.params).items():
+    if 'task' not in path:
+      np.testing.assert_array_equal(value, old[path], err_msg=path)
