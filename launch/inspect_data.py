@@ -1,7 +1,7 @@
 """Says what is in a data set, and draws it.
 
 python -m launch.inspect_data --data=data/pretrain --games=Assault,Carnival \\
-  --picture=data.png [--verify] [--scores=runs/eval/data.jsonl]
+  --picture=data.png [--verify] [--rewards] [--scores=runs/eval/data.jsonl]
 """
 
 import json
@@ -9,8 +9,10 @@ import json
 from absl import flags
 
 from jowa_jax import files
+from jowa_jax.data.episodes import by_game
 from jowa_jax.data.prepare import inspection
 from jowa_jax.data.store import stored
+from jowa_jax.eval import visible_rewards
 from jowa_jax.eval.records import (
   best_checkpoints,
   data_rollouts,
@@ -28,6 +30,12 @@ _SCORES = common.define_path(
 _BEST_SCORES = common.define_path(
   'best_scores', None, "JSON lines of each game's best checkpoint alone."
 )
+_REWARDS = flags.DEFINE_bool(
+  'rewards',
+  False,
+  'Train a small network of two frames and the action, a minute or so for each '
+  'game, to say in which games rewards are seen coming.',
+)
 _VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')
 
 
@@ -37,6 +45,11 @@ def main() -> None:
   episodes = stored.load_episodes(_DATA.value, names)
   summary = inspection.summarize(episodes)
   print(inspection.describe(summary))
+  if _REWARDS.value:
+    for game, group in by_game(episodes).items():
+      summary[game]['visible_rewards'] = visible_rewards.visible_rewards(group)
+      told = visible_rewards.describe(game, summary[game]['visible_rewards'])
+      print(told, flush=True)
   if _JSON.value:
     files.write_text(_JSON.value, json.dumps(summary, indent=2))
   if _PICTURE.value:

@@ -18,7 +18,8 @@ def detection_metrics(
   - `recall` of the events that were foreseen, and `precision` of what was
     foreseen that came; absent if there was none.
   - `average_precision` (mean precision over the recalls of all thresholds),
-    and `best_f1` at the score `best_threshold`; absent without events.
+    `recall_at_half` (the largest recall at a precision of at least a half), and
+    `best_f1` at the score `best_threshold`; absent without events.
 
   Args:
     scores: of an event at each step, the higher the likelier, [N].
@@ -46,8 +47,10 @@ def over_thresholds(scores: np.ndarray, real: np.ndarray) -> dict[str, float]:
   precision, recall = hits / named, hits / hits[-1]
   f1 = 2 * hits / (named + hits[-1])
   best = int(f1.argmax())
+  half = precision >= 0.5
   return {
     'average_precision': float((np.diff(recall, prepend=0) * precision).sum()),
+    'recall_at_half': float(recall[half].max()) if half.any() else 0.0,
     'best_f1': float(f1[best]),
     'best_threshold': float(ordered[best]),
   }

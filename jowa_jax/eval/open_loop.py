@@ -114,8 +114,8 @@ def open_loop(
   and end of the action that leads to it. Beside what `token_metrics` and
   `reward_metrics` give, where copying is of the last real frame:
 
-  - `reward_average_precision`, `reward_best_f1` and `reward_best_threshold` of
-    rewards that are not 0, see `detection_metrics`.
+  - `reward_average_precision`, `reward_recall_at_half`, `reward_best_f1` and
+    `reward_best_threshold` of rewards that are not 0, see `detection_metrics`.
   - `end_accuracy`, `end_recall` of the real ends alone, and `false_end_share`
     of the steps where play went on; for each real end there are `horizon` more
     dreams, which run into it at step 1, 2, ... `end_recall` is absent if no

@@ -177,6 +177,10 @@ def _events(name: str, events: str) -> dict[str, Label]:
       f'{title}s: average precision',
       'over all thresholds; guessing scores the share of steps, 1 is best',
     ),
+    f'{where}recall_at_half': Label(
+      f'{title}s: recall at half',
+      f'share of {events} that are found while half of those named come',
+    ),
     f'{where}best_f1': Label(
       f'{title}s: best F1',
       'of recall and precision together, at the best threshold',

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jowa_jax.eval.detection import detection_metrics
+from jowa_jax.eval.detection import detection_metrics, over_thresholds
 
 
 def test_by_hand():
@@ -20,6 +20,8 @@ def test_by_hand():
     # Thresholds 0.9, 0.8, 0.3, 0.2 and 0.1 name 1, 2, 4, 5 and 6 steps, of
     # which 1, 1, 2, 3 and 3 are events.
     'average_precision': pytest.approx((1 / 1 + 2 / 4 + 3 / 5) / 3),
+    # Half of what 0.9, 0.8 and 0.3 name are events, and more of what 0.2 does.
+    'recall_at_half': 1.0,
     'best_f1': pytest.approx(2 * 3 / (5 + 3)),
     'best_threshold': 0.2,
   }
@@ -35,6 +37,16 @@ def test_a_head_that_never_fires_may_still_rank_perfectly():
   assert found['best_threshold'] == 0.2
   guessing = detection_metrics(np.full(4, 0.5), ~real, none, real)
   assert guessing['average_precision'] == guessing['share'] == 0.5
+
+
+def test_half_of_what_is_named_may_be_out_of_reach():
+  real = np.array([0, 0, 1, 0, 1, 1, 0, 0], bool)
+  found = over_thresholds(-np.arange(8.0), real)
+  assert found['recall_at_half'] == 1
+  found = over_thresholds(-np.arange(8.0), np.roll(real, 2))
+  assert found['recall_at_half'] == 0
+  found = over_thresholds(-np.arange(8.0), np.arange(8) % 7 == 0)
+  assert found['recall_at_half'] == 0.5
 
 
 def test_without_events():

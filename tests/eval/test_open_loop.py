@@ -143,6 +143,7 @@ def test_curves_by_hand(by_hand):
       pytest.approx((1 / 2 + 2 / 3) / 2),
       pytest.approx((1 + 2 / 3 + 3 / 4) / 3),
     ],
+    'reward_recall_at_half': [1, 1],
     'reward_best_f1': [pytest.approx(4 / 5), pytest.approx(6 / 7)],
     'reward_best_threshold': [pytest.approx(0.2), pytest.approx(0.2)],
     'end_accuracy': [4 / 5, 4 / 5],

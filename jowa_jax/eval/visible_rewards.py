@@ -1,0 +1,170 @@
+"""In which games a reward can be seen coming, by a small network's attempt.
+
+A world model cannot foresee a reward that the frames do not show coming, and
+is not to blame for it. So a small convolutional network is trained for minutes
+on two frames and the action that follows, on nothing but whether a reward
+comes: what it finds in episodes that it never saw is a quick bound, from below,
+of what can be found.
+"""
+
+from collections.abc import Sequence
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jowa_jax import games
+from jowa_jax.data.episodes import DataError, Episode, split_episodes
+from jowa_jax.eval.detection import over_thresholds
+from jowa_jax.types import FRAME_SHAPE
+
+# Share of a game's episodes that are judged on, and not trained on.
+HELD_OUT = 0.2
+
+
+class _Network(nn.Module):
+  """Two frames and an action -> the logit of a reward."""
+
+  @nn.compact
+  def __call__(self, frames: chex.Array, actions: chex.Array) -> chex.Array:
+    """Computes [B] from [B, 84, 84, 2] in [0, 1] and [B]."""
+    moved = frames[..., 1:] - frames[..., :1]
+    x = jnp.concatenate([frames, moved], axis=-1)
+    for channels, size, stride in ((16, 8, 4), (32, 4, 2), (32, 3, 1)):
+      x = nn.relu(nn.Conv(channels, (size, size), stride, 'VALID')(x))
+    taken = nn.Embed(games.NUM_ACTIONS, 32)(actions)
+    x = jnp.concatenate([x.reshape(len(x), -1), taken], axis=-1)
+    return nn.Dense(1)(nn.relu(nn.Dense(128)(x)))[:, 0]
+
+
+def _decoded(episodes: Sequence[Episode]):
+  """(frames [N, 84, 84], the frame before each [N], actions [N], rewards)."""
+  total = sum(map(len, episodes))
+  frames, before = np.empty((total, *FRAME_SHAPE), np.uint8), np.arange(total)
+  start = 0
+  for episode in episodes:
+    stop = start + len(episode)
+    episode.decode(0, len(episode), frames[start:stop])
+    before[start + 1 : stop] -= 1  # the first frame has none but itself
+    start = stop
+  actions = np.concatenate([episode.actions for episode in episodes])
+  rewarded = np.concatenate([episode.rewards != 0 for episode in episodes])
+  return frames, before, actions.astype(np.int32), rewarded
+
+
+def _train(data, steps: int, batch_size: int, seed: int):
+  """Trains on batches half of which are rewarded; all steps in one call."""
+  network = _Network()
+  optimizer = optax.adamw(optax.cosine_decay_schedule(1e-3, steps))
+  frames, before, actions, rewarded = data
+  hits, misses = np.flatnonzero(rewarded), np.flatnonzero(~rewarded)
+  half = batch_size // 2
+
+  @jax.jit
+  def train(key, frames, before, actions, hits, misses):
+    def step(_, state):
+      params, memory, key = state
+      key, *keys = jax.random.split(key, 3)
+      chosen = jnp.concatenate(
+        [
+          jax.random.choice(k, each, (half,))
+          for k, each in zip(keys, (hits, misses), strict=True)
+        ]
+      )
+      pairs = jnp.stack([frames[before[chosen]], frames[chosen]], axis=-1)
+
+      def loss(params):
+        logits = network.apply(params, pairs / 255, actions[chosen])
+        labels = jnp.arange(2 * half) < half
+        return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
+
+      updates, memory = optimizer.update(jax.grad(loss)(params), memory, params)
+      return optax.apply_updates(params, updates), memory, key
+
+    key, init = jax.random.split(key)
+    pair = jnp.zeros((1, *FRAME_SHAPE, 2))
+    params = network.init(init, pair, jnp.zeros(1, int))
+    state = params, optimizer.init(params), key
+    return jax.lax.fori_loop(0, steps, step, state)[0]
+
+  return network, train(
+    jax.random.key(seed), frames, before, actions, hits, misses
+  )
+
+
+def visible_rewards(
+  episodes: Sequence[Episode],
+  steps: int = 2000,
+  batch_size: int = 64,
+  seed: int = 0,
+  most: int = 40_000,
+) -> dict[str, float]:
+  """How well rewards are told from two frames and the action after them.
+
+  Args:
+    episodes: of one game, two at least.
+    steps: of training.
+    batch_size: examples of a step, half of them with a reward.
+    seed: of the split, the parameters and the batches.
+    most: decisions that are read; episodes beyond them, drawn at random, are
+      left out.
+
+  Returns:
+    Of held-out decisions: their number, the `share` with a reward, the average
+    precision of the network's order (that of guessing is the share), its best
+    F1, and `recall_at_half`, the largest share of rewards that is found while
+    at least half of what is named is right (0 where no threshold does that).
+
+  Raises:
+    DataError: actions or rewards are not known, episodes are too few, or none
+      of those trained or judged on has a reward.
+  """
+  game = episodes[0].game
+  if missing := episodes[0].missing:
+    raise DataError(f'{game}: {" and ".join(missing)} are not known')
+  order = np.random.default_rng(seed).permutation(len(episodes))
+  ends = np.cumsum([len(episodes[i]) for i in order])
+  kept = [
+    episodes[i] for i in sorted(order[: max(2, int((ends <= most).sum()))])
+  ]
+  try:
+    trained_on, held_out = split_episodes(kept, HELD_OUT, seed)
+  except ValueError as error:
+    raise DataError(str(error)) from error
+  data, judged = _decoded(trained_on), _decoded(held_out)
+  for name, (*_, rewarded) in (('training', data), ('judging', judged)):
+    if not rewarded.any() or rewarded.all():
+      raise DataError(
+        f'{game}: of {len(rewarded)} decisions for {name}, {rewarded.sum()} '
+        'have a reward: load more episodes'
+      )
+  network, params = _train(data, steps, batch_size, seed)
+  frames, before, actions, rewarded = judged
+  score = jax.jit(lambda pairs, acts: network.apply(params, pairs / 255, acts))
+  scores = np.concatenate(
+    [
+      score(np.stack([frames[before[i]], frames[i]], axis=-1), actions[i])
+      for i in np.array_split(np.arange(len(frames)), -(-len(frames) // 512))
+    ]
+  )
+  found = over_thresholds(scores, rewarded)
+  return {
+    'decisions': len(rewarded),
+    'share': float(rewarded.mean()),
+    'average_precision': found['average_precision'],
+    'best_f1': found['best_f1'],
+    'recall_at_half': found['recall_at_half'],
+  }
+
+
+def describe(game: str, found: dict[str, float]) -> str:
+  """A line for people."""
+  return (
+    f'{game}: {found["recall_at_half"]:.2f} of the rewards are seen coming '
+    f'while half of those named come (average precision '
+    f'{found["average_precision"]:.2f}, of guessing {found["share"]:.3f}; '
+    f'{found["decisions"]} decisions that were not trained on)'
+  )
