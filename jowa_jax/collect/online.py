@@ -3,6 +3,10 @@
 Environments decide between updates with the agent as it is then, and all that
 they ever saw is learned from. Random numbers are of the decision's number, so
 that what is played follows from the weights and from what was played before.
+
+Of several processes, each plays its share of the environments and tells the
+others what came of every decision, so that all of them hold the same replay;
+the first writes it. One process may go on with what several saved.
 """
 
 import dataclasses
@@ -13,6 +17,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from jowa_jax import files
 from jowa_jax import games as games_lib
@@ -25,7 +30,7 @@ from jowa_jax.envs.ale import AleEnv
 from jowa_jax.envs.vector import rollout_seed
 from jowa_jax.methods.base import Method, check_actions
 from jowa_jax.train.sharding import put_beside
-from jowa_jax.types import Segment, TimeStep
+from jowa_jax.types import FRAME_SHAPE, Segment, TimeStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,34 +107,37 @@ class OnlineFeed:
 
     Raises:
       ValueError: there is no such variant, the method needs statistics, or the
-        run has several processes.
+        environments do not divide over the processes.
     """
     if method.spec.statistics:
       raise ValueError(
         f'Online training has no data to compute {method.spec.statistics} from '
         'as it begins: choose a method that needs none'
       )
-    if jax.process_count() > 1:
+    count, shares = config.environments, jax.process_count()
+    if count % shares:
       raise ValueError(
-        'Online training runs in one process, of any number of devices: start '
-        'it once'
+        f'online.environments={count} does not divide over {shares} processes: '
+        f'make it a multiple of {shares}'
       )
     self._config, self._spec = config, method.spec
     self._batch_size, self._seed = batch_size, seed
     self._policy = method.policy(epsilon=0.0)
     self._game, task = game, games_lib.task_id(games_lib.parse_variant(game)[0])
-    count = config.environments
     self._tasks = np.full(count, task, np.int32)
     self._legal = np.flatnonzero(games_lib.legal_mask()[task])
-    self._envs = [
-      AleEnv(
+    first = jax.process_index() * (count // shares)
+    self._envs = {
+      env: AleEnv(
         *(game, rollout_seed(seed, game, env), config.sticky_actions),
         config.max_frames,
       )
-      for env in range(count)
-    ]
+      for env in range(first, first + count // shares)
+    }
     self.replay = Replay(games_lib.GAMES[task], count)
-    self._frames = np.stack([env.reset() for env in self._envs])
+    self._frames = _gathered(
+      np.stack([env.reset() for env in self._envs.values()])
+    )
     self._first = np.ones(count, bool)
     self._rewards = np.zeros(count, np.float32)
     self._scores = np.zeros(count)
@@ -164,13 +172,14 @@ class OnlineFeed:
 
   def _random(self) -> np.ndarray:
     rng = np.random.default_rng((self._seed, len(self.replay)))
-    return rng.choice(self._legal, len(self._envs))
+    return rng.choice(self._legal, self._config.environments)
 
   def _decide(self, variables: Any) -> np.ndarray:
     """The agent's actions, some of them replaced by random ones."""
     row = len(self.replay)
     keys = jax.random.split(
-      jax.random.fold_in(jax.random.key(self._seed), row), len(self._envs)
+      jax.random.fold_in(jax.random.key(self._seed), row),
+      self._config.environments,
     )
     step = TimeStep(
       frames=self._frames, first=self._first, rewards=self._rewards
@@ -189,28 +198,25 @@ class OnlineFeed:
 
   def _step(self, actions: np.ndarray, cut: bool = False) -> list[float]:
     """Plays a decision; returns the scores of the episodes that it ended."""
-    outcomes = [
-      env.step(int(action))
-      for env, action in zip(self._envs, actions, strict=True)
-    ]
-    rewards = np.array([each.reward for each in outcomes], np.float32)
-    terminated = np.array([each.terminated for each in outcomes])
-    truncated = np.array([each.truncated or cut for each in outcomes])
-    truncated &= ~terminated
+    own = np.zeros(len(self._envs), _OUTCOME)
+    for place, (number, env) in enumerate(self._envs.items()):
+      each = env.step(int(actions[number]))
+      truncated = (each.truncated or cut) and not each.terminated
+      ended = each.terminated or truncated
+      frame = env.reset() if ended else each.frame
+      own[place] = (frame, each.reward, each.terminated, truncated)
+    outcomes = _gathered(own)
+    rewards = outcomes['reward']
+    terminated, truncated = outcomes['terminated'], outcomes['truncated']
     self.replay.append(
       Row(self._frames, actions, rewards, terminated, truncated)
     )
-    self._frames = np.stack([each.frame for each in outcomes])
-    self._first, self._rewards = terminated | truncated, rewards
+    self._frames, self._first = outcomes['frame'], terminated | truncated
+    self._rewards = np.where(self._first, 0, rewards)
     self._scores += rewards
-    ended = []
-    for env in np.flatnonzero(self._first):
-      self._frames[env] = self._envs[env].reset()
-      self._rewards[env] = 0
-      if not cut:
-        ended.append(float(self._scores[env]))
-      self._scores[env] = 0
-    return ended
+    scores = [] if cut else self._scores[self._first].tolist()
+    self._scores[self._first] = 0
+    return scores
 
   def batches(
     self,
@@ -257,8 +263,12 @@ class OnlineFeed:
       ) from error
 
   def _save(self, folder: pathlib.Path, step: int) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    self.replay.save(folder)
+    writes = jax.process_index() == 0
+    if writes:
+      folder.mkdir(parents=True, exist_ok=True)
+      self.replay.write(folder)
+    _wait_for_all('the replay is written')
+    self.replay.forget_written(folder)
     arrays = {
       'bounds': np.array(self.replay.bounds),
       'frames': self._frames,
@@ -266,28 +276,32 @@ class OnlineFeed:
       'rewards': self._rewards,
       'scores': self._scores,
     }
-    for number, env in enumerate(self._envs):
-      arrays |= {f'env_{number}/{k}': v for k, v in env.snapshot().items()}
     for number, leaf in enumerate(jax.tree.leaves(self._state)):
       arrays[f'state/{number}'] = np.asarray(leaf)
-    written = io.BytesIO()
-    np.savez(written, **arrays)
-    with files.written_whole(_state_path(folder, step)) as temporary:
-      temporary.write_bytes(written.getvalue())
+    own = {
+      f'env_{number}/{name}': value
+      for number, env in self._envs.items()
+      for name, value in env.snapshot().items()
+    }
+    for packed in _gathered_bytes(_packed(own)):
+      arrays |= _unpacked(packed)
+    if writes:
+      with files.written_whole(_state_path(folder, step)) as temporary:
+        temporary.write_bytes(_packed(arrays))
+    _wait_for_all('what was played is saved')
 
   def restore(self, folder: pathlib.Path, step: int) -> None:
     path = _state_path(folder, step)
     for left in files.matching(folder, '.step_*'):
-      left.unlink()
+      left.unlink(missing_ok=True)
     try:
-      with np.load(path) as data:
-        arrays = dict(data)
+      arrays = _unpacked(path.read_bytes())
     except (OSError, ValueError, EOFError) as error:
       raise DataError(f'{path} cannot be read: {error}') from error
     self.replay.restore(folder, arrays['bounds'].tolist())
     self._frames, self._first = arrays['frames'], arrays['first']
     self._rewards, self._scores = arrays['rewards'], arrays['scores']
-    for number, env in enumerate(self._envs):
+    for number, env in self._envs.items():
       begin = f'env_{number}/'
       env.restore(
         {
@@ -304,3 +318,51 @@ class OnlineFeed:
 
 def _state_path(folder: pathlib.Path, step: int) -> pathlib.Path:
   return folder / f'step_{step:09d}.npz'
+
+
+# What comes of a decision, of one environment.
+_OUTCOME = np.dtype(
+  [
+    ('frame', np.uint8, FRAME_SHAPE),  # that is decided on next
+    ('reward', np.float32),
+    ('terminated', bool),
+    ('truncated', bool),
+  ]
+)
+
+
+def _gathered(own: np.ndarray) -> np.ndarray:
+  """Rows of all environments, [E, ...], of those of every process's own."""
+  if jax.process_count() == 1:
+    return own
+  # As bytes, whatever they are: one exchange.
+  rows = np.ascontiguousarray(own).view(np.uint8).reshape(len(own), -1)
+  every = np.array(multihost_utils.process_allgather(rows, tiled=True))
+  return every.view(own.dtype).reshape(-1, *own.shape[1:])
+
+
+def _gathered_bytes(own: bytes) -> list[bytes]:
+  """What every process has, in their order."""
+  if jax.process_count() == 1:
+    return [own]
+  sizes = multihost_utils.process_allgather(np.array([len(own)]), tiled=True)
+  padded = np.zeros((1, int(sizes.max())), np.uint8)
+  padded[0, : len(own)] = np.frombuffer(own, np.uint8)
+  every = np.asarray(multihost_utils.process_allgather(padded, tiled=True))
+  return [row[:size].tobytes() for row, size in zip(every, sizes, strict=True)]
+
+
+def _wait_for_all(what: str) -> None:
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(what)
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+  written = io.BytesIO()
+  np.savez(written, **arrays)
+  return written.getvalue()
+
+
+def _unpacked(packed: bytes) -> dict[str, np.ndarray]:
+  with np.load(io.BytesIO(packed)) as data:
+    return dict(data)

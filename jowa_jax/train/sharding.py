@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
@@ -92,7 +93,20 @@ def put_beside(variables: Any, tree: Any) -> Any:
   place = getattr(first, 'sharding', default)
   if isinstance(place, NamedSharding):
     place = replicated(place.mesh)
-  return jax.device_put(tree, place)
+  if place.is_fully_addressable:
+    return jax.device_put(tree, place)
+  return jax.tree.map(lambda leaf: _put_everywhere(leaf, place), tree)
+
+
+def _put_everywhere(leaf: Any, place: NamedSharding) -> jax.Array:
+  """An array of the same values in all processes, on a mesh of them all."""
+  if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
+    return jax.device_put(leaf, place)
+  if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    # JAX puts plain numbers there, and no keys.
+    data = jax.device_put(np.asarray(jax.random.key_data(leaf)), place)
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+  return jax.device_put(np.asarray(leaf), place)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -175,19 +175,32 @@ class Replay:
     Raises:
       OSError: it cannot be written; what was there is as it was.
     """
+    self.write(folder)
+    self.forget_written(folder)
+
+  def write(self, folder: pathlib.Path) -> None:
+    """The first half of `save`: rows are on disk, and still in memory."""
     first, stop = self._bounds[-1], self._size
-    if first == stop:
-      return
     path = _part_path(folder, first, stop)
     # After going back to an earlier step the same rows are played again.
-    if not path.exists():
-      with files.directory_written_whole(path) as temporary:
-        rows = {name: self._rows[name][first:stop] for name in _FIELDS}
-        stops = np.cumsum([len(png) for png in self._recent])
-        np.savez(temporary / _ROWS, stops=stops, **rows)
-        data = np.frombuffer(b''.join(self._recent), np.uint8)
-        np.save(temporary / _FRAMES, data)
-    self._open(path, first, stop)
+    if first == stop or path.exists():
+      return
+    with files.directory_written_whole(path) as temporary:
+      rows = {name: self._rows[name][first:stop] for name in _FIELDS}
+      stops = np.cumsum([len(png) for png in self._recent])
+      np.savez(temporary / _ROWS, stops=stops, **rows)
+      data = np.frombuffer(b''.join(self._recent), np.uint8)
+      np.save(temporary / _FRAMES, data)
+
+  def forget_written(self, folder: pathlib.Path) -> None:
+    """The other half: frames that this or another process wrote are read.
+
+    Raises:
+      DataError: they are not there.
+    """
+    first, stop = self._bounds[-1], self._size
+    if first != stop:
+      self._open(_part_path(folder, first, stop), first, stop)
 
   def _open(self, path: pathlib.Path, first: int, stop: int) -> None:
     """Reads a part's frames from disk from now on."""
@@ -213,7 +226,7 @@ class Replay:
     """
     self._clear()
     for left in files.matching(folder, '.rows_*.tmp'):
-      shutil.rmtree(left)
+      shutil.rmtree(left, ignore_errors=True)  # or another process does
     for first, stop in zip(bounds[:-1], bounds[1:], strict=True):
       path = _part_path(folder, first, stop)
       try:
