@@ -5,7 +5,8 @@ python -m launch.report --pictures=runs/judged --results=runs/eval \
   --output=runs/report/index.html
 
 The episodes are those that training held out, or of other --data. Of an agent
-that learned from watching it tells what its latent actions mean.
+that learned from watching it tells what its latent actions mean, and of a
+decision transformer how often it names the right action, return and reward.
 """
 
 import pathlib
@@ -16,7 +17,7 @@ import jowa_jax
 from jowa_jax.configuration import build
 from jowa_jax.data.feed import statistics
 from jowa_jax.data.feed.training import DataConfig, TrainingData
-from jowa_jax.eval import latents
+from jowa_jax.eval import classes, latents
 from jowa_jax.eval.quality_report import judge
 from launch import common
 
@@ -37,8 +38,9 @@ _OUTPUT = common.define_path('output', None, 'Directory of the files.')
 
 def main() -> None:
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
+  judged = agent.method.latents or agent.method.answers
   for name in ('tokenizer', 'simulator'):
-    if getattr(agent.method, name) is None and agent.method.latents is None:
+    if getattr(agent.method, name) is None and judged is None:
       raise ValueError(
         f'{_CHECKPOINT.value}: {agent.config["method"]} has no {name}'
       )
@@ -70,6 +72,12 @@ def main() -> None:
         f'{table["information"]:.3f} nats, shuffled '
         f'{table["information_of_chance"]:.3f}'
       )
+    print(pathlib.Path(_OUTPUT.value))
+    return
+  if agent.method.answers is not None:
+    answers = classes.judge(agent, data.train.episodes, held_out, _OUTPUT.value)
+    for game, table in answers.items():
+      print(classes.describe(game, table))
     print(pathlib.Path(_OUTPUT.value))
     return
   medians = statistics.compute(['median_frames'], data.train.episodes)

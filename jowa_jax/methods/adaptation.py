@@ -111,6 +111,7 @@ def adapt(method: Method, config: AdaptationConfig, backbone: Sizes) -> Method:
     init=init,
     objectives=objectives,
     evaluate=_on_merged(config, method.evaluate),
+    answers=method.answers and _on_merged(config, method.answers),
     policy=policy,
     simulator=simulator,
   )

@@ -211,6 +211,14 @@ class Policy(NamedTuple):
   ]
 
 
+class Answers(NamedTuple):
+  """Which class was named of N things of B segments, and which was true."""
+
+  named: chex.Array  # [B, N] int32
+  true: chex.Array  # [B, N] int32
+  mask: chex.Array  # [B, N] bool, those that count
+
+
 class Method(NamedTuple):
   """A trainable agent.
 
@@ -236,6 +244,8 @@ class Method(NamedTuple):
       `Acting`. An unknown option is a TypeError.
     simulator: by which the agent imagines; None if it does not.
     latents: what it tells of actions that it only watched; None if nothing.
+    answers: (variables, batch) -> what it names by classes, such as actions, by
+      name; None if it is not judged so.
     files: what training reads beside the data, and acting does not, by the
       field of the config that names it.
   """
@@ -254,6 +264,7 @@ class Method(NamedTuple):
   ) = None
   simulator: Simulator | None = None
   latents: LatentActions | None = None
+  answers: Callable[[Variables, Segment], dict[str, Answers]] | None = None
   files: Mapping[str, str] = types.MappingProxyType({})
 
 

@@ -18,6 +18,7 @@ from jowa_jax.methods import edt_policy
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt
 from jowa_jax.methods.augmentation import AugmentationConfig, augmentation
 from jowa_jax.methods.base import (
+  Answers,
   Aux,
   BatchSpec,
   Method,
@@ -150,6 +151,21 @@ def make_edt(config: EdtConfig) -> Method:
     outputs = edt.outputs(backbone, variables.params, window, key)
     return loss_terms(config, outputs, targets)
 
+  def answers(variables: Variables, segments: Segment) -> dict[str, Answers]:
+    window, targets = read(backbone, segments)
+    outputs = edt.outputs(backbone, variables.params, window)
+    classes = {
+      'policy': (outputs.actions, targets.actions),
+      'returns': (
+        outputs.returns,
+        edt.return_bins(backbone, targets.returns),
+      ),
+    }
+    return {
+      name: Answers(jnp.argmax(scores, axis=-1), true, targets.mask)
+      for name, (scores, true) in classes.items()
+    }
+
   def loss(variables: Variables, segments: Segment, key, step):
     del step
     total, metrics = terms(variables, segments, key)
@@ -183,6 +199,7 @@ def make_edt(config: EdtConfig) -> Method:
     after_update=lambda variables, carry, step: variables,
     tokenizer=None,
     evaluate=lambda variables, segments: terms(variables, segments)[1],
+    answers=answers,
     policy=policy,
   )
   return adapt(method, config.adaptation, backbone)

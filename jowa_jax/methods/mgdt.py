@@ -20,6 +20,7 @@ from jowa_jax.methods import mgdt_policy
 from jowa_jax.methods.adaptation import AdaptationConfig, adapt
 from jowa_jax.methods.augmentation import AugmentationConfig, augmentation
 from jowa_jax.methods.base import (
+  Answers,
   Aux,
   BatchSpec,
   Method,
@@ -89,6 +90,7 @@ def make_mgdt(config: MgdtConfig) -> Method:
     after_update=lambda variables, carry, step: variables,
     tokenizer=None,
     evaluate=functools.partial(_metrics, backbone),
+    answers=functools.partial(_answers, backbone),
     policy=functools.partial(_make_policy, backbone),
   )
   return adapt(method, config.adaptation, backbone)
@@ -108,18 +110,18 @@ def _make_policy(backbone: MgdtBackbone, **options: Any) -> Policy:
   return mgdt_policy.make_policy(backbone, options)
 
 
-def _metrics(
+def _classified(
   backbone: MgdtBackbone,
   variables: Variables,
   segments: Segment,
   key: chex.PRNGKey | None = None,
-) -> Metrics:
-  """Cross-entropy and accuracy of returns, actions and rewards."""
+) -> dict[str, tuple[chex.Array, chex.Array, chex.Array]]:
+  """(logits, classes, mask) of returns, actions and rewards."""
   window = read(backbone, segments)
   logits = mgdt.expectations(backbone, variables.params, window, key)
   # The return is predicted once, whatever of the segment is padding.
   everywhere = jnp.ones_like(segments.mask[:, :1])
-  terms = {
+  return {
     'policy': (logits.actions, window.actions, segments.mask),
     'returns': (logits.returns[:, :1], window.returns[:, None], everywhere),
     'rewards': (
@@ -128,6 +130,27 @@ def _metrics(
       segments.mask,
     ),
   }
+
+
+def _answers(
+  backbone: MgdtBackbone, variables: Variables, segments: Segment
+) -> dict[str, Answers]:
+  return {
+    name: Answers(jnp.argmax(scores, axis=-1), labels, mask)
+    for name, (scores, labels, mask) in _classified(
+      backbone, variables, segments
+    ).items()
+  }
+
+
+def _metrics(
+  backbone: MgdtBackbone,
+  variables: Variables,
+  segments: Segment,
+  key: chex.PRNGKey | None = None,
+) -> Metrics:
+  """Cross-entropy and accuracy of returns, actions and rewards."""
+  terms = _classified(backbone, variables, segments, key)
   beyond = outside(first_return(segments), *backbone.return_range)
   found = {'returns/clipped': beyond.mean()}
   for name, (scores, labels, mask) in terms.items():

@@ -91,6 +91,9 @@ def test_it_is_evaluated_and_told_of(trained, tmp_path):
   ).strip()
   text = pathlib.Path(page).read_text()
   assert '<h4>Policy' in text and '<h4>Returns' in text
+  told = launch('judge', f'--checkpoint={workdir}', f'--output={tmp_path}')
+  assert 'Assault: policy right ' in told and '; returns right ' in told
+  assert ('rewards right' in told) == (method == 'mgdt')
 
 
 @pytest.mark.slow
