@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import uvicorn
+from absl import logging
 from websockets.sync.client import connect
 
 from jowa_jax import agent as agent_lib
@@ -40,12 +41,12 @@ def measure(
     checkpoint: of a run, or packed.
     game: that it was trained on; its first by default.
     environments: how many are stepped together.
-    seconds: of each rate, at least. Pages of each player are served so long,
-      and memory is compared over the last of them.
+    seconds: of each rate, at least. Pages of each player are served so long.
 
   Returns:
     A record of each rate: what is measured, steps or decisions a second of all
-    together, and MiB that memory grew by, where that was looked at.
+    together, and MiB that memory grew by where pages are served: in all of the
+    time, in which the last minute of play fills, and in the second half of it.
 
   Raises:
     ValueError: the agent cannot dream, or was not trained on the game.
@@ -53,13 +54,29 @@ def measure(
   agent = agent_lib.load(checkpoint)
   game = game or agent.games[0]
   records = []
-  for count in environments:
-    records += _environments(agent, game, count, seconds)
-  return records + _pages(agent, game, seconds)
+  for some in (
+    *(_environments(agent, game, count, seconds) for count in environments),
+    _pages(agent, game, seconds),
+  ):
+    for record in some:
+      # Long measurements are worth something before they end.
+      logging.info('%s', record)
+      records.append(record)
+  return records
 
 
-def _record(what: str, count: int, rate: float, grown: float | None = None):
-  return {'what': what, 'count': count, 'per_second': rate, 'grown_mib': grown}
+def _record(what: str, count: int, rate: float, held: Sequence[float] = ()):
+  """A record; `held` is memory at the beginning, the middle and the end."""
+  grown, late = (
+    (held[-1] - held[0], held[-1] - held[1]) if held else (None,) * 2
+  )
+  return {
+    'what': what,
+    'count': count,
+    'per_second': rate,
+    'grown_mib': grown,
+    'grown_late_mib': late,
+  }
 
 
 def _environments(
@@ -108,10 +125,13 @@ def _pages(agent: Agent, game: str, seconds: float) -> Iterator[dict[str, Any]]:
     for player in PLAYERS:
       with _Page(address, player) as page:
         page.draw(1.0)
-        before, start = _memory(), time.monotonic()
-        drawn = page.draw(seconds)
+        held, start = [_memory()], time.monotonic()
+        drawn = 0
+        for _ in range(2):
+          drawn += page.draw(seconds / 2)
+          held.append(_memory())
         rate = drawn / (time.monotonic() - start)
-        yield _record(f'page, {player}', 1, rate, _memory() - before)
+        yield _record(f'page, {player}', 1, rate, held)
     yield from _crowd(address, seconds)
 
 
@@ -214,8 +234,9 @@ _COLUMNS = (
   ('count', '{}', 5),
   ('per_second', '{:.1f}', 8),
   ('grown_mib', '{:.1f}', 10),
+  ('grown_late_mib', '{:.1f}', 20),
 )
-_HEADS = ('what', 'count', 'a second', 'grown, MiB')
+_HEADS = ('what', 'count', 'a second', 'grown, MiB', '... in the last half')
 
 
 def describe(records: Sequence[Mapping[str, Any]]) -> str:

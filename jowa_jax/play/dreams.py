@@ -71,15 +71,37 @@ def _prepare(
   if not isinstance(checkpoint, Agent):
     agent = agent_lib.load(checkpoint)
   game = check_trained(agent, game or agent.games[0])
-  if num_contexts < 1:
-    raise ValueError(f'num_contexts={num_contexts} must be at least 1')
-  if context is None:
-    context = max(1, agent.simulator.max_steps // 2)
-  if data is None:
-    contexts = played_contexts(game, num_contexts, context)
-  else:
-    contexts = stored_contexts(data, game, num_contexts, context)
+  contexts = contexts_of(agent, game, data, num_contexts, context)
   return agent, contexts, {'game': game, **options}
+
+
+def contexts_of(
+  agent: Agent,
+  game: str,
+  data: str | os.PathLike | None,
+  count: int,
+  length: int | None = None,
+) -> Contexts:
+  """What dreams of an agent begin with.
+
+  Args:
+    agent: that dreams.
+    game: a name in `games.GAMES`.
+    data: see `stored_contexts`; None for random play in the emulator.
+    count: how many, at most.
+    length: frames of each; by default half of what the agent has room for.
+
+  Raises:
+    DataError: see `stored_contexts`.
+    ValueError: the agent cannot dream, or there is to be no context.
+  """
+  if count < 1:
+    raise ValueError(f'num_contexts={count} must be at least 1')
+  if length is None:
+    length = max(1, agent.simulator.max_steps // 2)
+  if data is None:
+    return played_contexts(game, count, length)
+  return stored_contexts(data, game, count, length)
 
 
 def stored_contexts(

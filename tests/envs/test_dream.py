@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
-from gymnasium.vector import AutoresetMode
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers.vector import RecordEpisodeStatistics
 
 from jowa_jax import games
@@ -127,6 +127,48 @@ def test_it_resets_in_the_same_step(agent):
     np.testing.assert_array_equal(frames, start)
     assert (info['final_obs'][0] != start[0]).any()
     assert info['_final_obs'].all() and info['episode']['l'].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize('mode', [AutoresetMode.NEXT_STEP, 'SameStep'])
+def test_it_resets_as_gymnasium_does(agent, mode):
+  """Single environments, stepped together by Gymnasium itself, are the same."""
+  options = dict(horizon=3, temperature=1.0, **TOKENS)
+  mode = AutoresetMode(mode)
+  expected = SyncVectorEnv(
+    [lambda: DreamEnv(agent, GAME, contexts(), **options)] * 2,
+    autoreset_mode=mode,
+  )
+  env = DreamVectorEnv(
+    agent, GAME, contexts(), 2, autoreset_mode=mode, **options
+  )
+  assert env.observation_space == expected.observation_space
+  assert env.action_space == expected.action_space
+  found, wanted = env.reset(seed=4), expected.reset(seed=4)
+  np.testing.assert_array_equal(found[0], wanted[0])
+  # One episode is begun by hand, so that they end at different times.
+  ended = []
+  for step, each in enumerate(actions(2, 9)):
+    if step == 1:
+      only = {'reset_mask': np.array([True, False])}
+      found = env.reset(seed=[8, None], options=dict(only))
+      wanted = expected.reset(seed=[8, None], options=dict(only))
+      np.testing.assert_array_equal(found[0], wanted[0])
+    *found, info = env.step(each)
+    *wanted, wanted_info = expected.step(each)
+    for one, other in zip(found, wanted, strict=True):
+      np.testing.assert_array_equal(one, other)
+      assert one.dtype == other.dtype
+    ended.append(tuple(found[3]))
+    assert ('final_obs' in info) == ('final_obs' in wanted_info)
+    if 'final_obs' in info:
+      np.testing.assert_array_equal(
+        info['_final_obs'], wanted_info['_final_obs']
+      )
+      for row in np.flatnonzero(info['_final_obs']):
+        np.testing.assert_array_equal(
+          info['final_obs'][row], wanted_info['final_obs'][row]
+        )
+  assert (True, False) in ended and (False, True) in ended
 
 
 def test_it_leaves_resets_to_others(agent):

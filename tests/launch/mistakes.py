@@ -139,6 +139,11 @@ CASES = {
     ('--checkpoint=pretrained', '--game=Pong', '--port=0'),
     ['--game=Pong', 'not trained', 'Qbert'],
   ),
+  'a dream that teaches nothing': (
+    'dream_agent',
+    ('--output={tmp}/x', '--steps=0'),
+    ['steps=0', 'at least 1'],
+  ),
   'nobody to judge': (
     'judge',
     ('--checkpoint={tmp}/none', '--output={tmp}/judged'),

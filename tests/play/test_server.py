@@ -1,8 +1,13 @@
 """The server, spoken to as a page does and as nobody should."""
 
+import contextlib
+import gc
 import io
+import threading
+import time
 import urllib.error
 import urllib.request
+import weakref
 
 import av
 import pytest
@@ -23,7 +28,7 @@ def running(programs):
   with pytest.MonkeyPatch.context() as patch:
     # Random parameters expect an end at every step.
     patch.setattr(session_lib, 'ENDS', 1.0)
-    with Running(programs, ServerConfig(GAME, patience=0.3)) as running:
+    with Running(programs, ServerConfig(GAME, patience=1.5)) as running:
       yield running
 
 
@@ -148,6 +153,10 @@ def test_a_page_goes_and_comes_back(running):
   viewer = running.server.viewers[name]
   wait_for(lambda: viewer.left_at is not None)
   stands = viewer.session.state.number
+  time.sleep(0.2)
+  # What was being decided as it left is the last.
+  assert viewer.session.state.number <= stands + 1
+  stands = viewer.session.state.number
   with running.page(f'?session={name}') as page:
     assert page.hello['session'] == name
     assert page.until(lambda told: told['number'] > stands)
@@ -179,6 +188,33 @@ def test_places_are_limited(programs):
     # One who waits gives way to one who comes.
     with running.page() as three:
       assert three.settings['playing'] and len(running.server.viewers) == 2
+
+
+@pytest.mark.slow
+def test_many_play_and_some_leave_at_once(programs):
+  config = ServerConfig(GAME, watching=True, max_viewers=20, patience=0.0)
+  with Running(programs, config) as running, contextlib.ExitStack() as stack:
+    viewers = running.server.viewers
+    pages = [stack.enter_context(running.page()) for _ in range(20)]
+    names = [page.hello['session'] for page in pages]
+    assert len(set(names)) == 20
+    before = [page.until(lambda told: told['taken'])[0] for page in pages]
+    sessions = [weakref.ref(viewers[name].session) for name in names[:3]]
+    closing = [threading.Thread(target=p.socket.close) for p in pages[:3]]
+    for thread in closing:
+      thread.start()
+    # The others lose no decision.
+    for page, last in zip(pages[3:], before[3:], strict=True):
+      numbers = [page.decision()[0]['number'] for _ in range(3)]
+      assert numbers == [last['number'] + 1 + i for i in range(3)]
+      assert not page.errors
+    for thread in closing:
+      thread.join()
+    # And of those who left nothing stays.
+    wait_for(lambda: set(viewers) == set(names[3:]))
+    wait_for(lambda: len(running.server._playing) == 17)
+    gc.collect()
+    assert [session() for session in sessions] == [None] * 3
 
 
 @pytest.mark.parametrize(
