@@ -3,7 +3,7 @@
 import gymnasium
 
 gymnasium.register(
-  id='jowa_jax/Dream-v0',
+  id='jowa/Dream-v0',
   entry_point='jowa_jax.play.dreams:make',
   vector_entry_point='jowa_jax.play.dreams:make_vector',
 )

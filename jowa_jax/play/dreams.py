@@ -1,6 +1,6 @@
 """Dreamed environments by name: what `gymnasium.make` calls.
 
-`gymnasium.make('jowa_jax.play:jowa_jax/Dream-v0', checkpoint=..., game=...)`;
+`gymnasium.make('jowa_jax.play:jowa/Dream-v0', checkpoint=..., game=...)`;
 the part before the colon is what Gymnasium imports first.
 """
 

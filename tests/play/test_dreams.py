@@ -9,7 +9,7 @@ from jowa_jax.envs.ale import AleEnv
 from jowa_jax.play import dreams
 
 GAME = 'Carnival'
-NAME = 'jowa_jax.play:jowa_jax/Dream-v0'
+NAME = 'jowa_jax.play:jowa/Dream-v0'
 
 
 def test_one_and_many_are_made_by_name(programs):
