@@ -22,7 +22,6 @@ environments.
 import json
 import math
 import os
-import runpy
 
 from absl import flags
 
@@ -228,11 +227,8 @@ def _train() -> list[dict]:
 
 
 def _config_of(run: str) -> dict:
-  path, _, variant = run.partition(':')
-  if path.endswith('.py'):
-    make = runpy.run_path(path)['get_config']
-    config = make(*([variant] if variant else ()))
-    return config.copy_and_resolve_references().to_dict()
+  if run.partition(':')[0].endswith('.py'):
+    return common.read_config(run).copy_and_resolve_references().to_dict()
   with common.importing():
     from jowa_jax.checkpoint.run_directory import RunDirectory
 

@@ -15,11 +15,12 @@ from tests.train import helpers
 
 @pytest.fixture
 def benchmark(launch, tmp_path):
-  """The records and the output of `launch.benchmark`."""
+  """The records and the output of `launch.benchmark`, in any directory."""
 
   def run(*flags):
     path = tmp_path / 'records.json'
-    done = launch('benchmark', '--size=smoke', f'--json={path}', *flags)
+    flags = ('--size=smoke', f'--json={path}', *flags)
+    done = launch('benchmark', *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     return json.loads(path.read_text()), done.stdout
 

@@ -2,9 +2,9 @@
 
 Importing takes nine tenths of the time of a command that is refused. `Server`
 is what tests hold; run as a script, this is the process. It reads a list of
-arguments and an environment, JSON, from every line of its input, runs the
-script in a fork of itself, and answers with a line of JSON: exit status, output
-and errors.
+arguments, an environment and a folder, JSON, from every line of its input, runs
+the script in a fork of itself, and answers with a line of JSON: exit status,
+output and errors.
 """
 
 import contextlib
@@ -34,8 +34,10 @@ class Server:
       self._process.stdin.close()
       self._process.wait()
 
-  def launch(self, script, *flags, devices=1) -> subprocess.CompletedProcess:
-    """The script as `python -m launch.SCRIPT FLAGS` runs it.
+  def launch(
+    self, script, *flags, devices=1, cwd=ROOT
+  ) -> subprocess.CompletedProcess:
+    """The script as `python -m launch.SCRIPT FLAGS` runs it, in a folder.
 
     It sees so many CPU devices, and compiles with little optimisation. A name
     with a dot is that of any other module.
@@ -55,7 +57,7 @@ class Server:
     module = script if '.' in script else f'launch.{script}'
     argv = [module, *map(str, flags)]
     environment = {'XLA_FLAGS': helpers.script_env(devices)['XLA_FLAGS']}
-    self._process.stdin.write(json.dumps([argv, environment]) + '\n')
+    self._process.stdin.write(json.dumps([argv, environment, str(cwd)]) + '\n')
     self._process.stdin.flush()
     code, output, errors = json.loads(self._process.stdout.readline())
     return subprocess.CompletedProcess(argv, code, output, errors)
@@ -105,11 +107,12 @@ def main():
   _import()
   answers = os.fdopen(os.dup(1), 'w')
   for line in sys.stdin:
-    argv, environment = json.loads(line)
+    argv, environment, folder = json.loads(line)
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
       child = os.fork()
       if not child:
         os.environ.update(environment)
+        os.chdir(folder)
         os._exit(_child(argv, output.fileno(), errors.fileno()))
       _, status = os.waitpid(child, 0)
       texts = []

@@ -3,35 +3,25 @@
 import importlib
 import pathlib
 import re
-import shlex
+import shutil
+import subprocess
 import xml.etree.ElementTree as ET
 
 import pytest
+import yaml
 
-ROOT = pathlib.Path(__file__).parents[2]
-READMES = sorted(
-  path.relative_to(ROOT)
-  for folder in ('jowa_jax', 'configs', 'launch', 'tests')
-  for path in (ROOT / folder).rglob('README.md')
-) + [pathlib.Path('README.md')]
+from tests.launch import readmes
+
+POD = readmes.ROOT / 'launch' / 'pod'
 
 
-def _text(readme) -> str:
-  return (ROOT / readme).read_text()
-
-
-def _commands():
-  """(script, flags) of every command that starts a script, in any README."""
-  found = []
-  for readme in READMES:
-    for block in re.findall(r'```bash\n(.*?)```', _text(readme), re.DOTALL):
-      for line in block.replace('\\\n', ' ').splitlines():
-        for part in re.split(r'&&|;(?! )', line):
-          start = re.search(r'python -m launch\.(\w+)(.*)', part)
-          if start:
-            words = shlex.split(start[2], comments=True)
-            found.append((start[1], [w for w in words if w.startswith('--')]))
-  return found
+def _pod_commands(path):
+  """(script, flags) of what a file of `launch/pod` starts."""
+  text = ' '.join(re.sub(r'\\\n', ' ', path.read_text()).split('\n'))
+  for script, rest in re.findall(
+    r'python -m launch\.(\w+)((?: +--\S+)+)', text
+  ):
+    yield script, rest.split()
 
 
 def _anchors(path: pathlib.Path) -> set[str]:
@@ -42,27 +32,35 @@ def _anchors(path: pathlib.Path) -> set[str]:
   }
 
 
-@pytest.mark.parametrize('readme', READMES, ids=str)
+@pytest.mark.parametrize('readme', readmes.READMES, ids=str)
 def test_links_lead_somewhere(readme):
-  for link in re.findall(r'\]\(([^)]+)\)', _text(readme)):
+  for link in re.findall(r'\]\(([^)]+)\)', readmes.text(readme)):
     if link.startswith('https://'):
       continue
     name, _, anchor = link.partition('#')
-    target = (
-      ((ROOT / readme).parent / name).resolve() if name else ROOT / readme
-    )
+    path = readmes.ROOT / readme
+    target = (path.parent / name).resolve() if name else path
     assert target.exists(), link
     if anchor:
       assert anchor in _anchors(target), link
 
 
 def test_the_first_screen_is_short():
-  assert len(_text('README.md').splitlines()) <= 150
+  assert len(readmes.text('README.md').splitlines()) <= 150
 
 
 def test_commands_have_the_flags_that_are_written(launch):
-  commands = _commands()
+  commands = [
+    (command.script, [w for w in command.flags if w.startswith('--')])
+    for readme in readmes.READMES
+    for command in readmes.commands(readme)
+    if command.script
+  ]
   assert len(commands) > 40
+  for path in [*POD.glob('*.sh'), *POD.glob('*.yaml')]:
+    found = list(_pod_commands(path))
+    assert found, path
+    commands += found
   for script in sorted({script for script, _ in commands}):
     help_text = launch(script, '--helpxml').stdout
     flags = {
@@ -83,6 +81,22 @@ def test_commands_have_the_flags_that_are_written(launch):
         if word.startswith('no'):
           known = known or word.removeprefix('no') in flags
         assert known, f'launch.{script} {flag}'
+
+
+def test_files_of_pods_can_be_read():
+  for path in POD.glob('*.sh'):
+    bash = [shutil.which('bash'), '-n', path]
+    done = subprocess.run(bash, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ''), path
+  for path in POD.glob('*.yaml'):
+    read = yaml.safe_load(path.read_text())
+    (job,) = read['spec']['replicatedJobs']
+    (container,) = job['template']['spec']['template']['spec']['containers']
+    # What bash is given is one line, which it can read.
+    (line,) = container['args']
+    assert '\n' not in line.strip()
+    done = subprocess.run([shutil.which('bash'), '-n', '-c', line])
+    assert done.returncode == 0, line
 
 
 def _has_field(given, field, script) -> bool:

@@ -1,44 +1,16 @@
 """`launch.play` as a user starts and ends it."""
 
-import os
-import pathlib
-import re
-import signal
-import subprocess
-import sys
-import urllib.request
-
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.launch import served
 
 
 @pytest.mark.slow
 def test_it_is_served_until_it_is_interrupted():
-  process = subprocess.Popen(
-    [
-      *(sys.executable, '-m', 'tests.eval.small_agent', 'launch.play'),
-      *('--checkpoint=small', '--game=Carnival', '--port=0'),
-    ],
-    cwd=ROOT,
-    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
-    stdout=subprocess.PIPE,
-    stderr=subprocess.PIPE,
-    text=True,
+  served.visit(
+    ['--checkpoint=small', '--game=Carnival', '--port=0'],
+    modules=('tests.eval.small_agent', 'launch.play'),
   )
-  try:
-    assert process.stdout.readline() == 'Compiling ...\n'
-    line = process.stdout.readline()
-    address = re.fullmatch(r'Open (http://127\.0\.0\.1:\d+/)\n', line)[1]
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(address, timeout=60) as answer:
-      assert b'Step inside' in answer.read()
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-  finally:
-    process.kill()
-  assert process.returncode == 130
-  assert 'Traceback' not in errors and errors.endswith('Interrupted.\n')
 
 
 @pytest.mark.parametrize('lacks', ['tokenizer', 'simulator'])

@@ -111,6 +111,8 @@ def _write(
   from minari.dataset.minari_storage import MinariStorage
 
   split = splits[0]
+  # Minari joins a relative path to itself.
+  path = path.absolute()
   path.mkdir()
   written = MinariStorage.new(
     path,

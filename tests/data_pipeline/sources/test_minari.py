@@ -404,11 +404,11 @@ def test_checkpoints_are_kept_and_the_environment_plays_them(
 def test_the_command(full_episodes_dir, launch, tmp_path):
   flags = (
     *('--format=minari', '--noprogress', f'--data={full_episodes_dir}'),
-    *(f'--output={tmp_path}/out', '--storage=arrow'),
+    *('--output=out', '--storage=arrow'),
   )
-  done = launch('export_data', *flags)
+  done = launch('export_data', *flags, cwd=tmp_path)
   assert not done.returncode, done.stderr
   assert done.stdout.split() == ['jowa/carnival/run_1-v0']
   assert list(_read(tmp_path / 'out', 'Carnival')) == [Split('Carnival', 1, 0)]
-  wrong = launch('export_data', *flags, '--namespace=a b')
+  wrong = launch('export_data', *flags, '--namespace=a b', cwd=tmp_path)
   assert wrong.returncode == 2 and '--namespace=a b' in wrong.stderr
