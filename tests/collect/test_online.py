@@ -193,9 +193,8 @@ def test_a_killed_run_is_the_same_run(whole, last, tmp_path):
   same(learn(tmp_path), whole)
 
 
-@pytest.mark.parametrize(
-  'writer', ['save', pytest.param('savez', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('writer', ['save', 'savez'])
 def test_killed_while_the_replay_is_written(
   whole, writer, tmp_path, monkeypatch
 ):

@@ -31,7 +31,7 @@ def trained(recording, tmp_path_factory):
   replay(str(recording), folder / 'data', GAMES, progress=False)
   config = helpers.tiny_config(
     folder / 'data',
-    steps=(1, 2),
+    steps=(0, 2),
     backbone__max_blocks=6,
     data__held_out_fraction=0.2,
   )

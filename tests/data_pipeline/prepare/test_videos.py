@@ -12,6 +12,7 @@ from jowa_jax.data.source import VideoOptions
 from jowa_jax.data.store import formats, stored
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.train.run import Run
+from tests.data_pipeline.prepare.test_prepare import IN_MEMORY
 from tests.data_pipeline.sources.test_video import GAME, pictures, write
 from tests.methods.cycle import config_of
 
@@ -25,7 +26,7 @@ def prepared(tmp_path_factory):
   write(root / 'in' / 'a.mkv', scenes)
   write(root / 'in' / 'b.mkv', pictures(30))
   request = request_of(root / 'in')
-  manifest = prepare.prepare(request, root / 'out', progress=False)
+  manifest = prepare.prepare(request, root / 'out', IN_MEMORY, progress=False)
   return root, manifest
 
 
