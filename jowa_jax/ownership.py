@@ -62,7 +62,12 @@ def _acquire(path: pathlib.Path, wait: bool) -> tuple[IO[str], bool]:
     try:
       file = open(path, 'a+', encoding='utf-8')
     except FileNotFoundError:
-      path.parent.mkdir(parents=True, exist_ok=True)
+      try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+      except FileExistsError:
+        # Another made it, and removes it before it is looked at, or it is none.
+        if path.parent.exists() and not path.parent.is_dir():
+          raise
       made = True
       continue
     try:

@@ -1,6 +1,7 @@
 """Lock files: one owner, who is named, and none that stays after a crash."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -79,6 +80,20 @@ def test_many_take_turns(tmp_path):
   for thread in threads:
     thread.join()
   assert seen == [1] * 80
+
+
+def test_a_folder_that_comes_and_goes(tmp_path, monkeypatch):
+  make, calls = pathlib.Path.mkdir, []
+
+  def gone_again(path, *args, **kwargs):
+    calls.append(path)
+    if len(calls) == 1:
+      raise FileExistsError(17, 'File exists', str(path))
+    make(path, *args, **kwargs)
+
+  monkeypatch.setattr(pathlib.Path, 'mkdir', gone_again)
+  with ownership.owned(tmp_path / 'made' / '.owner'):
+    assert len(calls) == 2
 
 
 def test_a_folder_made_for_the_lock_stays_if_it_is_used(tmp_path):

@@ -6,6 +6,7 @@ the next state, and classes of actions.
 """
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, NamedTuple
 
 import chex
@@ -151,21 +152,6 @@ def make_edt(config: EdtConfig) -> Method:
     outputs = edt.outputs(backbone, variables.params, window, key)
     return loss_terms(config, outputs, targets)
 
-  def answers(variables: Variables, segments: Segment) -> dict[str, Answers]:
-    window, targets = read(backbone, segments)
-    outputs = edt.outputs(backbone, variables.params, window)
-    classes = {
-      'policy': (outputs.actions, targets.actions),
-      'returns': (
-        outputs.returns,
-        edt.return_bins(backbone, targets.returns),
-      ),
-    }
-    return {
-      name: Answers(jnp.argmax(scores, axis=-1), true, targets.mask)
-      for name, (scores, true) in classes.items()
-    }
-
   def loss(variables: Variables, segments: Segment, key, step):
     del step
     total, metrics = terms(variables, segments, key)
@@ -199,10 +185,26 @@ def make_edt(config: EdtConfig) -> Method:
     after_update=lambda variables, carry, step: variables,
     tokenizer=None,
     evaluate=lambda variables, segments: terms(variables, segments)[1],
-    answers=answers,
+    answers=functools.partial(_answers, backbone),
     policy=policy,
   )
   return adapt(method, config.adaptation, backbone)
+
+
+def _answers(
+  backbone: EdtBackbone, variables: Variables, segments: Segment
+) -> dict[str, Answers]:
+  window, targets = read(backbone, segments)
+  outputs = edt.outputs(backbone, variables.params, window)
+  bins = edt.return_bins(backbone, targets.returns)
+  classes = {
+    'policy': (outputs.actions, targets.actions),
+    'returns': (outputs.returns, bins),
+  }
+  return {
+    name: Answers(jnp.argmax(scores, axis=-1), true, targets.mask)
+    for name, (scores, true) in classes.items()
+  }
 
 
 def _head_flops(backbone: EdtBackbone) -> float:
