@@ -198,8 +198,10 @@ def importing() -> Iterator[None]:
 
 def _leave_interrupted() -> None:
   print('\nInterrupted.', file=sys.stderr)
-  # What was broken off in a library may crash the interpreter's own end.
-  atexit._run_exitfuncs()
+  # What was broken off in a library may crash the interpreter's own end; and
+  # exit handlers would wait for other processes, which wait for this one.
+  if not _others_wait():
+    atexit._run_exitfuncs()
   sys.stdout.flush()
   sys.stderr.flush()
   os._exit(130)

@@ -8,7 +8,7 @@ nothing until that of always naming it stands beside.
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,9 +17,8 @@ import numpy as np
 from jowa_jax import files
 from jowa_jax.agent import Agent
 from jowa_jax.data.episodes import Episode, by_game
-from jowa_jax.data.feed.dataset import SegmentDataset
-from jowa_jax.data.feed.training import DataConfig
 from jowa_jax.eval.findings import NOTHING_HELD_OUT
+from jowa_jax.eval.quality import windows
 
 CLASSES = 'named_classes.json'
 _BATCH = 32
@@ -93,7 +92,7 @@ def _answers(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
   """(what was named, what was true) of all that counts, by name."""
   parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-  for batch, counted in _batches(agent, episodes):
+  for batch, counted in windows(agent, episodes, _BATCH):
     for name, each in answer(agent.variables, batch).items():
       mask = np.asarray(each.mask) & counted[:, None]
       part = np.asarray(each.named)[mask], np.asarray(each.true)[mask]
@@ -102,22 +101,3 @@ def _answers(
     name: tuple(np.concatenate(column) for column in zip(*each, strict=True))
     for name, each in parts.items()
   }
-
-
-def _batches(agent: Agent, episodes: Sequence[Episode]) -> Iterator[Any]:
-  """(segments, which of them count [B]); every step has a loss in one."""
-  spec = agent.method.spec
-  data = SegmentDataset(
-    episodes,
-    spec.length,
-    stride=spec.length,
-    padding=agent.config['data'].get('padding', DataConfig.padding),
-    fields=spec.fields,
-    history=spec.history,
-    lookahead=spec.lookahead,
-  )
-  for start in range(0, data.num_segments, _BATCH):
-    # The last batch is filled up with segments that then do not count.
-    chosen = np.arange(start, start + _BATCH)
-    batch = data.batch(np.minimum(chosen, data.num_segments - 1))
-    yield batch, chosen < data.num_segments

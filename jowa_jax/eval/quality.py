@@ -5,7 +5,7 @@ dreams are judged on the tokens that do; reconstructions on the pixels that
 leave the game's static background.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from jowa_jax.eval.open_loop import (
   token_metrics,
 )
 from jowa_jax.losses import vqvae as vqvae_losses
+from jowa_jax.types import Segment
 
 
 def reconstruct(
@@ -177,6 +178,36 @@ def majority_accuracy(
   }
 
 
+def windows(
+  agent: Agent, episodes: Sequence[Episode], batch_size: int
+) -> Iterator[tuple[Segment, np.ndarray]]:
+  """Batches of an agent's own windows in which every step has a loss once.
+
+  Args:
+    agent: who reads them: with the steps around those that have a loss, the
+      fields and the side of the padding that it was trained on.
+    episodes: of one game.
+    batch_size: B, of all batches: the last one is filled up.
+
+  Yields:
+    Segments, and which of them count, [B] bool.
+  """
+  spec = agent.method.spec
+  data = SegmentDataset(
+    episodes,
+    spec.length,
+    stride=spec.length,
+    padding=agent.config['data'].get('padding', DataConfig.padding),
+    fields=spec.fields,
+    history=spec.history,
+    lookahead=spec.lookahead,
+  )
+  for start in range(0, data.num_segments, batch_size):
+    chosen = np.arange(start, start + batch_size)
+    batch = data.batch(np.minimum(chosen, data.num_segments - 1))
+    yield batch, chosen < data.num_segments
+
+
 def policy_accuracy(
   agent: Agent, episodes: Sequence[Episode], batch_size: int = 16
 ) -> dict[str, float]:
@@ -193,25 +224,12 @@ def policy_accuracy(
   Raises:
     ValueError: the agent's method evaluates nothing of the kind.
   """
-  spec = agent.method.spec
   evaluate = jax.jit(agent.method.evaluate)
   results = {}
   for game, group in by_game(episodes).items():
-    data = SegmentDataset(
-      group,
-      spec.length,
-      stride=spec.length,
-      padding=agent.config['data'].get('padding', DataConfig.padding),
-      fields=spec.fields,
-      history=spec.history,
-      lookahead=spec.lookahead,
-    )
     right = steps = 0.0
-    for start in range(0, data.num_segments, batch_size):
-      # The last batch is filled up with segments that then do not count.
-      chosen = np.arange(start, start + batch_size)
-      batch = data.batch(np.minimum(chosen, data.num_segments - 1))
-      counted = (chosen < data.num_segments)[:, None]
+    for batch, chosen in windows(agent, group, batch_size):
+      counted = chosen[:, None]
       scored = batch.mask if batch.train is None else batch.train
       scored = scored & counted
       train = None if batch.train is None else scored
