@@ -99,8 +99,23 @@ def sentence(
     )
   else:
     parts.append('is no nearer to a human than random play')
+  if _trained_once_among_others(found, table):
+    return (
+      f'{titles[best]}, which was trained once where others were trained with '
+      f'several seeds, {" and ".join(parts)}.'
+    )
   comma = ',' if ',' in titles[best] else ''
   return f'{titles[best]}{comma} {" and ".join(parts)}.'
+
+
+def _trained_once_among_others(found: Comparison, table: ScoreTable) -> bool:
+  """Whether the best agent alone has no more than one training seed."""
+  learned = [a for a in found.estimates if a not in (RANDOM, DATA)]
+  seeded = {
+    agent: any(table[g][agent].noise == 'seeds' for g in found.games)
+    for agent in learned
+  }
+  return any(seeded.values()) and not seeded[found.best]
 
 
 def _of(count: int, games: int) -> str:

@@ -19,7 +19,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: E402
 
 # Placeholder -> what the page shows. The page defines the variables.
 _INK, _FAINT, _SHADE, _LINE = '#010101', '#020202', '#030303', '#040404'
-PALETTE = 8  # colours of agents, see the page
+PALETTE = 12  # colours of agents, see the page
 _AGENTS = [f'#0101{index + 16:02x}' for index in range(PALETTE)]
 _COLORS = {
   _INK: 'var(--ink-soft)',

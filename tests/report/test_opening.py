@@ -14,14 +14,14 @@ TITLES = {'mine': 'Mine', 'other': 'Other, planning', 'random': 'Random play'}
 ASSAULT, PONG = (222.4, 742.0), (-20.7, 14.6)
 
 
-def _scores(agent, *shares):
+def _scores(agent, *shares, **setup):
   """Two episodes of each game around these shares of the way to a human."""
   played = []
   for game, (low, high), share in zip(
     ('Assault', 'Pong'), (ASSAULT, PONG), shares, strict=False
   ):
     values = [low + (share + end) * (high - low) for end in (-0.02, 0.02)]
-    played += rollouts(agent, game, values)
+    played += rollouts(agent, game, values, **setup)
   return played
 
 
@@ -63,6 +63,25 @@ def test_sentences(shares, words):
   assert opening.sentence(found, table, TITLES).startswith(
     f'Other, planning, {words}'
   )
+
+
+def test_one_training_seed_is_not_taken_for_several():
+  played = {
+    'random': _scores('random', 0.0),
+    'mine': _scores('mine', 0.3),
+    'other': _scores('other', 0.1, weights='a')
+    + _scores('other', 0.2, weights='b'),
+  }
+  table = score_table(played)
+  found = opening.compare(table, list(played), list(table), 20)
+  assert opening.sentence(found, table, TITLES).startswith(
+    'Mine, which was trained once where others were trained with several '
+    'seeds, beats random play in the one game and comes 30 % of the way '
+  )
+  found = found._replace(
+    estimates={name: found.estimates[name] for name in ('other', 'mine')}
+  )
+  assert 'trained once' not in opening.sentence(found, table, TITLES)
 
 
 def test_nothing_is_said_where_nothing_was_learned():

@@ -1,9 +1,11 @@
 import csv
 import dataclasses
+from importlib import resources
 
 import pytest
 
-from jowa_jax.report import scores, summary, tables
+from jowa_jax import report
+from jowa_jax.report import plots, scores, summary, tables
 from jowa_jax.report.labels import Label
 from jowa_jax.report.score_sections import agent_colors, over_games
 from tests.report.played import rollouts
@@ -200,3 +202,12 @@ def test_tables(played, found, tmp_path):
 def test_colours():
   colors = agent_colors(['mine', 'jowa', 'yours', 'random'])
   assert colors == {'mine': 5, 'jowa': 3, 'yours': 6, 'random': 0}
+  # A study of all methods has no two alike.
+  many = ['random', *(f'agent{i}' for i in range(9))]
+  assert len(set(agent_colors(many).values())) == len(many)
+
+
+def test_the_page_has_every_colour_in_light_and_dark():
+  style = (resources.files(report) / 'style.css.jinja').read_text()
+  for i in range(plots.PALETTE):
+    assert style.count(f'--agent-{i}:') == 2
