@@ -219,9 +219,9 @@ def test_what_cannot_be_played(tmp_path):
     run_of(tmp_path, online__every='often')
 
 
-@pytest.mark.parametrize(
-  'writer', ['save', pytest.param('savez', marks=pytest.mark.slow)]
-)
+# That the replay itself stays whole, a quick test above says.
+@pytest.mark.slow
+@pytest.mark.parametrize('writer', ['save', 'savez'])
 def test_a_full_disk_is_one_clear_line(whole, writer, tmp_path, monkeypatch):
   def on_step(step):
     if step == 5:
