@@ -7,6 +7,7 @@ one drawing suits light and dark pages.
 import io
 import re
 from collections.abc import Sequence
+from importlib import resources
 from typing import NamedTuple
 
 import matplotlib
@@ -153,6 +154,54 @@ def lines(
     if from_zero:
       axes.set_ylim(bottom=0)
     return _svg(figure)
+
+
+def bars(
+  titles: Sequence[str],
+  colors: Sequence[int],
+  values: Sequence[float],
+  intervals: Sequence[tuple[float, float] | None],
+  *,
+  x_label: str,
+) -> str:
+  """Draws horizontal bars, the first one on top, with their intervals.
+
+  Args:
+    titles: of N bars.
+    colors: of the palette.
+    values: where bars end.
+    intervals: low and high ends of a line over each; None for none.
+    x_label: of the axis, with its unit.
+
+  Returns:
+    An SVG element to be put into a page.
+  """
+  with plt.rc_context(_STYLE):
+    size = (5.6, 0.6 + 0.26 * len(titles))
+    figure, axes = plt.subplots(figsize=size, layout='constrained')
+    places = np.arange(len(titles))
+    inks = [_AGENTS[color % PALETTE] for color in colors]
+    axes.barh(places, values, 0.7, color=inks, alpha=0.85)
+    for place, interval in zip(places, intervals, strict=True):
+      if interval is not None:
+        axes.plot(interval, [place] * 2, color=_INK, lw=1, marker='|', ms=5)
+    axes.axvline(0, color=_INK, lw=0.8)
+    axes.set_yticks(places, titles)
+    axes.invert_yaxis()
+    axes.grid(axis='x', color=_FAINT, lw=0.5, alpha=0.7)
+    axes.set_axisbelow(True)
+    axes.spines['left'].set_visible(False)
+    axes.set_xlabel(x_label)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: compact(x)))
+    return _svg(figure)
+
+
+def standalone(svg: str) -> str:
+  """An SVG element as a file of its own, for light and dark surroundings."""
+  style = (resources.files('jowa_jax.report') / 'palette.css.jinja').read_text()
+  style += 'text { font-family: system-ui, sans-serif; }\n'
+  begin, end, rest = svg.partition('>')
+  return f'{begin}{end}\n<style>\n{style}</style>{rest}\n'
 
 
 def _draw_training(axes, steps, values, stage_ends: Sequence[float]):

@@ -208,6 +208,6 @@ def test_colours():
 
 
 def test_the_page_has_every_colour_in_light_and_dark():
-  style = (resources.files(report) / 'style.css.jinja').read_text()
+  style = (resources.files(report) / 'palette.css.jinja').read_text()
   for i in range(plots.PALETTE):
     assert style.count(f'--agent-{i}:') == 2

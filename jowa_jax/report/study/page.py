@@ -18,6 +18,7 @@ from jowa_jax.report.study.results import Agent, Results, read
 from jowa_jax.report.summary import REPS
 
 PAGE = 'index.html'
+BARS = 'bars.svg'
 
 
 def write_study(
@@ -33,7 +34,7 @@ def write_study(
     title: of the page.
     text: what was compared, and how.
     agents: who played, and where their rollouts are.
-    folder: gets `index.html` and the tables.
+    folder: gets `index.html`, its bars as `bars.svg`, and the tables.
     reps: bootstrap resamples that intervals are read from.
 
   Returns:
@@ -47,16 +48,19 @@ def write_study(
   if not results.rollouts:
     return None
   made = tables.study_tables(results, reps)
+  found = _opening(results, reps)
   page = template('study/study.html.jinja').render(
     title=title,
     text=text,
-    opening=_opening(results, reps),
+    opening=found,
     scaling=_scaling(results, reps),
     tables=made,
     sources=_sources(results, folder),
     missing=results.missing,
   )
   tables.write(made, folder, PAGE)
+  if found['svg']:
+    files.write_text(folder / BARS, plots.standalone(found['svg']))
   files.write_text(folder / PAGE, page)
   return folder / PAGE
 
@@ -82,7 +86,7 @@ def _opening(results: Results, reps: int) -> dict[str, Any]:
   shown = [name for name in shown if counts[name] == most]
   found = opening.compare(table, shown, list(table), reps)
   if not found:
-    return {'sentence': '', 'chart': None, 'caption': ''}
+    return {'sentence': '', 'chart': None, 'caption': '', 'svg': ''}
   titles = {name: agent.title for name, agent in results.agents.items()}
   colors = agent_colors(results.rollouts)
   bars = [
@@ -93,7 +97,18 @@ def _opening(results: Results, reps: int) -> dict[str, Any]:
     'sentence': opening.sentence(found, table, titles),
     'chart': opening.chart(bars),
     'caption': opening.describe(found),
+    'svg': plots.bars(
+      [bar.title for bar in bars],
+      [bar.color for bar in bars],
+      [100 * bar.estimate.value for bar in bars],
+      [_percents(bar.estimate.interval) for bar in bars],
+      x_label='of the way from random play to a human, %',
+    ),
   }
+
+
+def _percents(interval: tuple[float, float] | None):
+  return interval and (100 * interval[0], 100 * interval[1])
 
 
 def _scaling(results: Results, reps: int) -> dict[str, Any] | None:

@@ -2,11 +2,13 @@
 
 import csv
 import dataclasses
+from xml.etree import ElementTree
 
 import pytest
 
 from jowa_jax import games as games_lib
 from jowa_jax.eval.records import write_rollouts
+from jowa_jax.report import plots
 from jowa_jax.report.study import results as results_lib
 from jowa_jax.report.study.page import write_study
 from jowa_jax.report.study.published import published, references
@@ -14,6 +16,7 @@ from jowa_jax.report.study.results import Agent, Source
 from jowa_jax.report.study.tables import study_tables
 from tests.report.played import rollouts
 
+SVG = '{http://www.w3.org/2000/svg}'
 # Half of the last printed decimal.
 PRINTED = {'Tables 5 and 19': 5.1e-3}
 FIGURES = {
@@ -182,6 +185,11 @@ def test_the_page_links_every_number_to_its_run(tmp_path):
     assert f'href="../cells/mgdt_s{seed}/run/"' in text
     assert f'href="../cells/mgdt_s{seed}/results/mgdt.jsonl"' in text
   assert 'src="http' not in text
+  bars = ElementTree.parse(tmp_path / 'report' / 'bars.svg').getroot()
+  shown = [''.join(each.itertext()).strip() for each in bars.iter(f'{SVG}text')]
+  assert {'MGDT small', 'Random play'} <= set(shown)
+  style = bars.find(f'{SVG}style').text
+  assert all(f'--agent-{i}:' in style for i in range(plots.PALETTE))
   with open(tmp_path / 'report' / 'scores.csv') as file:
     (row,) = csv.DictReader(file)
   assert float(row['MGDT small']) == 550 and float(row['Random play']) == 350
