@@ -27,7 +27,13 @@ from jowa_jax.play.programs import Programs
 from jowa_jax.play.session import Session
 from jowa_jax.play.viewer import TooMuch, Viewer
 
-_TYPES = {'css': 'text/css', 'js': 'text/javascript', 'svg': 'image/svg+xml'}
+# What the page loads.
+_ASSETS = {
+  'play.css': 'text/css',
+  'drawing.js': 'text/javascript',
+  'play.js': 'text/javascript',
+  'play.svg': 'image/svg+xml',
+}
 # Of WebSockets: taken over by another page, full, asked too much.
 _TAKEN_OVER, _FULL, _POLICY = 4001, 1013, 1008
 
@@ -94,7 +100,7 @@ class Server:
     app = Starlette(
       routes=[
         Route('/', self._page),
-        Route('/play.{kind}', self._asset),
+        *(Route(f'/{name}', self._asset) for name in _ASSETS),
         Route('/film.mp4', self._download_film),
         Route('/episode.npz', self._download_episode),
         WebSocketRoute('/play', self._socket),
@@ -114,10 +120,8 @@ class Server:
     return Response(page, media_type='text/html')
 
   async def _asset(self, request: Request) -> Response:
-    kind = request.path_params['kind']
-    if kind not in _TYPES:
-      return PlainTextResponse('There is no such file\n', 404)
-    return Response(_asset(f'play.{kind}'), media_type=_TYPES[kind])
+    name = request.url.path.rpartition('/')[2]
+    return Response(_asset(name), media_type=_ASSETS[name])
 
   async def _download_film(self, request: Request) -> Response:
     viewer = self.viewers.get(request.query_params.get('session', ''))

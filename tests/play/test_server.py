@@ -51,7 +51,7 @@ def test_the_page_and_what_it_needs(running):
   page, headers = get(running, '/')
   assert b'<title>Step inside</title>' in page and b'{{' not in page
   assert "default-src 'none'" in headers['content-security-policy']
-  for name in ('play.css', 'play.js', 'play.svg'):
+  for name in ('play.css', 'drawing.js', 'play.js', 'play.svg'):
     assert name.encode() in page and get(running, f'/{name}')[0]
     # Nothing is fetched from elsewhere.
     text = get(running, f'/{name}')[0].replace(b'http://www.w3.org/', b'')
