@@ -103,6 +103,7 @@ def test_a_damaged_checkpoint_is_an_error(run_dir, tmp_path):
     jowa_jax.load(broken)
 
 
+@pytest.mark.slow
 def test_model_quality_on_real_episodes(agent, full_episodes_dir):
   episodes = stored.load_episodes(full_episodes_dir, ('Carnival',))
   medians = statistics.compute(['median_frames'], episodes)['median_frames']

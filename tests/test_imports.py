@@ -211,6 +211,7 @@ print('imported')
   assert done.stdout.strip() == 'imported', done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_planning_is_measured_where_only_jax_is():
   """What jax, flax, optax, orbax and chex bring is all there is."""
   missing = (*TENSORFLOW, 'ale_py', 'gymnasium', 'ml_collections', 'mctx')

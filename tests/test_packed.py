@@ -76,6 +76,7 @@ def test_it_plays_as_any_other(file):
   assert player.source['checkpoint_step'] == 7
 
 
+@pytest.mark.slow
 def test_a_run_begins_from_it(finished, file, atari_data_dir, tmp_path):
   config = helpers.tiny_config(
     atari_data_dir,

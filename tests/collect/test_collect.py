@@ -258,6 +258,7 @@ def test_launch_names_what_is_wrong(tmp_path, launch, argument, message):
   assert not os.listdir(tmp_path)
 
 
+@pytest.mark.slow
 def test_variants_are_collected_as_their_game(tmp_path):
   """Their play is of the game's name, and a recording plays it again."""
   settings = dict(epsilons=(1.0,), steps_per_checkpoint=40, progress=False)

@@ -175,14 +175,8 @@ def test_it_plays_and_learns(whole):
   assert np.isfinite([record['loss/q'] for record in records]).all()
 
 
-@pytest.mark.parametrize(
-  'last',
-  [
-    pytest.param(3, marks=pytest.mark.slow),
-    5,  # a step after a checkpoint
-    pytest.param(7, marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('last', [3, 5, 7])  # checkpoints: steps 4 and 8
 def test_a_killed_run_is_the_same_run(whole, last, tmp_path):
   def on_step(step):
     if step == last:

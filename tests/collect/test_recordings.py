@@ -229,6 +229,7 @@ def test_what_is_shipped_can_be_read():
     assert recordings.load(path).games == (name,)
 
 
+@pytest.mark.slow
 def test_the_script_verifies_a_part(collected, launch):
   done = launch(
     'collect',

@@ -63,6 +63,7 @@ def test_plays_what_an_evaluation_plays(agent, searches, player, options):
   assert first != second  # Exploration is each one's own.
 
 
+@pytest.mark.slow
 def test_the_search_in_the_emulator(agent, searches):
   played = play(agent, searches, 'emulator', epsilon=0.0, compare_every=1)
   for episode in played.episodes:
@@ -126,6 +127,7 @@ class Ends(AleEnv):
     self.left = state[1]
 
 
+@pytest.mark.slow
 def test_a_diagnosis_on_disk(agent, tmp_path):
   output = tmp_path / 'made' / 'beam.json'
   config = dataclasses.replace(SHORT, compare_every=2)

@@ -99,6 +99,7 @@ def test_no_search_is_greedy(width, horizon):
     )
 
 
+@pytest.mark.slow
 def test_play_with_a_search_is_that_of_its_actions():
   env, scratch, replayed = (AleEnv(GAME) for _ in range(3))
   frame = env.reset()

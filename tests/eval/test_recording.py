@@ -106,6 +106,7 @@ def test_values_and_dreams_are_the_policys(agent, recording):
   assert dreams.frames.std() > 1
 
 
+@pytest.mark.slow
 def test_it_repeats_what_an_evaluation_played(agent, recording):
   with compilations.counted() as compiled:
     again = play(agent, **BEAM)
@@ -140,6 +141,7 @@ def test_decoding_does_not_depend_on_the_batch(agent):
   assert decode_tokens(agent, tokens[:0]).shape == (0, 84, 84)
 
 
+@pytest.mark.slow
 def test_agents_that_do_not_dream(agent):
   greedy = play(agent)
   assert greedy.dreams is None and greedy.value_name == 'Q value'

@@ -134,6 +134,7 @@ def start(method, variables, stage):
   return TrainState(step=jnp.int32(0), variables=variables, opt_state=opt_state)
 
 
+@pytest.mark.slow
 def test_a_step_is_compiled_once_and_learns_from_dreams(
   variables, batch, compilation_cache
 ):

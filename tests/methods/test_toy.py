@@ -73,6 +73,7 @@ def test_it_learns(trained):
   assert last['held_out/toy/cloning'] > 0 and last['held_out/toy/value'] > 0
 
 
+@pytest.mark.slow
 def test_two_devices_train_the_same_agent(
   atari_data_dir, trained, toy_launch, tmp_path
 ):

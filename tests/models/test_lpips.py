@@ -126,6 +126,7 @@ def test_gradient_of_normalising_is_finite_where_all_channels_are_zero():
   assert np.isfinite(jax.jacobian(lpips._unit)(x)).all()
 
 
+@pytest.mark.slow
 def test_dropout_is_random_reproducible_and_unbiased(params):
   rng = np.random.default_rng(3)
   x, y = rng.uniform(-1, 1, (2, 1, 16, 16, 1)).astype(np.float32)

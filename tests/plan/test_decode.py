@@ -214,6 +214,7 @@ def test_traces_once(params):
   assert dream._cache_size() == traces
 
 
+@pytest.mark.slow
 def test_drawn_dreams_follow_the_logits(params):
   """Frequencies of the first token against the softmax, and keys decide."""
   one = jax.tree.map(lambda x: np.repeat(x[:1], 2000, axis=0), contexts(0))

@@ -73,6 +73,7 @@ def test_chosen_by_visits(params):
   np.testing.assert_array_equal(found.action, found.visits.argmax(axis=1))
 
 
+@pytest.mark.slow
 def test_values_of_one_step_are_those_of_the_dream(params):
   """At depth 1 a child is worth its reward and its best legal action."""
   context = contexts(1)
@@ -137,6 +138,7 @@ def test_environments_do_not_mix(params):
     np.testing.assert_allclose(together.values[one], alone.values, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_rare_prior_never_makes_an_illegal_action(params):
   """Below the root priors so peaked that all but one of them are zero.
 

@@ -84,9 +84,8 @@ def test_a_plan_is_the_policys(programs, session):
   assert plan.frames.shape == (2, 2, 84, 84) and plan.frames.dtype == np.uint8
 
 
-@pytest.mark.parametrize(
-  'temperature', [0.0, pytest.param(1.0, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('temperature', [0.0, 1.0])
 def test_the_dream_is_what_is_imagined(programs, session, temperature):
   """Token by token, on the same context, actions and seed."""
   agent = programs.agent

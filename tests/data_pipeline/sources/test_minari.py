@@ -401,6 +401,7 @@ def test_checkpoints_are_kept_and_the_environment_plays_them(
   assert 'is there already' in caplog.text
 
 
+@pytest.mark.slow
 def test_the_command(full_episodes_dir, launch, tmp_path):
   flags = (
     *('--format=minari', '--noprogress', f'--data={full_episodes_dir}'),
