@@ -77,6 +77,7 @@ EXTRA = (
   ('diagnose', '', '--episodes=1 --decisions=4 --compare_every=2'),
   ('evaluate', '', _SHORT),
   ('finetune', '--config=configs/finetune.py:quickstart', _TUNED),
+  ('finetune', '--config=configs/finetune.py:scaled_ql', _TUNED),
   ('finetune', '', f'{_TUNED} {_TINY}'),
   ('finetune_online', '', f'{_RUN} --config.stages.online.steps=4'),
   ('import_checkpoint', '', '--num_heads=2 --dtype=float32'),
