@@ -96,6 +96,7 @@ def test_the_search_in_the_emulator(agent, searches):
     np.testing.assert_array_equal(a.actions, b.actions)
 
 
+@pytest.mark.slow
 def test_width_one_is_greedy_and_all_is_compiled_once(agent):
   config = dataclasses.replace(SHORT, width=1, decisions=4)
   with compilations.counted() as compiled:

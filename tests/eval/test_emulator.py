@@ -60,9 +60,8 @@ def best_legal(frame):
   return max(fake_q(frame)[action] for action in LEGAL)
 
 
-@pytest.mark.parametrize(
-  'decisions', [0, pytest.param(90, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('decisions', [0, 90])
 def test_a_full_beam_finds_what_brute_force_does(decisions):
   env, frame = after_random_play(decisions)
   plan = search(

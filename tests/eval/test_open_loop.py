@@ -223,6 +223,7 @@ def random_play():
   )
 
 
+@pytest.mark.slow
 def test_first_and_last_step_are_those_of_dream(agent, random_play):
   metrics, pictures = quality.dream(agent, [random_play], HORIZON, COUNT)[
     'Pong'

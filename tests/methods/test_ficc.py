@@ -51,7 +51,8 @@ def config_of(data, **changes):
 def trained(atari_data_dir, tmp_path_factory):
   """The directory of a run."""
   workdir = tmp_path_factory.mktemp('ficc') / 'run'
-  Run(config_of(atari_data_dir), workdir).train(progress=False)
+  config = config_of(atari_data_dir, run__save_every=20)
+  Run(config, workdir).train(progress=False)
   return workdir
 
 

@@ -12,6 +12,7 @@ GAME = 'Carnival'
 NAME = 'jowa_jax.play:jowa/Dream-v0'
 
 
+@pytest.mark.slow
 def test_one_and_many_are_made_by_name(programs):
   options = dict(
     checkpoint=programs.agent, game=GAME, num_contexts=4, horizon=3

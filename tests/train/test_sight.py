@@ -23,7 +23,6 @@ def run(atari_data_dir, tmp_path_factory, compilation_cache):
   workdir = tmp_path_factory.mktemp('sight')
   config = helpers.tiny_config(
     atari_data_dir,
-    'mtbc',
     steps=(0, 6),
     run__log_every=2,
     run__save_every=2,
@@ -31,7 +30,7 @@ def run(atari_data_dir, tmp_path_factory, compilation_cache):
     run__play_episodes=1,
     run__play_max_frames=80,
     run__keep_checkpoints=1,
-    run__best_metric='loss/policy',
+    run__best_metric='loss/world_action',
   )
   with helpers.quick_compilation(compilation_cache):
     Run(config, workdir).train(
@@ -50,7 +49,7 @@ def test_played_games_are_among_the_metrics(run):
 
 
 def test_the_best_checkpoint_is_kept(run):
-  losses = {r['step']: r['loss/policy'] for r in read_metrics(run)}
+  losses = {r['step']: r['loss/world_action'] for r in read_metrics(run)}
   kept = {int(path.name) for path in (run / 'checkpoints').iterdir()}
   assert kept == {6, min(losses, key=losses.get)}
 
