@@ -1,7 +1,8 @@
-"""Tables of agents that are compared, `study.py:laptop|paper|smoke`.
+"""Tables of agents that are compared, `study.py:NAME`.
 
 `laptop` is every method at one to two million parameters on recorded play of
-two games, three seeds, two to three hours of two cores. `paper` is the paper's
+two games, three seeds, two to three hours of two cores; `overnight` the same on
+five games for 65 minutes each, which is two nights. `paper` is the paper's
 tables: 15 games, all methods and sizes, ablations, planners, fine-tuning.
 `smoke` is for tests. A cell is a row of ordinary commands; a study of your own
 is a function like these.
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from configs import cells
+from configs import cells, overnight
 
 # Lists of games.py, and those of one of them, which are fine-tuned one by one.
 _PRETRAIN, _ABLATION = ('pretrain',), ('ablation',)
@@ -143,33 +144,58 @@ def _recorded(games: Sequence[str]) -> ConfigDict:
   )
 
 
-def _laptop() -> ConfigDict:
+def _small(
+  title: str,
+  minutes: float,
+  agents: dict[str, tuple],
+  games: Sequence[str],
+) -> ConfigDict:
+  """All methods on recorded play, for as many minutes each, three seeds."""
   config = cells.study(
-    'Six methods on a laptop',
-    'Every method at one to two million parameters, trained for about five '
-    'minutes on two CPU cores on the same recorded play of two games. 16 '
-    'episodes of at most 1,000 decisions, 5 % of them random; planning plays '
-    'four.',
+    title,
+    'Every method at one to two million parameters, trained for about '
+    f'{minutes:g} minutes on two CPU cores on the same recorded play of '
+    f'{len(games)} games. 16 episodes of at most 1,000 decisions, 5 % of them '
+    'random; planning plays four.',
     'two CPU cores',
     2e10,
   )
-  games = ('Freeway', 'RoadRunner')
   config.cells.recorded = _recorded(games)
   # The games know no chance: with the paper's 0.001 nearly all episodes would
   # be the same one. Who survives without scoring would take hours.
   rules = dict(epsilon=0.05, max_frames=4000)
-  cells.baselines(config, games, 0.5, rules)
+  share = len(games) / 2
+  cells.baselines(config, games, 0.5 * share, rules)
   _methods(
     config,
-    _LAPTOP,
+    agents,
     games,
     'recorded',
     'small',
     (0, 1, 2),
     {'': dict(rollouts=16, **rules), 'beam': dict(rollouts=4, **rules)},
-    {'train': 5.0, '': 0.75, 'beam': 2.5},
+    {'train': minutes, '': 0.75 * share, 'beam': 2.5 * share},
   )
   return config
+
+
+def _laptop() -> ConfigDict:
+  games = ('Freeway', 'RoadRunner')
+  return _small('Six methods on a laptop', 5.0, _LAPTOP, games)
+
+
+def _overnight() -> ConfigDict:
+  """The games, data and minutes of the agent that comes with the package."""
+  agents = {}
+  for method, (file, steps, players) in _LAPTOP.items():
+    long = {stage: 25 * count // 2 for stage, count in steps.items()}
+    if method == 'jowa':
+      file, long = 'configs/overnight.py:jowa', {}
+    elif method == 'mtbc':
+      # The tokenizer's steps are JOWA's.
+      long['stage1'] = 4000
+    agents[method] = file, long, players
+  return _small('Six methods overnight', 65.0, agents, overnight.GAMES)
 
 
 def _smoke() -> ConfigDict:
@@ -384,7 +410,12 @@ def get_config(name: str = 'laptop') -> ConfigDict:
   Raises:
     ValueError: there is no such study.
   """
-  makers = {'laptop': _laptop, 'paper': _paper, 'smoke': _smoke}
+  makers = {
+    'laptop': _laptop,
+    'overnight': _overnight,
+    'paper': _paper,
+    'smoke': _smoke,
+  }
   if name not in makers:
     raise ValueError(f'Unknown study {name!r}; there are {tuple(makers)}')
   return makers[name]().lock()

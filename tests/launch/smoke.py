@@ -78,6 +78,7 @@ EXTRA = (
   ('evaluate', '', _SHORT),
   ('finetune', '--config=configs/finetune.py:quickstart', _TUNED),
   ('finetune', '--config=configs/finetune.py:scaled_ql', _TUNED),
+  ('finetune', '--config=configs/finetune.py:ficc', _TUNED),
   ('finetune', '', f'{_TUNED} {_TINY}'),
   ('finetune_online', '', f'{_RUN} --config.stages.online.steps=4'),
   ('import_checkpoint', '', '--num_heads=2 --dtype=float32'),
@@ -101,6 +102,11 @@ EXTRA = (
     f'{_SAVED} {_STAGES} --config.run.evaluate_every=2 '
     '--config.run.play_every=0 --config.stages.stage1.tokenizer.warmup_steps=0 '
     '--config.stages.stage2.world_action.warmup_steps=0',
+  ),
+  (
+    *('train', '--config=configs/ficc.py'),
+    f'{_SAVED} --config.stages.watching.steps=2 '
+    '--config.stages.watching.watching.warmup_steps=0',
   ),
   ('train', '', f'{_SAVED} {_STAGES} {_TINY}'),
   ('video', '', '--max_decisions=4'),

@@ -243,7 +243,7 @@ def test_commands_are_those_that_are_left(config, tmp_path):
   assert """'--config.data.games=("Assault","Pong",)'""" in train
 
 
-@pytest.mark.parametrize('name', ['laptop', 'paper', 'smoke'])
+@pytest.mark.parametrize('name', ['laptop', 'overnight', 'paper', 'smoke'])
 def test_a_study_that_ships_can_be_planned(name, tmp_path):
   config = study_config.get_config(name)
   assert config.is_locked
