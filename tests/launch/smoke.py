@@ -113,6 +113,21 @@ EXTRA = (
 )
 
 
+# Scripts whose packages are an extra.
+NEEDS = {'dream_agent': 'stable_baselines3'}
+# What may be refused since so little play holds too little: script, flag, and
+# what is said then.
+TOO_LITTLE = (('inspect_data', '--rewards', 'load more episodes'),)
+
+
+def refusal(command: Command) -> str:
+  """What a command may say of too little play; empty if it may not."""
+  for script, flag, message in TOO_LITTLE:
+    if script == command.script and flag in command.flags:
+      return message
+  return ''
+
+
 def small(command: Command) -> list[str]:
   """The arguments of a command's script, at smoke size."""
   words = list(command.flags)
