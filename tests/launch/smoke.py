@@ -106,7 +106,7 @@ EXTRA = (
   (
     *('train', '--config=configs/ficc.py'),
     f'{_SAVED} --config.stages.watching.steps=2 '
-    '--config.stages.watching.watching.warmup_steps=0',
+    '--config.stages.watching.watching.warmup_steps=1',
   ),
   ('train', '', f'{_SAVED} {_STAGES} {_TINY}'),
   ('video', '', '--max_decisions=4'),
