@@ -165,7 +165,8 @@ def get_config(name: str = '150m') -> ConfigDict:
     _stage_of_frames(config, size)
   else:
     _stage(config, size)
-    # Facts, section 1: the game's embedding starts as the related game's.
+    # As in the released program: the game's embedding starts as the related
+    # game's.
     config.init_from.task_row = 'related'
   if config.method == 'scaled_ql':
     # Section E.1.5, too: the game's head is new. Augmentation's sizes are ours.

@@ -74,15 +74,16 @@ def _summary(run: Run) -> str:
   metric, mode = (run.config['run'][f'best_{n}'] for n in ('metric', 'mode'))
   found = finetuning.snapshots(run.workdir, metric, mode) if metric else None
   if not found:
-    return 'No snapshot was measured: run.play_every plays with them'
+    return (
+      f'No snapshot was played with (run.play_every). To score the last:\n'
+      f'{training.to_evaluate(run, [_GAME.value])}'
+    )
   best, last = found
   score = 'not measured' if last.score is None else f'{last.score:g}'
-  output = run.workdir.parent / 'eval' / f'{run.workdir.name}.jsonl'
   return (
     f'{metric}: best {best.score:g} after step {best.step}, last {score} '
     f'after step {last.step}\n'
-    f'python -m launch.evaluate --checkpoint={run.workdir} --step={best.step} '
-    f'--games={_GAME.value} --output={output}'
+    f'{training.to_evaluate(run, [_GAME.value], best.step)}'
   )
 
 

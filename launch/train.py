@@ -11,6 +11,7 @@ Open MPI and Kubernetes (see launch/pod); elsewhere, start each with
 --coordinator_address, --num_processes and --process_id.
 """
 
+import jax
 from absl import flags
 
 from launch import common, training
@@ -22,7 +23,10 @@ _CONFIG = common.define_config(
 
 def main() -> None:
   with training.session():
-    training.train(training.make_run(_CONFIG.value.to_dict()))
+    run = training.make_run(_CONFIG.value.to_dict())
+    training.train(run)
+    if jax.process_index() == 0:
+      print(f'Trained. To play whole episodes:\n{training.to_evaluate(run)}')
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from absl import flags
 
+from jowa_jax import games as games_lib
 from jowa_jax.data.feed.feed import Feed
 from jowa_jax.train.loop import PlayFn
 from jowa_jax.train.run import Run
@@ -65,6 +66,24 @@ def train(
     profile_steps=_profile_steps(),
     wandb_project=_WANDB.value,
   )
+
+
+def to_evaluate(
+  run: Run, games: Sequence[str] | None = None, step: int | None = None
+) -> str:
+  """The command that plays whole episodes with a run.
+
+  Args:
+    run: that is trained.
+    games: to be played; those that it was trained on if None.
+    step: of the checkpoint; the latest if None.
+  """
+  if games is None:
+    games = games_lib.parse_games(run.config['data']['games'])
+  output = run.workdir.parent / 'eval' / f'{run.workdir.name}.jsonl'
+  words = [f'python -m launch.evaluate --checkpoint={run.workdir}']
+  words += [f'--step={step}'] if step is not None else []
+  return ' '.join([*words, f'--games={",".join(games)}', f'--output={output}'])
 
 
 def _player(config: Mapping[str, Any], games: Sequence[str]) -> PlayFn | None:

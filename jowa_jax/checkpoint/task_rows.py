@@ -1,8 +1,8 @@
 """Which row of the tables that have one for every game a game starts from.
 
-Facts, section 1: the released program fine-tunes a game under a related
-game's id, legal actions included. Here a game keeps its id and its legal
-actions, and its rows start as copies of the related game's.
+The released program fine-tunes a game under a related game's id, legal actions
+included. Here a game keeps its id and its legal actions, and its rows start as
+copies of the related game's.
 
 Such a table is any parameter whose first logical axis is `tasks`, an embedding
 or the heads of every game. It has rows for all of `games.GAMES`, or for the

@@ -141,7 +141,10 @@ def describe(found: Comparison) -> str:
   if len(found.games) > 6:
     games = f'{len(found.games)} games'
   over = f'; lines are 95 % intervals over {found.noise}' if found.noise else ''
-  return f'{what} over {games}: 0 % is random play, 100 % a human{over}.'
+  return (
+    f'{what} over {games}: 0 % is the published score of random play, 100 % '
+    f'that of a human{over}.'
+  )
 
 
 def chart(bars: Sequence[Bar]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_bytes_of_collectives(line, kind, expected):
 
 
 def test_formula_of_the_published_model():
-  """Facts: about 8e13 operations for a batch of 512 of JOWA-150M."""
+  """About 8e13 operations for a batch of 512 of JOWA-150M."""
   method, model = train.jowa('150m', 'bfloat16')
   _, stage2 = train.STAGES.values()
   needed = 512 * stage_flops(method, stage2)

@@ -42,7 +42,7 @@ def _shardings(tree):
 
 
 def test_related_games():
-  """Facts, section 1; Pong, and a pretraining game, keep their own row."""
+  """The released program's; Pong, and a pretraining game, keep their own."""
   assert origins(('Robotank', 'Pong', 'MsPacman'), 'related') == {
     'Robotank': 'Phoenix',
     'MsPacman': 'Berzerk',

@@ -108,6 +108,12 @@ EXTRA = (
     f'{_SAVED} --config.stages.watching.steps=2 '
     '--config.stages.watching.watching.warmup_steps=1',
   ),
+  (
+    *('train', '--config=configs/small.py'),
+    f'{_SAVED} {_STAGES} {_TINY} '
+    '--config.stages.stage1.tokenizer.warmup_steps=0 '
+    '--config.stages.stage2.world_action.warmup_steps=0',
+  ),
   ('train', '', f'{_SAVED} {_STAGES} {_TINY}'),
   ('video', '', '--max_decisions=4'),
 )

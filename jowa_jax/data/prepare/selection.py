@@ -180,8 +180,9 @@ def draw_episodes(
   elif not line or wanted > total:
     raise DataError(
       f'{game} has {total} transitions in complete episodes, {wanted} are '
-      'wanted: take more runs or checkpoints, or fewer (--transitions where '
-      'data are prepared, --config.data.transitions where they are trained on)'
+      'wanted: take more runs or checkpoints, or fewer transitions '
+      f'(--transitions={total} where data are prepared, '
+      f'--config.data.transitions={total} where they are trained on)'
     )
   rng = np.random.default_rng((seed, games.task_id(game), 1))
   drawn: dict[Split, list[int]] = {split: [] for split in lengths}

@@ -46,4 +46,7 @@ class Clock:
     left = self._expected - spent
     if left > 0:
       return f'about {max(left / 60, 1):.0f} min left, on two idle cores'
-    return f'{spent / 60:.0f} min so far, more than on two idle cores'
+    return (
+      f'{spent / 60:.0f} min so far; two idle cores take '
+      f'{self._expected / 60:.0f} in all'
+    )
