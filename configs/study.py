@@ -2,7 +2,7 @@
 
 `laptop` is every method at one to two million parameters on recorded play of
 two games, three seeds, two to three hours of two cores; `overnight` the same on
-five games for 65 minutes each, which is two nights. `paper` is the paper's
+five games for 65 minutes each, 21 hours in all. `paper` is the paper's
 tables: 15 games, all methods and sizes, ablations, planners, fine-tuning.
 `smoke` is for tests. A cell is a row of ordinary commands; a study of your own
 is a function like these.
