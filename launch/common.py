@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import runpy
+import select
 import signal
 import socket
 import sys
@@ -98,7 +99,11 @@ def define_paths(name: str, text: str) -> flags.FlagHolder:
   )
 
 
-def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
+def run(
+  main: Callable[..., None],
+  pass_unknown_flags: bool = False,
+  argument: str = '',
+) -> None:
   """Parses flags and runs `main`; what the user can mend ends in one line.
 
   Errors of usage, config, data, checkpoints and numerics exit with code 2 and
@@ -108,9 +113,11 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   and exits with code 1.
 
   Args:
-    main: called without arguments, or with the list of unknown flags.
+    main: called without arguments, or with the one word that is no flag, or
+      with the list of unknown flags.
     pass_unknown_flags: whether flags that are not defined are errors, or for
       `main` to understand.
+    argument: what that word is, such as 'one game'; there is none if empty.
   """
   # TensorFlow reads data here and nothing else: its start-up notes are noise.
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
@@ -121,7 +128,9 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
   def guarded(argv: Sequence[str]) -> None:
     unknown = [arg for arg in argv[1:] if arg.startswith('--')]
     others = [arg for arg in argv[1:] if arg not in unknown]
-    if others or unknown and not pass_unknown_flags:
+    if argument and len(others) != 1:
+      _fail(f'name {argument}; there are {len(others)} arguments: {others}')
+    if others and not argument or unknown and not pass_unknown_flags:
       _fail(f'unexpected arguments {argv[1:]}; flags look like --name=x')
     logging.set_verbosity(logging.INFO)
     # Orbax and its kin log every file at this level.
@@ -131,10 +140,15 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
       if _prints_config():
         _print_config()
       else:
-        main(*([unknown] if pass_unknown_flags else []))
+        main(*(others if argument else [unknown] * pass_unknown_flags))
+      sys.stdout.flush()
     except KeyboardInterrupt:
       _leave_interrupted()
     except Exception as error:
+      if isinstance(error, BrokenPipeError) and not _has_reader():
+        # Python prints what is left at its end, and would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
       if interrupts:
         # What was being imported made another error of it.
         _leave_interrupted()
@@ -156,6 +170,13 @@ def run(main: Callable[..., None], pass_unknown_flags: bool = False) -> None:
     guarded,
     flags_parser=functools.partial(_parse_flags, known_only=pass_unknown_flags),
   )
+
+
+def _has_reader() -> bool:
+  """Whether what is printed is still read: `head` leaves when it has enough."""
+  poll = select.poll()
+  poll.register(sys.stdout, 0)
+  return not any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _watch_interrupts() -> list[int]:

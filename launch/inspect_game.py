@@ -3,12 +3,9 @@
 python -m launch.inspect_game Freeway
 """
 
-import sys
-
-from absl import app
-
 from jowa_jax import games
 from jowa_jax.envs import ale
+from launch import common
 
 # As many as a line of the list holds.
 _WIDTH = 5
@@ -39,15 +36,9 @@ def describe(name: str) -> str:
   return '\n'.join(lines)
 
 
-def main(argv: list[str]) -> None:
-  if len(argv) != 2:
-    raise app.UsageError('name one game, such as Freeway')
-  try:
-    print(describe(argv[1]))
-  except ValueError as error:
-    print(f'inspect_game.py: error: {error}', file=sys.stderr)
-    sys.exit(2)
+def main(name: str) -> None:
+  print(describe(name))
 
 
 if __name__ == '__main__':
-  app.run(main)
+  common.run(main, argument='one game, such as Freeway')

@@ -31,6 +31,20 @@ def learn(workdir, cache, how='never', when=0):
   )
 
 
+def ended(workdir, cache):
+  """Variables and replay of a run that is let end, read from its directory.
+
+  Not in this process, which compiles otherwise: last bits would differ.
+  """
+  done = learn(workdir, cache)
+  assert done.returncode == 0, done.stderr[-3000:]
+  run, feed = test_online.run_of(
+    workdir, stages__online__steps=killed.STEPS, run__save_every=2
+  )
+  found = run.train(progress=False, data=feed)
+  return helpers.flat(found), feed.replay
+
+
 def moments(rng):
   """How and when to kill: half of them while the replay is written."""
   for how in itertools.cycle(
@@ -44,24 +58,20 @@ def moments(rng):
 
 def test_twenty_kills(tmp_path, compilation_cache):
   whole, workdir = tmp_path / 'whole', tmp_path / 'killed'
-  expected = whole, *killed.learn(whole)
   rng, written, at = random.Random(0), 0, []
   for how, when in itertools.islice(moments(rng), KILLS):
     done = learn(workdir, compilation_cache, how, when)
     assert done.returncode == -signal.SIGKILL, (how, done.stderr[-3000:])
     written += how in ('frames', 'rows', 'state')
-    steps = (workdir / 'checkpoints').glob('[0-9]*')
-    at.append(max((int(step.name) for step in steps), default=0))
+    saved = (workdir / 'checkpoints').iterdir()
+    # Others are those that it was killed in the writing of.
+    steps = [int(step.name) for step in saved if step.name.isdigit()]
+    at.append(max(steps, default=0))
     print(f'killed by {how} {when:.3g}; saved: step {at[-1]}')
   assert written >= 9 and 0 < at[-1] < killed.STEPS and len(set(at)) > 4
-  done = learn(workdir, compilation_cache)
-  assert done.returncode == 0, done.stderr[-3000:]
   # What is on disk is the same play, and the same agent.
-  run, feed = test_online.run_of(
-    workdir, stages__online__steps=killed.STEPS, run__save_every=2
-  )
-  found = run.train(progress=False, data=feed)
-  test_online.same((helpers.flat(found), feed.replay), expected)
+  expected = whole, *ended(whole, compilation_cache)
+  test_online.same(ended(workdir, compilation_cache), expected)
   ours, theirs = (helpers.read_metrics(each) for each in (workdir, whole))
   for mine, other in zip(ours, theirs, strict=True):
     for name in ('step', 'loss/q', 'online/decisions', 'online/epsilon'):

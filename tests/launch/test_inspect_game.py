@@ -1,5 +1,8 @@
 """What is told of a game."""
 
+import subprocess
+import sys
+
 import pytest
 
 from launch import inspect_game
@@ -15,8 +18,27 @@ def test_a_games_variants_are_listed():
   assert 'modes 22, 86; difficulties 0;' in inspect_game.describe('Centipede')
 
 
-def test_an_unknown_game_is_refused(capsys):
-  with pytest.raises(SystemExit) as error:
-    inspect_game.main(['inspect_game', 'Chess'])
-  assert error.value.code == 2
-  assert "Unknown game 'Chess'" in capsys.readouterr().err
+@pytest.mark.parametrize(
+  'names, said',
+  [
+    (['Chess'], "Unknown game 'Chess'"),
+    ([], 'name one game, such as Freeway; there are 0'),
+    (['Pong', 'Freeway'], "there are 2 arguments: ['Pong', 'Freeway']"),
+  ],
+)
+def test_anything_but_one_game_is_refused(names, said, launch):
+  done = launch('inspect_game', *names)
+  assert done.returncode == 2
+  assert said in done.stderr
+  assert done.stderr.count('\n') == 1
+
+
+@pytest.mark.slow
+def test_a_reader_may_stop_early():
+  command = [sys.executable, '-m', 'launch.inspect_game', 'Freeway']
+  process = subprocess.Popen(
+    command, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+  )
+  process.stdout.close()
+  assert process.stderr.read() == b''
+  assert process.wait() == 0

@@ -273,6 +273,9 @@ def on_one_and_eight(data, output, **steps):
       data__games=GAMES,
       run__batch_size=8,
       run__log_every=1,
+      # Steps that throw the weights far amplify what rounding makes of a sum.
+      stages__watching__watching__learning_rate=1e-3,
+      stages__q__q__learning_rate=1e-4,
       stages__q__q__eps=1e-3,
       stages__action_map__action_map__eps=1e-3,
       **{f'stages__{name}__steps': count for name, count in steps.items()},

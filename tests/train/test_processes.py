@@ -242,7 +242,7 @@ def test_one_that_is_asked_to_stop_while_encoding_stops_all(
   tokens = tmp_path / 'run_tokens'
   assert not list(tokens.glob('*.episodes.npy')), 'encoding had ended'
   assert list(tokens.glob('.*.partial'))
-  second = start()
+  second = start('both')
   ended = [process.communicate(timeout=600)[1] for process in second]
   assert [process.returncode for process in second] == [0, 0], ended
   assert [r['step'] for r in read_metrics(tmp_path / 'run')] == [*range(1, 8)]
