@@ -1,7 +1,8 @@
 """Episodes on disk, read by random access: what `writer` wrote.
 
 Nothing but the table of episodes is held in memory: actions and rewards are
-memory-mapped, frames are read by chunks from array_record files.
+memory-mapped, frames are read by chunks from array_record files. TensorFlow is
+not imported: TFDS reads these files without it.
 """
 
 import functools
@@ -17,7 +18,7 @@ import numpy as np
 
 from jowa_jax import games as game_tables
 from jowa_jax.data.episodes import DataError, Episode
-from jowa_jax.data.store import formats, mapped
+from jowa_jax.data.store import examples, formats, mapped
 
 _RUN = re.compile(r'(?P<game>[A-Za-z]+)_run_(?P<run>\d+)')
 _REMEDY = 'prepare or collect the data again'
@@ -73,7 +74,7 @@ class StoredRun:
   @functools.cached_property
   def _chunks(self) -> Any:
     """The source of chunks of frames, over all checkpoints."""
-    from jowa_jax.data.tf_libraries import tfds
+    import tensorflow_datasets as tfds
 
     try:
       builder = tfds.builder_from_directory(self.path)
@@ -81,7 +82,7 @@ class StoredRun:
       splits = sorted(builder.info.splits, key=_checkpoint)
       source = builder.as_data_source(
         split='+'.join(splits),
-        deserialize_method=tfds.decode.DeserializeMethod.DESERIALIZE_NO_DECODE,
+        deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES,
       )
     except Exception as error:
       raise DataError(
@@ -102,8 +103,7 @@ class StoredRun:
       DataError: they cannot be read.
     """
     try:
-      example = self._chunks[place]
-      return example.features.feature['frames'].bytes_list.value
+      return examples.bytes_of(self._chunks[place], 'frames')
     except DataError:
       raise
     except Exception as error:  # whatever a damaged record makes of itself

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from jowa_jax.data.source import Split
 from jowa_jax.data.sources.rlds_atari import RldsSource
 from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.eval.records import read_rollouts
+from tests.train.helpers import ROOT
 
 SPLIT = Split('Pong', 2, 7)
 
@@ -351,3 +353,22 @@ def test_inspection(written, launch, tmp_path):
   assert sum(r.decisions for r in scores) < 39 and scores[0].game == 'Pong'
   picture = cv2.imread(str(tmp_path / 'x.png'))
   assert picture.shape[1] == 1400 and picture.std() > 10
+
+
+def test_frames_are_read_without_tensorflow(written):
+  code = f"""
+import sys
+import numpy as np
+from jowa_jax.data.feed import dataset
+from jowa_jax.data.store import stored
+data = dataset.SegmentDataset(stored.load_episodes({str(written)!r}, 'Pong'))
+print(data.batch(np.arange(2)).observations.sum())
+print('tensorflow' in sys.modules)
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True
+  )
+  assert not done.returncode, done.stderr[-3000:]
+  data = dataset.SegmentDataset(stored.load_episodes(written, 'Pong'))
+  expected = data.batch(np.arange(2)).observations.sum()
+  assert done.stdout.split() == [str(expected), 'False']
