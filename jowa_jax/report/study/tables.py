@@ -263,12 +263,14 @@ class _Builder:
     alike = [p for p in published() if p.is_of(agent, games)]
     alike = [p for p in alike if p.reference == reference]
     known = _known(alike, reference)
-    noise = 'seeds' if figures.noise == 'seeds' else 'episodes'
+    runs = 'seeds' if figures.noise == 'seeds' else 'episodes'
+    # Games of unlike numbers of episodes are one row of means.
+    runs = f'{figures.runs} {runs}' if figures.runs > 1 else 'means'
     ours = [
       Cell(agent.title, agent.title, agent.name),
       Cell('here', 'here'),
       Cell(str(len(games)), len(games)),
-      Cell(f'{figures.runs} {noise}', figures.runs),
+      Cell(runs, figures.runs),
       *(
         _estimate(name, getattr(figures, name), known.get(name), agent.name)
         for name in _FIGURES

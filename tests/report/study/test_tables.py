@@ -159,6 +159,20 @@ def test_an_interval_is_held_against_what_was_published(tmp_path):
     assert '[' in median and median.endswith(f']{mark}')
 
 
+@pytest.mark.parametrize('count, said', [(3, '3 episodes'), (2, 'means')])
+def test_games_of_unlike_numbers_of_episodes_are_means(tmp_path, count, said):
+  path = tmp_path / 'mgdt.jsonl'
+  played = rollouts('mgdt', 'Pong', [1.0, 2.0, 4.0])
+  played += rollouts('mgdt', 'Freeway', [1.0, 2.0, 4.0][:count])
+  write_rollouts(path, played)
+  agent = Agent('mgdt', 'mgdt', '40m', sources=(Source('mgdt', path),))
+  made = study_tables(results_lib.read([agent]), reps=2)
+  (table,) = (table for table in made if table.name == 'aggregates')
+  assert (
+    dict(zip(table.columns, table.rows[0], strict=True))['Runs'].text == said
+  )
+
+
 def test_the_page_links_every_number_to_its_run(tmp_path):
   """Three seeds of an agent, of which one has not played yet; random play."""
   agents = []
