@@ -23,8 +23,8 @@ OF_OTHERS = (r'/(logs|tfds)/', r'\1/')
 # What is written in READMEs, as a pattern, and what stands in its place.
 SUBSTITUTIONS = (
   (r'(configs/(jowa|finetune)\.py):40m', r'\1:smoke'),
-  (r'(configs/finetune_online\.py):resnet34', r'\1:smoke'),
-  (r'(configs/study\.py):laptop', r'\1:smoke'),
+  (r'(configs/finetune_online\.py):(resnet34|quickstart)', r'\1:smoke'),
+  (r'(configs/study\.py):(laptop|overnight)', r'\1:smoke'),
   (r'^--games=pretrain$', '--games=Assault,Carnival'),
   (r'^--fraction=0\.1', '--fraction=0.5'),
   (r'^--transitions=5000', '--transitions=40'),
@@ -80,6 +80,11 @@ EXTRA = (
   ('finetune', '--config=configs/finetune.py:scaled_ql', _TUNED),
   ('finetune', '--config=configs/finetune.py:ficc', _TUNED),
   ('finetune', '', f'{_TUNED} {_TINY}'),
+  (
+    *('finetune_online', '--config.init_from.params'),
+    # The small agent knows other games.
+    f'{_RUN} --config.stages.online.steps=4 --config.init_from.task_row=new',
+  ),
   ('finetune_online', '', f'{_RUN} --config.stages.online.steps=4'),
   ('import_checkpoint', '', '--num_heads=2 --dtype=float32'),
   ('judge', '', '--num_dreams=2'),
