@@ -1,5 +1,6 @@
 """What a page begins with: a sentence, bars, the best film, a dream."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,12 +11,13 @@ from jowa_jax.eval.findings import Dreams
 from jowa_jax.report import labels, numerals, pictures, plots
 from jowa_jax.report.chapters import DATA, RANDOM
 from jowa_jax.report.inputs import Inputs
-from jowa_jax.report.scores import ScoreTable
+from jowa_jax.report.scores import Score, ScoreTable
 from jowa_jax.report.statistics import Estimate
 from jowa_jax.report.summary import aggregates_of
 
 _MANY = 8  # games from which the middle half of them says more than the mean
 _MOST_BARS = 12
+_SURE = 1.96  # standard errors, two-sided at 95 %
 
 
 class Bar(NamedTuple):
@@ -83,8 +85,8 @@ def sentence(
   parts = []
   games = [g for g in found.games if RANDOM in table[g]]
   if games:
-    above = sum(table[g][best].mean > table[g][RANDOM].mean for g in games)
-    parts.append(f'beats random play in {_of(above, len(games))}')
+    beaten = sum(_beats(table[g][best], table[g][RANDOM]) for g in games)
+    parts.append(f'beats random play in {_of(beaten, len(games))}')
   share = found.estimates[best].value
   if share > 0:
     average = 'on average'
@@ -116,6 +118,12 @@ def _trained_once_among_others(found: Comparison, table: ScoreTable) -> bool:
     for agent in learned
   }
   return any(seeded.values()) and not seeded[found.best]
+
+
+def _beats(ours: Score, theirs: Score) -> bool:
+  """Whether a mean is above another by more than their noise, at 95 %."""
+  errors = (score.standard_error or 0.0 for score in (ours, theirs))
+  return ours.mean - theirs.mean > _SURE * math.hypot(*errors)
 
 
 def _of(count: int, games: int) -> str:
