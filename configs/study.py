@@ -142,10 +142,10 @@ def _small(
   """All methods on recorded play, for as many minutes each, three seeds."""
   config = cells.study(
     title,
-    'Every method at one to two million parameters, trained for about '
-    f'{minutes:g} minutes on two CPU cores on the same recorded play of '
-    f'{len(games)} games. 16 episodes of at most 1,000 decisions, 5 % of them '
-    'random; planning plays four.',
+    'Every method at one to two million parameters, trained for as many steps '
+    f'as are about {minutes:g} minutes of two CPU cores, on the same recorded '
+    f'play of {len(games)} games. 16 episodes of at most 1,000 decisions, '
+    '5 % of them random; planning plays four.',
     'two CPU cores',
     2e10,
   )

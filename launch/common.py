@@ -130,7 +130,7 @@ def run(
     others = [arg for arg in argv[1:] if arg not in unknown]
     if argument and len(others) != 1:
       _fail(f'name {argument}; there are {len(others)} arguments: {others}')
-    if others and not argument or unknown and not pass_unknown_flags:
+    if (others and not argument) or (unknown and not pass_unknown_flags):
       _fail(f'unexpected arguments {argv[1:]}; flags look like --name=x')
     logging.set_verbosity(logging.INFO)
     # Orbax and its kin log every file at this level.
@@ -140,7 +140,8 @@ def run(
       if _prints_config():
         _print_config()
       else:
-        main(*(others if argument else [unknown] * pass_unknown_flags))
+        given = others if argument else []
+        main(*given, *([unknown] if pass_unknown_flags else []))
       sys.stdout.flush()
     except KeyboardInterrupt:
       _leave_interrupted()
