@@ -22,8 +22,14 @@ def test_a_games_variants_are_listed():
   'names, said',
   [
     (['Chess'], "Unknown game 'Chess'"),
-    ([], 'name one game, such as Freeway; there are 0'),
-    (['Pong', 'Freeway'], "there are 2 arguments: ['Pong', 'Freeway']"),
+    pytest.param(
+      *([], 'name one game, such as Freeway; there are 0'),
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      *(['Pong', 'Freeway'], "there are 2 arguments: ['Pong', 'Freeway']"),
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_anything_but_one_game_is_refused(names, said, launch):
