@@ -1,7 +1,8 @@
-"""What `launch.collect` plays: `configs/collect.py:default|smoke|<Game>[_2]`.
+"""What `launch.collect` plays: `collect.py:default|smoke|players|<Game>[_2]`.
 
-The variants by a game's name made the recordings that the package ships. Those
-that end in `_2` play another run, in episodes that are cut off.
+The variants by a game's name made recordings that the package ships. Those
+that end in `_2` play another run, in episodes that are cut off. `players` is
+played by the networks of `launch.train_player`, as run 3.
 """
 
 import ml_collections
@@ -46,7 +47,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
     ValueError: the variant is unknown.
   """
   seconds = tuple(f'{game}_2' for game in DEPTHS)
-  variants = ('default', 'smoke', *DEPTHS, *seconds)
+  variants = ('default', 'smoke', 'players', *DEPTHS, *seconds)
   if arg not in variants:
     raise ValueError(f'Variant {arg!r} is unknown: one of {variants}')
   config = ml_collections.ConfigDict()
@@ -65,6 +66,10 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   config.sticky = 0.0
   # Processes that play; 0 takes one per core.
   config.num_processes = 0
+
+  # Directory of the networks <Game>/*.npz that play instead of the look-ahead
+  # teacher, one for each epsilon (launch.train_player).
+  config.players = ''
 
   # The look-ahead teacher.
   config.search = ml_collections.ConfigDict()
@@ -89,6 +94,13 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   if arg == 'smoke':
     config.epsilons = (1.0, 0.2)
     config.steps_per_checkpoint = 120
+  elif arg == 'players':
+    config.run = 3
+    # The first has hardly begun to learn.
+    config.epsilons = (1.0, 0.1, 0.1, 0.1, 0.05)
+    config.steps_per_checkpoint = 12_000
+    config.max_episode_steps = 2500
+    config.players = 'players'
   elif arg != 'default':
     game, _, second = arg.partition('_')
     _recorded(game, 2 if second else 1, config)

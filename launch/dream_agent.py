@@ -19,6 +19,7 @@ import jowa_jax
 from jowa_jax import files
 from jowa_jax.configuration import build
 from jowa_jax.envs.protocol import Protocol
+from jowa_jax.stable_baselines import import_library
 from launch import common
 
 _CONFIG = common.define_config('configs/evaluate.py:paper', 'The protocol.')
@@ -76,7 +77,7 @@ def main() -> None:
   if _ROLLOUTS.value is not None:
     rules['rollouts'] = _ROLLOUTS.value
   protocol = build(Protocol, rules, 'protocol')
-  pupil.import_library()
+  import_library(pupil.PUPIL)
   agent = jowa_jax.load(_CHECKPOINT.value, _STEP.value)
   check_dreams(agent)
   game = check_trained(agent, _GAME.value or agent.games[0])

@@ -20,6 +20,7 @@ ORDER = (
   'ownership',
   'processes',
   'versions',
+  'stable_baselines',
   'weight_files',
   'games',
   'types',

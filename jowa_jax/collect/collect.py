@@ -12,11 +12,13 @@ from typing import Any
 from jowa_jax import games as game_tables
 from jowa_jax import ownership
 from jowa_jax.collect import pieces, play, policies, pool, recordings
+from jowa_jax.collect.networks import NetworkFile
 from jowa_jax.collect.pieces import SplitStats
 from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import build
 
-_SOURCE = 'played by a look-ahead search mixed with random decisions'
+_SEARCHED = 'played by a look-ahead search mixed with random decisions'
+_BY_NETWORKS = 'played by networks on memory mixed with random decisions'
 
 
 def collect(
@@ -33,6 +35,7 @@ def collect(
   search: policies.LookaheadConfig | None = None,
   max_episode_steps: int = 0,
   record: str | os.PathLike | None = None,
+  players: str | os.PathLike | None = None,
 ) -> list[SplitStats]:
   """Plays every game at every epsilon and writes one data set per game.
 
@@ -56,13 +59,16 @@ def collect(
     max_episode_steps: decisions after which an episode is cut off, so that
       the play has many beginnings; 0 leaves that to the emulator.
     record: the file to record the play in, if any (see `recordings`).
+    players: directory of the networks `<Game>/*.npz` that play instead of the
+      search (see `networks`), one for each epsilon, in the order of names.
 
   Returns:
     The statistics of every split, games in the order given.
 
   Raises:
-    ValueError: an argument is out of range, or a data set of the same name
-      was made with other settings.
+    ValueError: an argument is out of range, there is not a network for each
+      epsilon, or a data set of the same name was made with other settings.
+    DataError: a file of `players` is no network of the game.
     FileExistsError: there is a recording of the same name, of other play.
     InUseError: another process plays one of them for the same output.
   """
@@ -78,9 +84,11 @@ def collect(
     [
       play.Checkpoint(
         *(name, run, checkpoint, float(epsilon), steps_per_checkpoint),
-        *(seed, float(sticky), search, max_episode_steps),
+        *(seed, float(sticky), search, max_episode_steps, network),
       )
-      for checkpoint, epsilon in enumerate(epsilons)
+      for checkpoint, (epsilon, network) in enumerate(
+        zip(epsilons, _networks(players, name, len(epsilons)), strict=True)
+      )
     ]
     for name in names
   ]
@@ -133,7 +141,10 @@ def _collect(
     for spec, _ in pool.each_done(work, missing, num_processes, progress):
       yield spec
 
-  stats |= pieces.finish_runs(output, unfinished, played(), lambda _: _SOURCE)
+  stats |= pieces.finish_runs(
+    *(output, unfinished, played()),
+    lambda spec: _BY_NETWORKS if spec.network else _SEARCHED,
+  )
   if record:
     if not recording:
       paths = list(recorded.values())
@@ -185,6 +196,7 @@ def collect_from_config(
     search=build(policies.LookaheadConfig, config['search'], 'search'),
     max_episode_steps=config['max_episode_steps'],
     record=record,
+    players=config['players'] or None,
   )
 
 
@@ -207,6 +219,23 @@ def replay_from_config(
     progress=progress,
     **config['replay'],
   )
+
+
+def _networks(
+  players: str | os.PathLike | None, game: str, count: int
+) -> list[NetworkFile | None]:
+  """Who plays the checkpoints of a game, None where the search does."""
+  if not players:
+    return [None] * count
+  folder = pathlib.Path(players, game_tables.parse_variant(game).game)
+  found = sorted(folder.glob('*.npz'))
+  if len(found) != count:
+    raise ValueError(
+      f'{folder} holds {len(found)} networks (*.npz) for {count} epsilons: '
+      'give one epsilon for each (--config.epsilons), or train more '
+      '(launch.train_player --checkpoints)'
+    )
+  return [NetworkFile.of(path, game) for path in found]
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jowa_jax import files, games
 from jowa_jax.collect import policies
+from jowa_jax.collect.networks import NetworkFile
 from jowa_jax.data.episodes import RawEpisode, encode_png
 from jowa_jax.envs import ale
 
@@ -29,6 +30,8 @@ class Checkpoint:
   search: policies.LookaheadConfig
   # Decisions after which an episode is cut off; 0 leaves that to the emulator.
   max_episode_steps: int = 0
+  # What plays instead of the search.
+  network: NetworkFile | None = None
 
   @property
   def checkpoint_name(self) -> str:
@@ -37,6 +40,8 @@ class Checkpoint:
   @property
   def cost(self) -> float:
     """Expected emulator steps."""
+    if self.network:
+      return self.steps
     return self.steps * policies.relative_cost(
       self.game, self.epsilon, self.search
     )
@@ -47,6 +52,12 @@ class Checkpoint:
     # As recordings and data sets have it that are older than the setting.
     if not self.max_episode_steps:
       del settings['max_episode_steps']
+    if self.network:
+      # Where its file lay decides nothing.
+      settings['network'] = self.network.settings()
+      del settings['search']
+    else:
+      del settings['network']
     return settings
 
   def play(self, report: Callable[[int], None]) -> 'Played':
@@ -112,7 +123,8 @@ def _play_episodes(
   """
   env = ale.AleEnv(spec.game, emulator_seed(spec), spec.sticky)
   policy = policies.make_policy(
-    spec.game, spec.epsilon, _seeds(spec), spec.search, spec.sticky
+    *(spec.game, spec.epsilon, _seeds(spec), spec.search, spec.sticky),
+    spec.network and spec.network.read(),
   )
   longest = spec.max_episode_steps or spec.steps
   done = 0

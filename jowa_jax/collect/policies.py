@@ -1,8 +1,9 @@
-"""Policies that play to make data: uniform random, and a search.
+"""Policies that play to make data: uniform random, a search, or a network.
 
-There is no DQN-Replay without a network. A search in the real emulator plays
-well enough to stand in for DQN's later checkpoints; mixed with random
-decisions it gives splits that run from poor to good, as DQN-Replay's do.
+Where DQN-Replay cannot be had, a search in the real emulator, or a network that
+learned from its memory (`networks`), plays well enough to stand in for DQN's
+later checkpoints; mixed with random decisions they give splits that run from
+poor to good, as DQN-Replay's do.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jowa_jax import games
+from jowa_jax.collect.networks import Network, NetworkPolicy
 from jowa_jax.envs import ale
 
 # Takes the environment and whether an episode has just begun; returns an index
@@ -139,8 +141,9 @@ def make_policy(
   seed: int | Sequence[int],
   search: LookaheadConfig | None = None,
   sticky: float = 0.0,
+  network: Network | None = None,
 ) -> Teacher:
-  """A policy that mixes the look-ahead teacher with random play.
+  """A policy that mixes a teacher with random play.
 
   Args:
     game: a game or a variant of one, see `games.parse_variant`.
@@ -149,6 +152,7 @@ def make_policy(
     seed: seeds every choice; equal seeds play equal games.
     search: the teacher's settings, its defaults if None.
     sticky: the sticky-action chance of the game that is played.
+    network: the teacher, the look-ahead search if None.
 
   Raises:
     ValueError: epsilon is no probability, or the game is unknown.
@@ -160,6 +164,8 @@ def make_policy(
   if epsilon == 1:
     count = len(_legal_actions(game))
     return lambda env, first: int(rng.integers(count))
+  if network:
+    return NetworkPolicy(network, epsilon, rng)
   teacher = _Lookahead(game, int(rng.integers(2**31)), search, sticky)
   return _EpsilonLookahead(teacher, epsilon, rng, len(_legal_actions(game)))
 

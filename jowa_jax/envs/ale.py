@@ -168,6 +168,11 @@ class AleEnv:
     return self._ale.lives()
 
   @property
+  def memory(self) -> np.ndarray:
+    """The console's memory as it is now, [128] uint8."""
+    return self._ale.getRAM()
+
+  @property
   def episode_frames(self) -> int:
     """Emulator frames since the last reset."""
     return self._ale.getEpisodeFrameNumber()

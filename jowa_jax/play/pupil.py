@@ -7,10 +7,8 @@ model is used when it plays.
 """
 
 import dataclasses
-import importlib.util
 import json
 import pathlib
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -31,8 +29,11 @@ from jowa_jax.eval.findings import standard_error
 from jowa_jax.eval.players import random_player
 from jowa_jax.methods.base import Policy
 from jowa_jax.methods.history_policy import DECISION, epsilon_greedy
+from jowa_jax.stable_baselines import import_library
 from jowa_jax.train.identity import weights_digest
 
+# What needs stable-baselines3, as an error names it.
+PUPIL = 'A small agent that learns in the dream'
 # (tokens of frames [E, F * K] int32) -> [E, actions of the game] float32.
 Logits = Callable[[np.ndarray], np.ndarray]
 
@@ -73,31 +74,6 @@ class PupilConfig:
     for name in ('temperature', 'seed'):
       if getattr(self, name) < 0:
         raise ValueError(f'{name}={getattr(self, name)} must be at least 0')
-
-
-def import_library() -> None:
-  """Imports stable-baselines3, and torch, before anything imports TensorFlow.
-
-  Where torch has Triton, this is loaded as the first optimizer is made, and
-  crashes the process if TensorFlow is there already. The other way around there
-  is no harm.
-
-  Raises:
-    ValueError: it is not installed, or TensorFlow came first.
-  """
-  if importlib.util.find_spec('stable_baselines3') is None:
-    raise ValueError(
-      'A small agent that learns in the dream is one of stable-baselines3, '
-      "which is not installed: pip install '.[dream]', or stable-baselines3"
-    )
-  waits = 'triton' not in sys.modules and importlib.util.find_spec('triton')
-  if 'tensorflow' in sys.modules and waits:
-    raise ValueError(
-      'TensorFlow is loaded, and Triton, which torch needs, cannot be loaded '
-      'after it: call jowa_jax.play.pupil.import_library() first'
-    )
-  importlib.import_module('torch._dynamo')
-  importlib.import_module('stable_baselines3')
 
 
 def appended(
@@ -173,10 +149,10 @@ def learned(
     directory: where `pupil.zip` is written, and `learning.json`.
 
   Raises:
-    ValueError: see `import_library`; or the agent cannot dream, or the
-      directory is of other settings.
+    ValueError: see `stable_baselines.import_library`; or the agent cannot
+      dream, or the directory is of other settings.
   """
-  import_library()
+  import_library(PUPIL)
   from jowa_jax.play import pupil_ppo
 
   settings = {

@@ -144,6 +144,26 @@ CASES = {
     ('--output={tmp}/x', '--steps=0'),
     ['steps=0', 'at least 1'],
   ),
+  'a player of a game that is none': (
+    'train_player',
+    ('--game=Boxin', '--output={tmp}/x'),
+    ["'Boxing'"],
+  ),
+  'a player with an action that is not legal': (
+    'train_player',
+    ('--game=Freeway', '--output={tmp}/x', '--actions=0,3'),
+    ['[3]', 'not legal in Freeway'],
+  ),
+  'players that are not there': (
+    'collect',
+    (
+      '--config=configs/collect.py:players',
+      '--config.games=Boxing',
+      '--config.players={tmp}/players',
+      '--output={tmp}/x',
+    ),
+    ['{tmp}/players/Boxing', '0 networks', 'launch.train_player'],
+  ),
   'nobody to judge': (
     'judge',
     ('--checkpoint={tmp}/none', '--output={tmp}/judged'),

@@ -71,6 +71,10 @@ EXTRA = (
     f'{_ALONE} --config.replay.steps_per_checkpoint=60',
   ),
   (
+    *('collect', '--config.players'),
+    f'{_ALONE} --config.steps_per_checkpoint=60',
+  ),
+  (
     *('collect', ''),
     f'{_ALONE} --config.steps_per_checkpoint=60 --config.search.depth=2',
   ),
@@ -120,12 +124,16 @@ EXTRA = (
     '--config.stages.stage2.world_action.warmup_steps=0',
   ),
   ('train', '', f'{_SAVED} {_STAGES} {_TINY}'),
+  ('train_player', '', '--decisions=300 --environments=2'),
   ('video', '', '--max_decisions=4'),
 )
 
 
 # Scripts whose packages are an extra.
-NEEDS = {'dream_agent': 'stable_baselines3'}
+NEEDS = {
+  'dream_agent': 'stable_baselines3',
+  'train_player': 'stable_baselines3',
+}
 # What may be refused since so little play holds too little: script, flag, and
 # what is said then.
 TOO_LITTLE = (('inspect_data', '--rewards', 'load more episodes'),)

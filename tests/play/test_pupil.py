@@ -18,6 +18,7 @@ from jowa_jax.envs.protocol import Protocol
 from jowa_jax.eval.records import read_rollouts
 from jowa_jax.play import pupil
 from jowa_jax.play.pupil import Pupil, PupilConfig
+from jowa_jax.stable_baselines import import_library
 from jowa_jax.types import TimeStep
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -92,12 +93,12 @@ def test_it_is_scored_as_an_evaluation_is(programs, tmp_path):
 def test_what_is_missing_is_said(monkeypatch):
   monkeypatch.setitem(sys.modules, 'stable_baselines3', None)
   with pytest.raises(ValueError, match=r"pip install '\.\[dream\]'"):
-    pupil.import_library()
+    import_library('A small agent')
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: name)
   monkeypatch.setitem(sys.modules, 'tensorflow', sys)
   monkeypatch.delitem(sys.modules, 'triton', raising=False)
   with pytest.raises(ValueError, match='TensorFlow is loaded'):
-    pupil.import_library()
+    import_library('A small agent')
 
 
 @pytest.mark.parametrize('name', ['steps', 'horizon', 'temperature'])
