@@ -11,10 +11,12 @@ from collections.abc import Callable
 
 from safetensors.numpy import save_file
 
+from jowa_jax.collect import networks
 from jowa_jax.collect.collect import collect
 from jowa_jax.data.source import Split
 from jowa_jax.data.store import formats, writer
 from tests.checkpoint import released_states, test_released_mgdt
+from tests.collect import test_networks
 from tests.data_pipeline.sources import minari_play, raw_logs, test_video
 from tests.launch.readmes import Command
 
@@ -210,6 +212,13 @@ def _record(path: pathlib.Path) -> None:
   )
 
 
+def _players(path: pathlib.Path) -> None:
+  for index in range(5):
+    file = path / 'Boxing' / f'checkpoint_{index:02d}.npz'
+    file.parent.mkdir(parents=True, exist_ok=True)
+    networks.save(file, test_networks.random_network(index))
+
+
 def _mgdt(path: pathlib.Path) -> None:
   path.write_bytes(pickle.dumps((test_released_mgdt.haiku(), {})))
 
@@ -224,6 +233,7 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
   'minari_home/datasets/atari': _minari,
   'films': _films,
   'Qbert-20260101-120000.npz': _record,
+  'players': _players,
   'tokenizer.safetensors': lambda path: save_file(
     released_states.small_states()[0], path
   ),
