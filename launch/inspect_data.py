@@ -12,6 +12,7 @@ from jowa_jax import files
 from jowa_jax.data.episodes import by_game
 from jowa_jax.data.prepare import inspection
 from jowa_jax.data.store import stored
+from jowa_jax.envs.ale import FRAME_SKIP
 from jowa_jax.eval import visible_rewards
 from jowa_jax.eval.records import (
   best_checkpoints,
@@ -29,6 +30,12 @@ _SCORES = common.define_path(
 )
 _BEST_SCORES = common.define_path(
   'best_scores', None, "JSON lines of each game's best checkpoint alone."
+)
+_MAX_FRAMES = flags.DEFINE_integer(
+  'max_frames',
+  0,
+  'Of the evaluation beside which scores stand: episodes that were cut off '
+  'after so many frames are complete by its rules.',
 )
 _REWARDS = flags.DEFINE_bool(
   'rewards',
@@ -55,16 +62,20 @@ def main() -> None:
   if _PICTURE.value:
     inspection.draw(episodes, _PICTURE.value)
   if _SCORES.value or _BEST_SCORES.value:
-    if not (complete := data_rollouts(episodes)):
+    limit = _MAX_FRAMES.value // FRAME_SKIP
+    if not (complete := data_rollouts(episodes, limit=limit)):
       flag = '--scores' if _SCORES.value else '--best_scores'
       raise ValueError(
-        f'{flag}: {_DATA.value} has no complete episode of {names}'
+        f'{flag}: {_DATA.value} has no complete episode of {names}; '
+        '--max_frames counts those that were cut off after as many'
       )
     if _SCORES.value:
       write_rollouts(_SCORES.value, complete)
     if _BEST_SCORES.value:
-      best = data_rollouts(best_checkpoints(episodes), 'data_best')
-      write_rollouts(_BEST_SCORES.value, best)
+      best = best_checkpoints(episodes, limit)
+      write_rollouts(
+        _BEST_SCORES.value, data_rollouts(best, 'data_best', limit)
+      )
   if _VERIFY.value:
     inspection.verify(episodes)
     print('Everything is as it was written.')

@@ -54,15 +54,30 @@ def read_rollouts(path: str | os.PathLike) -> list[Rollout]:
   return [_parse(line, path, n) for n, line in enumerate(text.splitlines(), 1)]
 
 
-def best_checkpoints(episodes: Iterable[Episode]) -> list[Episode]:
+def is_complete(terminated: bool, decisions: int, limit: int = 0) -> bool:
+  """Whether recorded play of so many decisions is a whole episode.
+
+  Args:
+    terminated: the game was over.
+    decisions: of the episode.
+    limit: after which the rules of an evaluation cut an episode off, so that
+      one of as many is whole by these rules; 0 if they do not.
+  """
+  return terminated or decisions == limit
+
+
+def best_checkpoints(
+  episodes: Iterable[Episode], limit: int = 0
+) -> list[Episode]:
   """What each game's best checkpoint played, of a data set.
 
   That is the checkpoint, of whichever run, whose complete episodes have the
-  highest mean score; games without a complete episode have none.
+  highest mean score; games without a complete episode have none. For the limit
+  see `is_complete`.
   """
   groups: dict[str, dict[tuple[int, int], list[Episode]]] = {}
   for episode in episodes:
-    if episode.terminated:
+    if is_complete(episode.terminated, len(episode), limit):
       checkpoints = groups.setdefault(episode.game, {})
       place = (episode.run, episode.checkpoint)
       checkpoints.setdefault(place, []).append(episode)
@@ -76,17 +91,18 @@ def best_checkpoints(episodes: Iterable[Episode]) -> list[Episode]:
 
 
 def data_rollouts(
-  episodes: Iterable[Episode], agent: str = 'data'
+  episodes: Iterable[Episode], agent: str = 'data', limit: int = 0
 ) -> list[Rollout]:
   """The complete episodes of a data set as rollouts of an agent.
 
-  One that is there several times, as in data that were drawn with replacement
-  or played without noise, is one.
+  For the limit see `is_complete`. One that is there several times, as in data
+  that were drawn with replacement or played without noise, is one.
   """
   counts: dict[str, int] = {}
   rollouts, seen = [], set()
   for episode in episodes:
-    if not episode.terminated or (episode.game, episode.digest) in seen:
+    complete = is_complete(episode.terminated, len(episode), limit)
+    if not complete or (episode.game, episode.digest) in seen:
       continue
     seen.add((episode.game, episode.digest))
     number = counts.get(episode.game, 0)
@@ -102,7 +118,7 @@ def data_rollouts(
         decisions=len(episode),
         frames=4 * len(episode),
         seconds=0.0,
-        terminated=True,
+        terminated=bool(episode.terminated),
       )
     )
   return rollouts

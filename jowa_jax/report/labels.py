@@ -24,7 +24,9 @@ METHODS = {
 
 AGENTS = {
   'random': Label('Random play', 'uniform over the legal actions'),
-  'data': Label('Training data', 'its complete episodes, poor to good'),
+  'data': Label(
+    'Training data', 'its episodes, complete by these rules, poor to good'
+  ),
   'data_best': Label('Best data', "of each game's best checkpoint"),
   'mtbc': Label('MTBC', 'behaviour cloning with the same backbone'),
   'mgdt': Label('MGDT', 'decision transformer, wishing for high returns'),

@@ -36,13 +36,16 @@ class _Episode:
   digest: bytes
   score: float
   terminated: bool = True
+  length: int = 3
+  run: int = 1
+  checkpoint: int = 0
 
   @property
   def rewards(self):
-    return np.zeros(3, np.int8)
+    return np.zeros(self.length, np.int8)
 
   def __len__(self):
-    return 3
+    return self.length
 
 
 def test_file_round_trip(tmp_path):
@@ -268,6 +271,23 @@ def test_an_episode_that_is_there_twice_is_one():
     ('Pong', 98.0),
     ('Boxing', 97.0),
   ]
+
+
+def test_an_episode_as_long_as_the_rules_allow_is_complete():
+  ended = _Episode('Pong', 0, b'a', 7.0)
+  long, short = (
+    dataclasses.replace(ended, digest=digest, terminated=False, length=length)
+    for digest, length in ((b'b', 50), (b'c', 49))
+  )
+  found = records.data_rollouts([ended, long, short], limit=50)
+  assert [(r.decisions, r.terminated) for r in found] == [
+    (len(ended), True),
+    (50, False),
+  ]
+  (found,) = records.data_rollouts([ended, long, short])
+  assert found.terminated
+  assert records.best_checkpoints([long, short]) == []
+  assert records.best_checkpoints([long, short], 50) == [long]
 
 
 def test_two_evaluations_do_not_write_to_one_file(tmp_path):

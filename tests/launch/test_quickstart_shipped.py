@@ -155,6 +155,12 @@ def test_recorded_scores_of_a_beginning(recording):
   every = recorded_lib.rollouts(some, 0)
   assert [r.rollout for r in every] == list(range(len(every)))
   assert all(r.clipped_score is None and r.terminated for r in every)
+  # The last one of a checkpoint is cut off.
+  cut = int(some[0].lengths[-1])
+  assert not some[0].terminated[-1]
+  limited = recorded_lib.rollouts(some[:1], 0, limit=cut)
+  assert limited[-1].decisions == cut and not limited[-1].terminated
+  assert limited[:-1] == recorded_lib.rollouts(some[:1], 0)
   first = recorded_lib.rollouts(some[:1], int(some[0].lengths[0]))
   assert len(first) == int(some[0].terminated[0])
   assert recordings.load(recording).games == (*GAMES, 'Robotank')

@@ -169,6 +169,7 @@ def _evaluate(plan: Plan, clock: Clock, progress: bool) -> None:
 def _data_rollouts(plan: Plan) -> list:
   """The recorded episodes of what the agents were trained on."""
   found, played = [], set()
+  limit = plan.protocol.max_decisions
   for name, spec in plan.data.items():
     for game in plan.games[name]:
       some = [
@@ -176,12 +177,14 @@ def _data_rollouts(plan: Plan) -> list:
         for one in plan.recorded[game]
         if not spec.checkpoints or one.checkpoint in spec.checkpoints
       ]
-      found += recorded_lib.rollouts(some, spec.steps_per_checkpoint)
+      found += recorded_lib.rollouts(
+        some, spec.steps_per_checkpoint, limit=limit
+      )
       played.add(game)
   for agent in plan.agents.values():
     for game in plan.known_games:
       if game not in played and game in agent.games:
-        found += recorded_lib.rollouts_of(agent, plan.recorded, game)
+        found += recorded_lib.rollouts_of(agent, plan.recorded, game, limit)
         played.add(game)
   return found
 

@@ -17,7 +17,7 @@ from jowa_jax.data.feed.training import DataConfig
 from jowa_jax.data.prepare import selection
 from jowa_jax.data.store import stored
 from jowa_jax.envs import ale
-from jowa_jax.eval.records import Rollout
+from jowa_jax.eval.records import Rollout, is_complete
 
 # The name of recorded play among those who play.
 DATA = 'data'
@@ -97,34 +97,36 @@ def play_again(
 
 
 def rollouts(
-  some: Iterable[Recorded], steps: int, first: int = 0
+  some: Iterable[Recorded], steps: int, limit: int = 0
 ) -> list[Rollout]:
   """Complete episodes as rollouts of 'data'.
 
   Args:
     some: checkpoints of one game.
     steps: decisions of each checkpoint that count, 0 for all.
-    first: number of the first rollout.
+    limit: decisions, see `records.is_complete`.
   """
   found = []
   for one in some:
     ends = np.cumsum(one.lengths)
-    for place in np.flatnonzero(one.terminated):
+    for place, length in enumerate(one.lengths.tolist()):
       if steps and ends[place] > steps:
         continue
-      length = int(one.lengths[place])
+      terminated = bool(one.terminated[place])
+      if not is_complete(terminated, length, limit):
+        continue
       found.append(
         Rollout(
           agent=DATA,
           game=one.game,
-          rollout=first + len(found),
-          seed=first + len(found),
+          rollout=len(found),
+          seed=len(found),
           score=float(one.scores[place]),
           clipped_score=None,
           decisions=length,
           frames=ale.FRAME_SKIP * length,
           seconds=0.0,
-          terminated=True,
+          terminated=terminated,
         )
       )
   return found
@@ -143,9 +145,11 @@ def _seen(agent: Agent, some: Sequence[Recorded]) -> list[Recorded]:
   ]
 
 
-def rollouts_of(agent: Agent, recorded: ByGame, game: str) -> list[Rollout]:
+def rollouts_of(
+  agent: Agent, recorded: ByGame, game: str, limit: int
+) -> list[Rollout]:
   """The episodes of a game that an agent's data has, if recorded."""
-  return rollouts(_seen(agent, recorded.get(game, ())), 0)
+  return rollouts(_seen(agent, recorded.get(game, ())), 0, limit=limit)
 
 
 def held_out(
