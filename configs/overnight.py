@@ -1,28 +1,46 @@
-"""How the agent that comes with the package was trained: five games, one run.
+"""Agents of some two million parameters, trained for an hour of two cores.
 
 `launch.train` with it trains an agent of `small.py` on recorded play
 (`launch.collect --replay`), in as many pieces as one likes. `overnight.py:mtbc`
 is the baseline on the same data; it starts from the tokenizer and the backbone
-of the JOWA run (`init_from.checkpoints`).
+of the JOWA run (`init_from.checkpoints`). `jowa_searched` and `mtbc_searched`
+learn five games from what a search played, as the study `overnight` does.
 """
 
 from ml_collections import ConfigDict
 
 from configs import small
 
-GAMES = ('Asterix', 'Freeway', 'MsPacman', 'Qbert', 'RoadRunner')
+# By networks that learned from memory: what they do can be learned from frames.
+RECORDINGS = ('Freeway_3', 'Gopher_3', 'KungFuMaster_3', 'RoadRunner_3')
+GAMES = ('Freeway', 'Gopher', 'KungFuMaster', 'RoadRunner')
+SEARCHED = ('Asterix', 'Freeway', 'MsPacman', 'Qbert', 'RoadRunner')
 
 
-def get_config(method: str = 'jowa') -> ConfigDict:
-  """The training config of one method, `jowa` or `mtbc`.
+def _jowa(
+  games: tuple[str, ...], tokenizer: int, joint: int, play_every: int
+) -> ConfigDict:
+  """So many steps of the tokenizer and of the rest."""
+  config = small.get_config('jowa').unlock()
+  _shared(config, games)
+  # Two episodes of each game, of at most 1,000 decisions.
+  config.run.play_every = play_every
+  config.run.play_max_frames = 4000
+  config.run.play_episodes = 2
+  config.tokenizer_training.restart_until = int(0.8 * tokenizer)
+  config.stages = small.jowa_stages(tokenizer, joint)
+  return config
 
-  Raises:
-    ValueError: there is no such method here.
-  """
-  if method not in ('jowa', 'mtbc'):
-    raise ValueError(f"Unknown method {method!r}; there are 'jowa' and 'mtbc'")
-  config = small.get_config(method).unlock()
-  config.data.games = GAMES
+
+def _mtbc(games: tuple[str, ...]) -> ConfigDict:
+  config = small.get_config('mtbc').unlock()
+  _shared(config, games)
+  config.stages = small.mtbc_stages(1500)
+  return config
+
+
+def _shared(config: ConfigDict, games: tuple[str, ...]) -> None:
+  config.data.games = games
   # Of the poorer play, most decisions are random: they teach Q nothing.
   config.data.checkpoints = (2, 3, 4)
   config.data.held_out_fraction = 0.05
@@ -31,13 +49,20 @@ def get_config(method: str = 'jowa') -> ConfigDict:
   config.run.keep_checkpoints = 3
   config.run.evaluate_every = 1000
   config.run.evaluate_batches = 8
-  if method == 'jowa':
-    # Two episodes of each game, of at most 1,000 decisions.
-    config.run.play_every = 2000
-    config.run.play_max_frames = 4000
-    config.run.play_episodes = 2
-    config.tokenizer_training.restart_until = 3200
-    config.stages = small.jowa_stages(4000, 10_000)
-  else:
-    config.stages = small.mtbc_stages(1500)
-  return config.lock()
+
+
+def get_config(name: str = 'jowa') -> ConfigDict:
+  """The training config of an agent.
+
+  Raises:
+    ValueError: there is no such agent here.
+  """
+  makers = {
+    'jowa': lambda: _jowa(GAMES, 3500, 8000, 4000),
+    'mtbc': lambda: _mtbc(GAMES),
+    'jowa_searched': lambda: _jowa(SEARCHED, 4000, 10_000, 2000),
+    'mtbc_searched': lambda: _mtbc(SEARCHED),
+  }
+  if name not in makers:
+    raise ValueError(f'Unknown agent {name!r}; there are {tuple(makers)}')
+  return makers[name]().lock()

@@ -76,7 +76,8 @@ def _base() -> ConfigDict:
   # Of the data 'new'; the first that is recorded and was not trained on, if
   # empty.
   config.new_game = ''
-  # Files of recorded play, separated by commas; those of the package if empty.
+  # Files or names of recorded play, separated by commas; those of the package
+  # that are called as their game if empty.
   config.recordings = ''
   config.seed = 0
   config.pretrained = ConfigDict()  # by name: 'pretrained', a file or a run

@@ -95,13 +95,22 @@ def test_cloning_alone_trains_a_tokenizer_of_its_own(end, tmp_path):
   assert config.stages.stage1 == jowas.stages.stage1
 
 
-@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize(
+  'name', ('jowa', 'mtbc', 'jowa_searched', 'mtbc_searched')
+)
 def test_the_shipped_agents_recipe_makes_a_run_of_recorded_games(
-  method, tmp_path
+  name, tmp_path
 ):
-  config = overnight.get_config(method)
+  config = overnight.get_config(name)
   assert config.is_locked
-  assert set(config.data.games) <= set(recordings.packaged())
+  recorded = set(recordings.packaged())
+  method, _, searched = name.partition('_')
+  if searched:
+    assert set(config.data.games) <= recorded
+  else:
+    assert set(overnight.RECORDINGS) <= recorded
+    played = {name.split('_')[0] for name in overnight.RECORDINGS}
+    assert set(config.data.games) == played
   config = config.to_dict()
   config['init_from']['checkpoints'] = 'x'
   run = Run(config, tmp_path / 'run')

@@ -38,12 +38,19 @@ def read(names: str) -> dict[str, list[Recorded]]:
 
   Args:
     names: of recordings, as `recordings.find` takes them; those of the package
-      if empty.
+      that are called as their game if empty.
 
   Raises:
     DataError: there is no such recording, or it is damaged.
   """
-  files = recordings.find(names) if names else recordings.packaged()
+  if names:
+    files = recordings.find(names)
+  else:
+    files = {
+      name: file
+      for name, file in recordings.packaged().items()
+      if name in games_lib.GAMES
+    }
   found: dict[str, list[Recorded]] = {}
   for path in files.values():
     for some in recordings.load(path).checkpoints:
