@@ -14,6 +14,7 @@ import pathlib
 
 from absl import flags
 
+from jowa_jax import files
 from jowa_jax.collect.networks import PlayerConfig
 from jowa_jax.stable_baselines import import_library
 from launch import common
@@ -57,13 +58,13 @@ def main() -> None:
     seed=_SEED.value,
   )
   output = pathlib.Path(_OUTPUT.value)
-  if output.exists() and any(output.iterdir()):
-    raise FileExistsError(f'{output} is not empty: give another --output')
+  files.check_new(output)
   import_library('A player that learns from memory')
   # It imports torch.
   from jowa_jax.collect import network_training
 
-  scores = network_training.train(config, output)
+  with files.directory_written_whole(output) as unfinished:
+    scores = network_training.train(config, unfinished)
   recent = scores[-60:]
   told = 'no episode ended'
   if recent:

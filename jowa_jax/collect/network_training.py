@@ -201,12 +201,11 @@ def _network(
 
 
 def train(config: PlayerConfig, output: pathlib.Path) -> list[float]:
-  """Trains a player and writes `<output>/checkpoint_<i>.npz`.
+  """Trains a player and writes `checkpoint_<i>.npz` to a directory.
 
   Returns:
     The unclipped scores of all episodes that it played, in order.
   """
-  output.mkdir(parents=True, exist_ok=True)
   torch.set_num_threads(1)
   envs = MemoryVecEnv(config)
   normalized = VecNormalize(envs, clip_obs=networks.CLIP, gamma=0.99)

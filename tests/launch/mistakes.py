@@ -154,6 +154,11 @@ CASES = {
     ('--game=Freeway', '--output={tmp}/x', '--actions=0,3'),
     ['[3]', 'not legal in Freeway'],
   ),
+  'a player where something is': (
+    'train_player',
+    ('--game=Boxing', '--output={tmp}'),
+    ['{tmp}', 'is there already'],
+  ),
   'players that are not there': (
     'collect',
     (
