@@ -1,4 +1,4 @@
-"""Agents of some two million parameters, trained for an hour of two cores.
+"""How the agent that comes with the package was trained: four games, one run.
 
 `launch.train` with it trains an agent of `small.py` on recorded play
 (`launch.collect --replay`), in as many pieces as one likes. `overnight.py:mtbc`

@@ -9,7 +9,7 @@ it fine-tunes what it trained.
 
 from ml_collections import ConfigDict
 
-from configs import common, finetune, small
+from configs import common, finetune, overnight, small
 
 _KNOWN = 'Games it was trained on'
 _NEW = 'A game it never saw'
@@ -175,9 +175,9 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
 def _full() -> ConfigDict:
   config = _base()
   config.expected_minutes = 15.0  # on two idle cores; for the time left
-  # Of the five that the agent was trained on; see launch/results/README.md.
-  config.games = 'Freeway,MsPacman,Qbert,RoadRunner'
+  config.games = ','.join(overnight.GAMES)
   config.new_game = 'SpaceInvaders'
+  config.recordings = ','.join((*overnight.RECORDINGS, 'SpaceInvaders'))
   config.pretrained.shipped = 'pretrained'
   config.judge.agent = 'shipped'
   config.judge.num_dreams = 32
@@ -200,8 +200,7 @@ def _full() -> ConfigDict:
       known=_chapter(
         _KNOWN,
         'The agent that comes with jowa_jax, beside random play and the '
-        'recorded play, poor to good, that it learned from. It was trained on '
-        'Asterix too, which it plays no better than at random.',
+        'recorded play, poor to good, that it learned from.',
         ('random', 'data', 'shipped', 'shipped_beam'),
       ),
       new=_chapter(

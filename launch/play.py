@@ -1,6 +1,6 @@
 """Opens the world model in a browser: the game and its dream, side by side.
 
-python -m launch.play --checkpoint=pretrained --game=Qbert
+python -m launch.play --checkpoint=pretrained --game=RoadRunner
 python -m launch.play --checkpoint=runs/jowa --game=Assault --mode=watch
 
 It is served to this machine alone. With another --host, the address that is

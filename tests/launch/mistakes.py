@@ -137,7 +137,7 @@ CASES = {
   'a dream of a game that was not seen': (
     'play',
     ('--checkpoint=pretrained', '--game=Pong', '--port=0'),
-    ['--game=Pong', 'not trained', 'Qbert'],
+    ['--game=Pong', 'not trained', 'RoadRunner'],
   ),
   'a dream that teaches nothing': (
     'dream_agent',

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from safetensors.numpy import save_file
 
+from jowa_jax.checkpoint import packed
 from jowa_jax.collect import networks
 from jowa_jax.collect.collect import collect
 from jowa_jax.data.source import Split
@@ -28,6 +29,7 @@ SUBSTITUTIONS = (
   (r'(configs/finetune_online\.py):(resnet34|quickstart)', r'\1:smoke'),
   (r'(configs/study\.py):(laptop|overnight)', r'\1:smoke'),
   (r'^--games=pretrain$', '--games=Assault,Carnival'),
+  (r'^--games=Freeway,MsPacman,Qbert,RoadRunner$', '--games=RoadRunner'),
   (r'^--fraction=0\.1', '--fraction=0.5'),
   (r'^--transitions=5000', '--transitions=40'),
   OF_OTHERS,
@@ -67,7 +69,7 @@ EXTRA = (
     *('collect', '--replay=play.npz'),
     f'{_ALONE} --config.replay.steps_per_checkpoint=20',
   ),
-  ('collect', '--replay=Qbert-', _ALONE),
+  ('collect', '--replay=RoadRunner-', _ALONE),
   (
     *('collect', '--replay'),
     f'{_ALONE} --config.replay.steps_per_checkpoint=60',
@@ -205,7 +207,7 @@ def _films(folder: pathlib.Path) -> None:
 
 def _record(path: pathlib.Path) -> None:
   collect(
-    *(None, 'Qbert', (1.0,), 40),
+    *(None, 'RoadRunner', (1.0,), 40),
     num_processes=1,
     progress=False,
     record=path,
@@ -232,8 +234,10 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
   'tfds/rlu_atari_checkpoints_ordered': _tfds,
   'minari_home/datasets/atari': _minari,
   'films': _films,
-  'Qbert-20260101-120000.npz': _record,
+  'RoadRunner-20260101-120000.npz': _record,
   'players': _players,
+  # In the place of the agent that the package had before.
+  'searched.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'tokenizer.safetensors': lambda path: save_file(
     released_states.small_states()[0], path
   ),
