@@ -2,7 +2,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -312,12 +311,8 @@ def test_shards_merge_and_contradictions_are_named():
 
 def test_the_best_checkpoint_of_each_game():
   def episode(game, run, checkpoint, score, terminated=True):
-    return SimpleNamespace(
-      game=game,
-      run=run,
-      checkpoint=checkpoint,
-      score=score,
-      terminated=terminated,
+    return _Episode(
+      *(game, 0, b'', score, terminated), run=run, checkpoint=checkpoint
     )
 
   poor = [episode('Pong', 1, 0, -21.0), episode('Pong', 1, 1, 9.0)]
