@@ -15,11 +15,17 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from jowa_jax.collect import networks
-from jowa_jax.collect.networks import LOOKS, MEMORY, Network, PlayerConfig
+from jowa_jax.collect.networks import (
+  LOOKS,
+  MEMORY,
+  ROLLOUT,
+  Network,
+  PlayerConfig,
+)
 from jowa_jax.envs import ale
 
-# Decisions of each environment between two updates, and of a batch of one.
-_ROLLOUT, _BATCH = 128, 512
+# Decisions of a batch of an update.
+_BATCH = 512
 # An episode begins with up to so many random decisions.
 _BEGINNINGS = 8
 _LOGGED_EVERY = 30.0  # seconds
@@ -212,8 +218,8 @@ def train(config: PlayerConfig, output: pathlib.Path) -> list[float]:
   model = PPO(
     'MlpPolicy',
     normalized,
-    n_steps=_ROLLOUT,
-    batch_size=min(_BATCH, _ROLLOUT * config.environments),
+    n_steps=ROLLOUT,
+    batch_size=min(_BATCH, ROLLOUT * config.environments),
     n_epochs=4,
     learning_rate=lambda left: 1e-5 + 5e-4 * max(left, 0.0),
     policy_kwargs={

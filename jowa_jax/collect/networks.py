@@ -28,6 +28,8 @@ FORMAT_VERSION = 1
 # Bytes of a console's memory, and after how many decisions it is looked at.
 MEMORY = 128
 LOOKS = 2
+# Decisions of each environment between two updates of a player that learns.
+ROLLOUT = 128
 # Inputs are cut off so many standard deviations from their mean.
 CLIP = 5.0
 
@@ -76,6 +78,12 @@ class PlayerConfig:
         raise ValueError(f'{name}={getattr(self, name)} must be at least 1')
     if not 0 <= self.epsilon <= 1:
       raise ValueError(f'epsilon={self.epsilon} is no probability')
+    least = (self.checkpoints - 2) * ROLLOUT * self.environments + 1
+    if self.decisions < least:
+      raise ValueError(
+        f'decisions={self.decisions} are too few for {self.checkpoints} '
+        f'checkpoints of {self.environments} environments: at least {least}'
+      )
 
   @property
   def choices(self) -> tuple[int, ...]:

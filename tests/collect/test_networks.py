@@ -255,6 +255,7 @@ print(json.dumps(dict(
     (dict(actions=(0, 3)), r'\[3\] are not legal in Freeway'),
     (dict(decisions=0), 'decisions=0 must be at least 1'),
     (dict(epsilon=2.0), 'epsilon=2.0 is no probability'),
+    (dict(decisions=6144), 'too few for 5 checkpoints .* at least 6145'),
   ],
 )
 def test_what_cannot_be_trained(wrong, told):

@@ -128,7 +128,7 @@ EXTRA = (
     '--config.stages.stage2.world_action.warmup_steps=0',
   ),
   ('train', '', f'{_SAVED} {_STAGES} {_TINY}'),
-  ('train_player', '', '--decisions=300 --environments=2'),
+  ('train_player', '', '--decisions=1100 --environments=2'),
   ('video', '', '--max_decisions=4'),
 )
 
