@@ -21,6 +21,7 @@ ORDER = (
   'processes',
   'versions',
   'stable_baselines',
+  'stable_baselines_env',
   'weight_files',
   'games',
   'types',

@@ -2,7 +2,6 @@
 
 import pathlib
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
@@ -12,7 +11,7 @@ import torch
 from absl import logging
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.common.vec_env import VecNormalize
 
 from jowa_jax.collect import networks
 from jowa_jax.collect.networks import (
@@ -23,6 +22,7 @@ from jowa_jax.collect.networks import (
   PlayerConfig,
 )
 from jowa_jax.envs import ale
+from jowa_jax.stable_baselines_env import OneVecEnv
 
 # Decisions of a batch of an update.
 _BATCH = 512
@@ -32,7 +32,7 @@ _LOGGED_EVERY = 30.0  # seconds
 _RECENT = 60  # episodes whose mean score is told
 
 
-class MemoryVecEnv(VecEnv):
+class MemoryVecEnv(OneVecEnv):
   """A game as stable-baselines3 steps it, seen by its memory.
 
   An observation is the memory after the last two decisions, [256] of 0 to 255.
@@ -90,7 +90,7 @@ class MemoryVecEnv(VecEnv):
       if not ended[row]:
         continue
       infos[row] = {
-        'terminal_observation': self._observations()[row],
+        'terminal_observation': self._seen[row].reshape(-1).astype(np.float32),
         'TimeLimit.truncated': bool(cut and not over and not lost),
       }
       if over or cut:
@@ -102,25 +102,6 @@ class MemoryVecEnv(VecEnv):
 
   def close(self) -> None:
     self._emulators.clear()
-
-  def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-    return [getattr(self, attr_name) for _ in self._rows(indices)]
-
-  def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-    raise NotImplementedError('These environments are one, and have no parts')
-
-  def env_method(
-    self, method_name: str, *args: Any, indices: Any = None, **options: Any
-  ) -> list[Any]:
-    raise NotImplementedError('These environments are one, and have no parts')
-
-  def env_is_wrapped(
-    self, wrapper_class: type, indices: Any = None
-  ) -> list[bool]:
-    return [False for _ in self._rows(indices)]
-
-  def _rows(self, indices: Any) -> Iterable[int]:
-    return self._get_indices(indices)
 
   def _begin(self, row: int) -> None:
     """A new game, some random decisions on."""

@@ -2,7 +2,6 @@
 
 import pathlib
 import time
-from collections.abc import Iterable
 from typing import Any
 
 import gymnasium
@@ -13,11 +12,12 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.vec_env import VecEnv, VecMonitor
+from stable_baselines3.common.vec_env import VecMonitor
 
 from jowa_jax.agent import Agent
 from jowa_jax.envs.dream import Contexts, DreamVectorEnv
 from jowa_jax.play.pupil import Pupil, PupilConfig, appended
+from jowa_jax.stable_baselines_env import OneVecEnv
 from jowa_jax.train.identity import weights_digest
 
 # Of the vector that stands for a token.
@@ -27,7 +27,7 @@ _ROLLOUT, _BATCH = 64, 128
 _LOGGED = 10  # times in all
 
 
-class DreamVecEnv(VecEnv):
+class DreamVecEnv(OneVecEnv):
   """Dreamed environments as stable-baselines3 steps them, all in one call.
 
   An observation is the tokens of the last frames, [F * K], as numbers of a
@@ -83,24 +83,8 @@ class DreamVecEnv(VecEnv):
   def close(self) -> None:
     self._envs.close()
 
-  def get_attr(self, attr_name: str, indices: Any = None) -> list[Any]:
-    return [getattr(self._envs, attr_name) for _ in self._rows(indices)]
-
-  def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
-    raise NotImplementedError('Dreamed environments are one, and have no parts')
-
-  def env_method(
-    self, method_name: str, *args: Any, indices: Any = None, **options: Any
-  ) -> list[Any]:
-    raise NotImplementedError('Dreamed environments are one, and have no parts')
-
-  def env_is_wrapped(
-    self, wrapper_class: type, indices: Any = None
-  ) -> list[bool]:
-    return [False for _ in self._rows(indices)]
-
-  def _rows(self, indices: Any) -> Iterable[int]:
-    return self._get_indices(indices)
+  def _asked(self) -> DreamVectorEnv:
+    return self._envs
 
   def _flat(self, seen: np.ndarray) -> np.ndarray:
     return seen.reshape(len(seen), -1).astype(np.int32)
