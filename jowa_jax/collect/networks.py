@@ -8,18 +8,15 @@ can learn. `network_training` trains them; to play with one takes NumPy alone.
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from jowa_jax import files, games
+from jowa_jax import archives, games
 from jowa_jax.data.episodes import DataError
 from jowa_jax.envs import ale
 
@@ -214,9 +211,7 @@ def save(path: str | os.PathLike, network: Network) -> None:
     zip(network.weights, network.biases, strict=True)
   ):
     arrays[f'weight_{layer}'], arrays[f'bias_{layer}'] = weight, bias
-  described = np.frombuffer(json.dumps(contents).encode(), np.uint8)
-  with files.written_whole(path) as temporary, temporary.open('wb') as stream:
-    np.savez_compressed(stream, contents=described, **arrays)
+  archives.write(path, contents, arrays)
 
 
 def load(path: str | os.PathLike) -> Network:
@@ -232,17 +227,11 @@ def load(path: str | os.PathLike) -> Network:
   except FileNotFoundError as error:
     raise DataError(f'{path}: there is no such network') from error
   try:
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-      arrays = dict(stored)
-    contents = json.loads(arrays.pop('contents').tobytes())
+    contents, arrays = archives.parse(data)
     if (contents['format'], contents['version']) != (FORMAT, FORMAT_VERSION):
       raise ValueError('of another format')
     return _assemble(contents, arrays)
-  # What NumPy, zipfile, zlib and json raise is not more precise than that.
-  except (
-    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError),
-    *(ValueError, KeyError, TypeError, AttributeError),
-  ) as error:
+  except (ValueError, KeyError, TypeError, AttributeError) as error:
     raise DataError(
       f'{path} is no network of launch.train_player, or one that was cut '
       f'short or damaged ({error}): train it again'

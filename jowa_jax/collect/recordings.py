@@ -11,11 +11,9 @@ checksum of its last frame, by which a replay is verified.
 
 import dataclasses
 import hashlib
-import io
 import json
 import os
 import pathlib
-import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -26,7 +24,7 @@ import ale_py
 import cv2
 import numpy as np
 
-from jowa_jax import files, games
+from jowa_jax import archives, files, games
 from jowa_jax.collect import play
 from jowa_jax.data.episodes import DataError, RawEpisode
 from jowa_jax.data.places import locate
@@ -214,10 +212,7 @@ def write(path: str | os.PathLike, recording: Recording) -> None:
     )
     for name, dtype in _COLUMNS.items()
   }
-  contents = np.frombuffer(json.dumps(contents).encode(), np.uint8)
-  # A stream, because NumPy would change a name that does not end in .npz.
-  with files.written_whole(path) as temporary, temporary.open('wb') as stream:
-    np.savez_compressed(stream, contents=contents, **columns)
+  archives.write(path, contents, columns)
 
 
 def load(path: str | os.PathLike | Traversable) -> Recording:
@@ -234,15 +229,9 @@ def load(path: str | os.PathLike | Traversable) -> Recording:
   except FileNotFoundError as error:
     raise DataError(f'{path}: there is no such recording') from error
   try:
-    with np.load(io.BytesIO(data), allow_pickle=False) as stored:
-      arrays = dict(stored)
-    contents = json.loads(arrays.pop('contents').tobytes())
+    contents, arrays = archives.parse(data)
     found = contents['format'], contents['version']
-  # What NumPy, zipfile, zlib and json raise is not more precise than that.
-  except (
-    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError),
-    *(ValueError, KeyError, TypeError, AttributeError),
-  ) as error:
+  except (ValueError, KeyError) as error:
     raise DataError(
       f'{path} is no recording, or one that was cut short or damaged: get it '
       'again'
