@@ -17,6 +17,7 @@ PACKAGE = ROOT / 'jowa_jax'
 # A package may import itself and what stands before it.
 ORDER = (
   'files',
+  'archives',
   'ownership',
   'processes',
   'versions',

@@ -12,6 +12,7 @@ def config():
   return config.copy_and_resolve_references().to_dict()
 
 
+@pytest.mark.slow
 def test_decisions_are_timed():
   records = decisions.run_config(config(), [1, 3], 0.01, kappa=2.0)
   assert [record['environments'] for record in records] == [1, 3]

@@ -44,6 +44,7 @@ def test_every_row_is_there(launch, tmp_path):
   assert 'smoke' in done.stdout and 'sequential' in done.stdout
 
 
+@pytest.mark.slow
 def test_greedy_play_dreams_nothing():
   (record,) = plan.measure('smoke', [2], [(1, 0)], seconds=0.01)
   assert record['decoder'] == 'none' and record['passes_per_frame'] == 0

@@ -158,6 +158,7 @@ def test_sizes_of_a_billion():
   assert 12 * cfg.num_layers * cfg.width**2 == pytest.approx(1e9, rel=0.1)
 
 
+@pytest.mark.slow
 def test_a_resnet_is_measured_beside_a_plain_one():
   config = helpers.CONFIGS['scaled_ql'].get_config('smoke').to_dict()
   config['data']['games'] = ('Freeway',)

@@ -78,8 +78,16 @@ def check_round_trip(folder, suffix, prefix, tokenizer, model, **kwargs):
   ('suffix', 'prefix'),
   [
     ('.npz', ''),
-    *(('.safetensors', prefix) for prefix in states.PREFIXES),
-    *(('.pt', prefix) for prefix in ('', *states.PREFIXES)),
+    ('.safetensors', '_orig_mod.module.'),
+    ('.pt', ''),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in [
+        ('.safetensors', 'module.'),
+        ('.safetensors', '_orig_mod.'),
+        *(('.pt', prefix) for prefix in states.PREFIXES),
+      ]
+    ),
   ],
 )
 def test_round_trip(tmp_path, small, suffix, prefix):
@@ -99,13 +107,8 @@ def test_round_trip(tmp_path, small, suffix, prefix):
   make_method(meta['config'], to_train=True)
 
 
-@pytest.mark.parametrize(
-  'prefix',
-  [
-    pytest.param(prefix, marks=[pytest.mark.slow] if i else [])
-    for i, prefix in enumerate(states.PREFIXES)
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('prefix', states.PREFIXES)
 def test_round_trip_of_a_published_size(tmp_path, prefix):
   suffix = '.npz' if prefix == 'module.' else '.safetensors'
   run = check_round_trip(

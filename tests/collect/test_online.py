@@ -159,6 +159,7 @@ def same(found, expected):
   assert told(replay) == told(expected[2])
 
 
+@pytest.mark.slow
 def test_it_plays_and_learns(whole):
   workdir, _, replay = whole
   # 8 random decisions, then 4 before each of 8 updates; episodes of 12.

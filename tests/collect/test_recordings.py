@@ -89,7 +89,9 @@ def test_replay_gives_the_collected_data_sets_back(collected, tmp_path):
     replay(collected.path, output, steps_per_checkpoint=9, progress=False)
 
 
-@pytest.mark.parametrize('sticky', [0.0, 0.25])
+@pytest.mark.parametrize(
+  'sticky', [pytest.param(0.0, marks=pytest.mark.slow), 0.25]
+)
 def test_searched_and_sticky_play_is_given_back(sticky, tmp_path):
   spec = _spec(epsilon=0.9, steps=1000, sticky=sticky)
   played = play.play(spec)
@@ -172,6 +174,7 @@ def test_a_recording_alone_goes_on_after_a_kill(tmp_path):
     collect(None, *arguments, seed=1, progress=False, record=path)
 
 
+@pytest.mark.slow
 def test_data_sets_that_are_there_are_played_again_to_be_recorded(
   collected, tmp_path
 ):

@@ -21,7 +21,14 @@ def _changed(path, **changes):
   return dataclasses.replace(recording, checkpoints=tuple(checkpoints))
 
 
-@pytest.mark.parametrize('column', ['scores', 'checksums', 'terminated'])
+@pytest.mark.parametrize(
+  'column',
+  [
+    'checksums',
+    pytest.param('scores', marks=pytest.mark.slow),
+    pytest.param('terminated', marks=pytest.mark.slow),
+  ],
+)
 def test_another_outcome_is_refused(column, collected, tmp_path):
   values = getattr(recordings.load(collected.path).checkpoints[1], column)
   wrong = values.copy()

@@ -68,6 +68,7 @@ def test_it_is_what_is_imagined(agent):
     np.testing.assert_array_equal(rewards, expected.rewards[:, step])
 
 
+@pytest.mark.slow
 def test_seeds_decide_everything(agent):
   """Environment i of seed s is environment 0 of seed s + i, drawn or not."""
   options = dict(temperature=1.0, horizon=5, **TOKENS)
@@ -129,6 +130,7 @@ def test_it_resets_in_the_same_step(agent):
     assert info['_final_obs'].all() and info['episode']['l'].tolist() == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mode', [AutoresetMode.NEXT_STEP, 'SameStep'])
 def test_it_resets_as_gymnasium_does(agent, mode):
   """Single environments, stepped together by Gymnasium itself, are the same."""
@@ -187,6 +189,7 @@ def test_it_leaves_resets_to_others(agent):
     env.step(actions(2, 1)[0])
 
 
+@pytest.mark.slow
 def test_gymnasium_finds_nothing_wrong(agent):
   for observations in ('frames', 'tokens'):
     env = DreamEnv(

@@ -37,6 +37,7 @@ def play(agent, searches, player, **changes):
   return diagnosis.play(agent, GAME, player, config, AleEnv, searches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'player, options',
   [

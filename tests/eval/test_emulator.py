@@ -175,6 +175,7 @@ def test_after_the_end_nothing_follows(count_ends):
     world.dream(root, jnp.array([1]), jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_leaves_are_valued_after_the_true_context():
   agent = make_agent()
   model = method_config(CONFIG).model

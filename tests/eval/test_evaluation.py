@@ -87,6 +87,7 @@ def test_other_cartridges_are_another_evaluation(tmp_path):
   assert run(path) == played
 
 
+@pytest.mark.slow
 def test_more_rollouts_go_on_from_fewer(tmp_path):
   path = tmp_path / 'random.jsonl'
   how = dict(slots_per_game=1)
@@ -104,6 +105,7 @@ def test_more_rollouts_go_on_from_fewer(tmp_path):
     assert dataclasses.replace(other, setup=rollout.setup) == rollout
 
 
+@pytest.mark.slow
 def test_shards_play_what_one_evaluation_plays(tmp_path):
   how = dict(slots_per_game=1)
   whole = run(tmp_path / 'random.jsonl', **how)

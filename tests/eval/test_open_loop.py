@@ -242,6 +242,7 @@ def test_first_and_last_step_are_those_of_dream(agent, random_play):
   assert np.all(np.array(curves['persistence_pixel_error']) > 0.2)
 
 
+@pytest.mark.slow
 def test_ends_are_read_where_rewards_are(agent, random_play):
   real = open_loop.sequences([random_play], BLOCKS, COUNT)
   run = open_loop.dreamer(agent, BLOCKS - HORIZON, HORIZON)

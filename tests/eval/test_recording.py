@@ -79,6 +79,7 @@ def test_frames_and_rewards_are_the_games(recording):
   assert len(set(recording.actions)) > 1
 
 
+@pytest.mark.slow
 def test_values_and_dreams_are_the_policys(agent, recording):
   """Acting on the recorded frames gives them again, decoded one by one."""
   policy = agent.policy(epsilon=RULES.epsilon, **BEAM)

@@ -71,6 +71,7 @@ def test_every_rollout_is_recorded_once():
   assert any(r.score > r.clipped_score > 0 for r in rollouts)
 
 
+@pytest.mark.slow
 def test_same_seed_same_scores():
   first, again, other = _evaluate(), _evaluate(), _evaluate(seed=1)
   assert _without_seconds(first) == _without_seconds(again)
@@ -108,6 +109,7 @@ def test_what_is_done_changes_nothing_of_the_rest():
   assert _evaluate(done={(r.game, r.rollout) for r in every}) == []
 
 
+@pytest.mark.slow
 def test_chosen_rollouts_are_those_of_all():
   every = _without_seconds(_evaluate())
   chosen = _without_seconds(_evaluate(numbers=[2, 0]))

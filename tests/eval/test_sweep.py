@@ -23,6 +23,7 @@ def test_settings_are_read():
     parse_settings('planner', [])
 
 
+@pytest.mark.slow
 def test_the_best_is_played_again_on_other_seeds(finished, tmp_path, caplog):
   # The last needs more blocks than there are: it is left out.
   too_long = {'context_length': 9}

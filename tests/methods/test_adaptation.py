@@ -97,7 +97,10 @@ def test_fresh_adapters_have_the_kernels_axes_and_b_is_zero():
   )
 
 
-@pytest.fixture(scope='module', params=['jowa', 'mtbc'])
+@pytest.fixture(
+  scope='module',
+  params=['jowa', pytest.param('mtbc', marks=pytest.mark.slow)],
+)
 def pair(request):
   """A method, it with adapters, and variables of both: pretrained, B zero."""
   plain, adapted = _make(request.param), _adapted(request.param)
@@ -127,6 +130,7 @@ def test_an_adapted_agent_begins_as_the_pretrained_one(pair):
   assert run(pair.trained, batch)[metric] != plain[metric]
 
 
+@pytest.mark.slow
 def test_an_adapted_policy_acts_as_the_merged_one(pair):
   tasks = jnp.array([small.PONG, small.FREEWAY])
   frames = np.random.default_rng(0).integers(0, 256, (2, 8, 8), np.uint8)

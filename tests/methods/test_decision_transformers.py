@@ -12,9 +12,9 @@ from tests.methods import cycle
 from tests.methods.cycle import launch
 from tests.train import helpers
 
+pytestmark = pytest.mark.slow
+
 METHODS = ('mgdt', 'edt')
-# What one of them shows quickly, and the other, too.
-ONE_IS_QUICK = ('mgdt', pytest.param('edt', marks=pytest.mark.slow))
 # Of every config here: a frame is four patches.
 TINY = dict(
   backbone__patch=42,
@@ -61,7 +61,6 @@ def test_it_learns(trained):
   assert records[-1]['held_out/returns/cross_entropy'] > 0
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_is_the_same_run(trained, atari_data_dir, tmp_path):
   method, workdir = trained
   cycle.check_interrupted(config_of(method, atari_data_dir), workdir, tmp_path)
@@ -73,7 +72,6 @@ def test_it_acts(trained):
   assert len({tuple(actions) for actions in played}) > 2
 
 
-@pytest.mark.slow
 def test_it_is_evaluated_and_told_of(trained, tmp_path):
   method, workdir = trained
   launch(
@@ -96,7 +94,6 @@ def test_it_is_evaluated_and_told_of(trained, tmp_path):
   assert ('rewards right' in told) == (method == 'mgdt')
 
 
-@pytest.mark.slow
 def test_it_is_finetuned(trained, atari_data_dir, tmp_path):
   method, workdir = trained
   done = cycle.finetune(method, workdir, atari_data_dir, tmp_path / 'run')
@@ -122,14 +119,13 @@ def comparable(data):
   )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('method', METHODS)
 def test_eight_devices_train_the_same_agent(method, atari_data_dir, tmp_path):
   fields = comparable(atari_data_dir)
   cycle.check_eight_devices(method, fields, 'policy', tmp_path)
 
 
-@pytest.mark.parametrize('method', ONE_IS_QUICK)
+@pytest.mark.parametrize('method', METHODS)
 def test_micro_batches_are_augmented(method, atari_data_dir, tmp_path):
   config = config_of(
     method, atari_data_dir, stages__policy__steps=2, run__accumulate=2
@@ -139,7 +135,7 @@ def test_micro_batches_are_augmented(method, atari_data_dir, tmp_path):
   assert np.isfinite([record['loss/policy'] for record in records]).all()
 
 
-@pytest.mark.parametrize('method', ONE_IS_QUICK)
+@pytest.mark.parametrize('method', METHODS)
 def test_a_step_is_measured(method, atari_data_dir):
   (record,) = bench.run_config(config_of(method, atari_data_dir), seconds=0.01)
   assert record['stage'] == 'policy' and record['step_seconds'] > 0

@@ -56,6 +56,7 @@ def trained(atari_data_dir, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_it_watches_maps_and_learns(trained):
   records = helpers.read_metrics(trained)
   assert [record['step'] for record in records] == [*range(1, 21)]
@@ -103,6 +104,7 @@ def test_watching_reads_neither_actions_nor_rewards():
   assert np.isfinite(value(segment)) and value(segment) == value(hidden)
 
 
+@pytest.mark.slow
 def test_it_acts(trained):
   agent = jowa_jax.load(trained)
   frames = np.random.default_rng(0).integers(0, 256, (2, 84, 84), np.uint8)

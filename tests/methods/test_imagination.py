@@ -52,7 +52,9 @@ def half(variables, tokens, batch, step, **fields):
   )
 
 
-@pytest.mark.parametrize('policy', ['planning', 'epsilon_greedy'])
+@pytest.mark.parametrize(
+  'policy', ['planning', pytest.param('epsilon_greedy', marks=pytest.mark.slow)]
+)
 def test_half_of_a_batch_is_imagined(policy, variables, tokens, batch):
   ours, metrics = half(variables, tokens, batch, 3, policy=policy)
   imagined = np.array([0, 1, 0, 1, 0, 1, 0, 1], bool)

@@ -289,6 +289,7 @@ def test_weights_that_diverged_give_no_action(
   assert (actions == -1).all()
 
 
+@pytest.mark.slow
 def test_both_decoders_play_the_same(method, variables):
   parallel, sequential = (
     play(

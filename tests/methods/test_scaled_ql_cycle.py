@@ -14,6 +14,8 @@ from tests.methods import cycle
 from tests.methods.cycle import launch
 from tests.train import helpers
 
+pytestmark = pytest.mark.slow
+
 
 def changes(data, **more):
   tiny = dict(
@@ -59,7 +61,6 @@ def test_a_frame_is_moved_once(atari_data_dir, tmp_path):
   assert batch.train[:, 3:5].any() and not batch.train[:, :3].any()
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_is_the_same_run(trained, atari_data_dir, tmp_path):
   cycle.check_interrupted(config_of(atari_data_dir), trained, tmp_path)
 
@@ -134,7 +135,6 @@ def test_it_is_measured(atari_data_dir):
   assert [each['environments'] for each in records] == [3]
 
 
-@pytest.mark.slow
 def test_it_is_evaluated_and_told_of(trained, tmp_path):
   results = tmp_path / 'scaled_ql.jsonl'
   launch(
@@ -152,7 +152,6 @@ def test_it_is_evaluated_and_told_of(trained, tmp_path):
   assert 'CQL penalty' in pathlib.Path(page).read_text()
 
 
-@pytest.mark.slow
 def test_it_is_finetuned(trained, atari_data_dir, tmp_path):
   workdir = tmp_path / 'run'
   done = cycle.finetune('scaled_ql', trained, atari_data_dir, workdir)
@@ -168,7 +167,6 @@ def test_it_is_finetuned(trained, atari_data_dir, tmp_path):
     assert np.abs(value - theirs[path]).max() < 0.01, path
 
 
-@pytest.mark.slow
 def test_eight_devices_train_the_same_agent(atari_data_dir, tmp_path):
   fields = changes(
     atari_data_dir,

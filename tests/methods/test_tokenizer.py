@@ -50,6 +50,7 @@ def drawn(latents, pool):
   return sorted(distances.argmin(axis=1).tolist())
 
 
+@pytest.mark.slow
 def test_padding_is_drawn_last(variables):
   batch = small.segment(mask=[[1, 1, 1, 0], [0, 0, 1, 1]])
   pool = latents_of(variables, batch.observations.reshape(-1, 8, 8))

@@ -102,6 +102,7 @@ def test_is_symmetric_and_zero_for_equal_images(params, images):
   assert _distance(params, x, x).max() < 1e-12
 
 
+@pytest.mark.slow
 def test_gradient_reaches_images_and_no_parameter(params, images):
   x, y = images
 

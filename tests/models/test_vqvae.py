@@ -136,6 +136,7 @@ def test_initial_values(variables):
   assert convs == 38
 
 
+@pytest.mark.slow
 def test_bfloat16_keeps_float32_parameters_and_outputs(variables, frames):
   config = dataclasses.replace(CONFIG, dtype='bfloat16')
   shapes = jax.eval_shape(lambda: init(config))

@@ -195,6 +195,7 @@ def test_passes_depend_on_how_good_the_draft_is(params):
   np.testing.assert_array_equal(found.tokens, right)
 
 
+@pytest.mark.slow
 def test_the_worst_draft_takes_a_pass_for_every_token(params):
   """Whatever the draft, a token more is right after every pass."""
   context = contexts(1)

@@ -66,6 +66,7 @@ def test_visits_are_of_legal_actions_and_add_up(params):
     assert found.action[env] == best
 
 
+@pytest.mark.slow
 def test_chosen_by_visits(params):
   found, _ = search(
     params, contexts(0), LEGAL, jax.random.key(0), choose_by='visits'
@@ -166,6 +167,7 @@ def test_a_rare_prior_never_makes_an_illegal_action(params):
     assert LEGAL[env, [actions[env] for actions in taken]].all()
 
 
+@pytest.mark.slow
 def test_values_that_are_not_finite_give_no_action(params):
   bias = np.zeros((4, 18), np.float32)
   bias[1, 3] = np.nan

@@ -13,6 +13,7 @@ from jowa_jax.play.session import Session
 GAME = 'Carnival'
 
 
+@pytest.mark.slow
 def test_pictures_show_both(programs):
   session = Session(programs, GAME)
   shown = [session.step(LEFT) for _ in range(4)]
@@ -30,6 +31,7 @@ def test_pictures_show_both(programs):
       np.testing.assert_array_equal(part, frame)
 
 
+@pytest.mark.slow
 def test_an_episode_is_dreamed_whole(programs, tmp_path):
   recording = record(programs.agent, GAME, max_decisions=8, seed=1)
   scenes = dreamed_scenes(programs, recording)

@@ -64,6 +64,7 @@ def test_the_agent_acts_as_in_an_evaluation(programs, session):
     assert session.step().action == actions[0]
 
 
+@pytest.mark.slow
 def test_a_plan_is_the_policys(programs, session):
   agent = programs.agent
   options = agent.simulator.search(2, 2)
@@ -129,6 +130,7 @@ def test_the_dream_is_what_is_imagined(programs, session, temperature):
     np.testing.assert_array_equal(again.state.dream_tokens, dream.tokens[0])
 
 
+@pytest.mark.slow
 def test_it_is_measured_against_the_game(programs, session):
   shown = session.step(LEFT)
   tokens = programs.agent.tokenizer.encode(
@@ -225,6 +227,7 @@ def test_nothing_is_compiled_twice(programs):
   assert not compiled
 
 
+@pytest.mark.slow
 def test_what_a_person_played_is_data(session, tmp_path):
   frames = [session.state.frame]
   for keys in pressed(20):

@@ -33,7 +33,9 @@ def _bytes(tree):
 @pytest.mark.parametrize(
   ('name', 'mode'),
   [
-    pytest.param(*case, marks=[pytest.mark.slow] if case[0] == 'mtbc' else [])
+    pytest.param(
+      *case, marks=[] if case == ('jowa', 'heads') else [pytest.mark.slow]
+    )
     for case in TRAINED
   ],
 )

@@ -126,13 +126,14 @@ def test_from_scratch_everything_is_trained(resolve):
   assert config['init_from']['task_row'] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'task_row',
   [
     'related',
     'new',
-    pytest.param('Pong', marks=pytest.mark.slow),
-    pytest.param(None, marks=pytest.mark.slow),
+    'Pong',
+    None,
   ],
   ids=str,
 )
@@ -190,6 +191,7 @@ def finetuned(resolve, tmp_path_factory):
   return workdir, config, variables
 
 
+@pytest.mark.slow
 def test_the_tokenizer_is_frozen_and_a_resumed_run_is_the_same(
   finetuned, finished, tmp_path
 ):
@@ -203,6 +205,7 @@ def test_the_tokenizer_is_frozen_and_a_resumed_run_is_the_same(
     _train(changed, workdir, play=lambda *_: {})
 
 
+@pytest.mark.slow
 def test_best_and_last_are_known_and_can_be_loaded(finetuned):
   workdir, _, variables = finetuned
   best, last = finetuning.snapshots(workdir, f'play/{GAME}', 'max')

@@ -25,7 +25,15 @@ OPTIONS = {
   'mtbc': {'greedy': {}},
 }
 VALUES = {'jowa': 'q', 'mtbc': 'logits'}
-CASES = [(method, name) for method in OPTIONS for name in OPTIONS[method]]
+CASES = [
+  pytest.param(
+    method,
+    name,
+    marks=[] if (method, name) == ('jowa', 'beam') else [pytest.mark.slow],
+  )
+  for method in OPTIONS
+  for name in OPTIONS[method]
+]
 
 
 def outputs(agent, options):

@@ -149,7 +149,14 @@ def damage(checkpoint, item):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize('item', ['variables', 'opt_state', 'meta'])
+@pytest.mark.parametrize(
+  'item',
+  [
+    'variables',
+    pytest.param('opt_state', marks=pytest.mark.slow),
+    pytest.param('meta', marks=pytest.mark.slow),
+  ],
+)
 def test_damaged_checkpoint_is_set_aside_for_the_one_before(
   finished, tmp_path, caplog, item
 ):

@@ -148,6 +148,7 @@ def test_warm_start_of_unknown_parameters_is_refused(finished, tmp_path):
     Run(config, tmp_path / 'run').train(progress=False)
 
 
+@pytest.mark.slow
 def test_divergence_stops_the_run_and_keeps_a_good_checkpoint(
   atari_data_dir, tmp_path
 ):

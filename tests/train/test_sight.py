@@ -39,6 +39,7 @@ def run(atari_data_dir, tmp_path_factory, compilation_cache):
   return workdir
 
 
+@pytest.mark.slow
 def test_played_games_are_among_the_metrics(run):
   records = read_metrics(run)
   assert [record['step'] for record in records] == [2, 4, 6]
@@ -54,6 +55,7 @@ def test_the_best_checkpoint_is_kept(run):
   assert kept == {6, min(losses, key=losses.get)}
 
 
+@pytest.mark.slow
 def test_traced_steps_are_in_the_trace(run):
   (trace,) = (run / 'profile').rglob('*.trace.json.gz')
   events = json.loads(gzip.decompress(trace.read_bytes()))['traceEvents']
@@ -132,6 +134,7 @@ def test_fields_that_do_not_go_together(
     Run(config, tmp_path / 'run')
 
 
+@pytest.mark.slow
 def test_unmeasured_best_metric_is_named(
   atari_data_dir, tmp_path, compilation_cache
 ):

@@ -81,7 +81,17 @@ def _digests(directory, **options):
   return [e.digest for e in stored.load_episodes(directory, GAME, **options)]
 
 
-@pytest.mark.parametrize('source', [s for s in SOURCES if s not in MISSING])
+@pytest.mark.parametrize(
+  'source',
+  [
+    # `test_routes` takes all of them, with less play, quickly.
+    source
+    if source == 'dqn_replay'
+    else pytest.param(source, marks=pytest.mark.slow)
+    for source in SOURCES
+    if source not in MISSING
+  ],
+)
 def test_every_route_gives_the_same_transitions(
   sources, played, tmp_path, source
 ):
