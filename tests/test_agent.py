@@ -41,8 +41,11 @@ def frames(count, seed=0):
   'options',
   [
     {},
-    dict(planner='beam', horizon=1),
-    dict(planner='mcts', horizon=1, num_simulations=2),
+    pytest.param(dict(planner='beam', horizon=1), marks=pytest.mark.slow),
+    pytest.param(
+      dict(planner='mcts', horizon=1, num_simulations=2),
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_acts_legally_for_several_games_and_compiles_once(agent, options):

@@ -123,6 +123,7 @@ def test_round_trip_of_a_published_size(tmp_path, prefix):
   assert saved == json.loads(json.dumps(config))
 
 
+@pytest.mark.slow
 def test_half_precision_becomes_float32(tmp_path, small, caplog):
   tokenizer, model = small
   tokenizer = {k: v.astype(np.float16) for k, v in tokenizer.items()}

@@ -34,6 +34,7 @@ def test_same_seed_same_play():
   assert first != _play('Carnival', 0.3, 6, 40, search)[0]
 
 
+@pytest.mark.slow
 def test_the_teacher_itself_draws_nothing():
   search = policies.LookaheadConfig(depth=6)
   first, _ = _play('MsPacman', 0.0, 0, 90, search)

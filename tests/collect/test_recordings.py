@@ -122,6 +122,7 @@ def test_merged_recordings_are_those_of_one_collection(collected):
     recordings.merge([halves[0], dataclasses.replace(halves[1], ale_py='0.1')])
 
 
+@pytest.mark.slow
 def test_a_part_of_a_recording(collected, tmp_path):
   (split,) = replay(
     collected.path,

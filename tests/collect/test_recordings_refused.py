@@ -121,6 +121,7 @@ def test_an_edited_recording_is_refused(edit, collected, tmp_path):
   assert os.listdir(tmp_path) == ['edited.npz']
 
 
+@pytest.mark.slow
 def test_another_version_can_be_tried(collected, tmp_path):
   path = _edited(collected.path, tmp_path, _set('ale_py', value='0.9'))
   (split, _) = replay(

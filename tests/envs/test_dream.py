@@ -93,6 +93,7 @@ def test_seeds_decide_everything(agent):
   assert 1 < len(starts) <= 5
 
 
+@pytest.mark.slow
 def test_it_resets_at_the_next_step(agent):
   env = RecordEpisodeStatistics(
     DreamVectorEnv(agent, GAME, contexts(1), 2, horizon=2, ends=NEVER)

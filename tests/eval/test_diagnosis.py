@@ -222,6 +222,7 @@ def test_the_command(launch, tmp_path):
   assert row['standard_error'] is None
 
 
+@pytest.mark.slow
 def test_a_variant_is_played_as_its_game(agent):
   config = dataclasses.replace(SHORT, decisions=3, compare_every=0)
   made = []

@@ -101,6 +101,7 @@ def test_counts_by_hand():
   }
 
 
+@pytest.mark.slow
 def test_of_one_segment_it_is_what_training_measures(agent):
   played = play(BLOCKS)
   found = one_step.one_step(agent, [played], batch_size=2)['Pong']

@@ -63,6 +63,7 @@ def recording(agent):
   return play(agent, **BEAM)
 
 
+@pytest.mark.slow
 def test_frames_and_rewards_are_the_games(recording):
   envs = AtariEnvs([GAME], 1, RULES, num_threads=1)
   frames, rewards = [envs.reset(SEED).frames[0]], []
@@ -132,6 +133,7 @@ def test_it_repeats_what_an_evaluation_played(agent, recording):
   assert whole.score == rollouts[1].score
 
 
+@pytest.mark.slow
 def test_decoding_does_not_depend_on_the_batch(agent):
   rng = np.random.default_rng(0)
   vocabulary = agent.config['tokenizer']['vocab_size']

@@ -101,6 +101,7 @@ def test_scores_match_a_plain_loop():
   assert score > 0
 
 
+@pytest.mark.slow
 def test_what_is_done_changes_nothing_of_the_rest():
   every = _without_seconds(_evaluate(slots_per_game=2))
   done = {('Assault', 0), ('Assault', 1), ('Assault', 2), ('Carnival', 2)}

@@ -37,6 +37,7 @@ def some(seen):
   ]
 
 
+@pytest.mark.slow
 def test_what_frames_show_is_found():
   found = visible_rewards(some(True), steps=30, batch_size=16)
   assert found['recall_at_half'] == 1 and found['average_precision'] == 1

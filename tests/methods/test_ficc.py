@@ -82,6 +82,7 @@ def test_it_watches_maps_and_learns(trained):
   assert np.abs(statistics['encoder']['norm']['mean']).max() > 0
 
 
+@pytest.mark.slow
 def test_watching_reads_neither_actions_nor_rewards():
   config = config_of('data')
   method = make_method(config)

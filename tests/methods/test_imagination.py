@@ -91,6 +91,7 @@ def test_nothing_is_imagined_before_the_start(variables, tokens, batch):
   assert not any(np.asarray(value).any() for value in metrics.values())
 
 
+@pytest.mark.slow
 def test_epsilon_draws_among_legal_actions(variables, tokens, batch):
   found = {}
   for epsilon in (0.0, 1.0):
@@ -188,6 +189,7 @@ def test_until_it_starts_it_changes_nothing(
     np.testing.assert_allclose(later[name], value, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_the_world_part_alone_imagines_nothing(
   variables, batch, compilation_cache
 ):

@@ -257,6 +257,7 @@ def test_beam_policy_plays_its_plan_and_traces_once(method, variables):
   assert policy.act._cache_size() == 1
 
 
+@pytest.mark.slow
 def test_tree_policy_plays_its_search_and_traces_once(method, variables):
   policy = method.policy(
     planner='mcts', horizon=2, num_simulations=5, epsilon=0.0
@@ -276,7 +277,11 @@ def test_tree_policy_plays_its_search_and_traces_once(method, variables):
   [
     ('none', {}),
     ('beam', dict(horizon=1)),
-    ('mcts', dict(horizon=1, num_simulations=2)),
+    pytest.param(
+      'mcts',
+      dict(horizon=1, num_simulations=2),
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_weights_that_diverged_give_no_action(

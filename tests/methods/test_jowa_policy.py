@@ -56,6 +56,7 @@ def _act(policy, variables, seed=0):
   return np.asarray(actions), np.asarray(info['q']), keys
 
 
+@pytest.mark.slow
 def test_a_policy_draws_with_each_environments_key(method, variables):
   policy = method.policy(temperature=2.0, epsilon=0.0)
   seen = set()

@@ -217,6 +217,7 @@ def test_diverged_weights_have_no_action(variables):
   np.testing.assert_array_equal(actions, [-1, -1])
 
 
+@pytest.mark.slow
 def test_one_call_decides_for_all_environments(method, variables):
   policy = method.policy(epsilon=0.0)
   frames = np.random.default_rng(0).integers(0, 256, (5, 2, 84, 84), np.uint8)

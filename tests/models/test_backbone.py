@@ -232,7 +232,10 @@ def gradients(config, params, ids):
 
 @pytest.mark.parametrize(
   'changes',
-  [dict(fused_attention=True, attention_dropout=0.0), dict(remat=True)],
+  [
+    dict(fused_attention=True, attention_dropout=0.0),
+    pytest.param(dict(remat=True), marks=pytest.mark.slow),
+  ],
 )
 def test_other_ways_to_compute_give_the_same(params, ids, changes):
   ours = gradients(dataclasses.replace(CONFIG, **changes), params, ids)

@@ -16,6 +16,7 @@ def size(tree):
   return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('network', 'video', 'head'),
   [
@@ -90,6 +91,7 @@ def test_sizes_that_cannot_be(field, sizes):
     FiccNetwork(**sizes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('bottleneck', [False, True])
 def test_operations_by_formula_are_those_of_the_program(bottleneck):
   config = FiccNetwork(bottleneck=bottleneck)

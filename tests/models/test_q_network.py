@@ -21,6 +21,7 @@ def count(params):
   return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('sizes', 'bottleneck', 'fifteen', 'forty'),
   [

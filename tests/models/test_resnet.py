@@ -56,6 +56,7 @@ def test_blocks_of_a_bottleneck_begin_as_shortcuts():
     np.testing.assert_array_equal(block[name]['scale'], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('sizes', 'strides', 'bottleneck', 'expected'),
   [

@@ -66,7 +66,12 @@ def test_encode_and_decode_keep_leading_axes(variables, frames):
 
 @pytest.mark.parametrize(
   'config',
-  [VQVAEConfig(), VQVAEConfig(downsample=(2, 2, 3), resolution=24)],
+  [
+    VQVAEConfig(),
+    pytest.param(
+      VQVAEConfig(downsample=(2, 2, 3), resolution=24), marks=pytest.mark.slow
+    ),
+  ],
   ids=['published', 'three levels'],
 )
 def test_shapes_of_other_sizes(config):

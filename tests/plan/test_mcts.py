@@ -180,6 +180,7 @@ def test_values_that_are_not_finite_give_no_action(params):
   assert np.isfinite(found.values).all()
 
 
+@pytest.mark.slow
 def test_a_dream_that_is_not_finite_gives_no_action(params):
   context = contexts(0)
   memory, q = remember(CONFIG, params, context)

@@ -145,6 +145,7 @@ def test_a_page_that_draws_nothing_is_not_flooded(running):
     assert number <= 8
 
 
+@pytest.mark.slow
 def test_a_page_goes_and_comes_back(running):
   with running.page() as page:
     name = page.hello['session']

@@ -48,6 +48,7 @@ def test_the_emulator_is_an_evaluations(session):
   assert shown.state.taken == 40 and not shown.state.over
 
 
+@pytest.mark.slow
 def test_the_agent_acts_as_in_an_evaluation(programs, session):
   agent = programs.agent
   policy = agent.policy(epsilon=0.0, context_length=programs.context)

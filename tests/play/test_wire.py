@@ -50,6 +50,7 @@ def test_messages_that_cannot_be(text, message):
     parse(text)
 
 
+@pytest.mark.slow
 def test_decisions(programs):
   session = Session(programs, 'Carnival')
   session.settings.player = 'planning'

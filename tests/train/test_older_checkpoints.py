@@ -93,7 +93,8 @@ def test_it_is_gone_on_with(method, atari_data_dir, tmp_path, caplog):
     assert np.isfinite(value).all(), path
 
 
-@pytest.mark.parametrize('steps', [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('steps', [0, 1])
 def test_it_is_finetuned(steps, atari_data_dir, tmp_path):
   older = str(helpers.older_run('jowa', tmp_path))
   theirs = finetuning.checkpoint_config(older)

@@ -190,6 +190,7 @@ def test_only_damaged_checkpoints_are_an_error_and_stay(finished, tmp_path):
   assert left == names
 
 
+@pytest.mark.slow
 def test_other_config_is_accepted_when_told(finished, tmp_path, caplog):
   workdir = tmp_path / 'run'
   shutil.copytree(finished.workdir, workdir)

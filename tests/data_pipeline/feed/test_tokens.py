@@ -331,6 +331,7 @@ print(most)
 """
 
 
+@pytest.mark.slow
 def test_what_was_read_does_not_stay_in_memory(tmp_path):
   """8,000 segments from all over 64 MB of tokens.
 

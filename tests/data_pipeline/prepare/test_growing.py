@@ -211,7 +211,15 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize('place', PLACES)
+@pytest.mark.parametrize(
+  'place',
+  [
+    place
+    if place in ('a part', 'half of the runs', 'before the manifest')
+    else pytest.param(place, marks=pytest.mark.slow)
+    for place in PLACES
+  ],
+)
 def test_an_interruption_leaves_what_was_there(
   logs, tmp_path, monkeypatch, place
 ):

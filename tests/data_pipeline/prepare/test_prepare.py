@@ -81,17 +81,8 @@ def _digests(directory, **options):
   return [e.digest for e in stored.load_episodes(directory, GAME, **options)]
 
 
-@pytest.mark.parametrize(
-  'source',
-  [
-    # `test_routes` takes all of them, with less play, quickly.
-    source
-    if source == 'dqn_replay'
-    else pytest.param(source, marks=pytest.mark.slow)
-    for source in SOURCES
-    if source not in MISSING
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('source', [s for s in SOURCES if s not in MISSING])
 def test_every_route_gives_the_same_transitions(
   sources, played, tmp_path, source
 ):
@@ -136,6 +127,7 @@ def test_workers_of_a_job_server(sources, tmp_path):
   assert _digests(tmp_path / 'out') == _digests(sources['ale'], runs=[1])
 
 
+@pytest.mark.slow
 def test_what_was_prepared_can_be_drawn_from_again(sources, tmp_path):
   _prepare(sources, tmp_path / 'first')
   again = prepare.Request('ale', str(tmp_path / 'first'), (GAME,))
@@ -207,7 +199,14 @@ def _looks_complete(output):
     return False
 
 
-@pytest.mark.parametrize('damage', ['missing', 'cut', 'flipped'])
+@pytest.mark.parametrize(
+  'damage',
+  [
+    'missing',
+    pytest.param('cut', marks=pytest.mark.slow),
+    pytest.param('flipped', marks=pytest.mark.slow),
+  ],
+)
 def test_a_damaged_log_is_named_and_can_be_replaced(sources, tmp_path, damage):
   """One store after the other is damaged and replaced; then all are whole."""
   logs = _copy(sources, tmp_path)
@@ -245,6 +244,7 @@ def test_parts_that_are_written_are_kept_after_an_error(sources, tmp_path):
   assert now.stat().st_ino == before
 
 
+@pytest.mark.slow
 def test_a_log_in_doubt_is_left_out_unless_it_is_named(
   played, tmp_path, caplog
 ):

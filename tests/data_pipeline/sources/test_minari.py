@@ -102,9 +102,9 @@ def _hold(env, actions, held):
 @pytest.mark.parametrize(
   'rules, held',
   [
-    (dict(frameskip=1, obs_type='rgb'), 4),
+    pytest.param(dict(frameskip=1, obs_type='rgb'), 4, marks=pytest.mark.slow),
     (dict(frameskip=1, obs_type='grayscale', full_action_space=True), 4),
-    (dict(frameskip=2, obs_type='rgb'), 2),
+    pytest.param(dict(frameskip=2, obs_type='rgb'), 2, marks=pytest.mark.slow),
     (dict(frameskip=4, obs_type='rgb'), 1),
   ],
 )
@@ -374,6 +374,7 @@ def test_export_and_back(full_episodes_dir, tmp_path, monkeypatch, storage):
     np.testing.assert_array_equal(again.rewards, mine.rewards[:kept])
 
 
+@pytest.mark.slow
 def test_checkpoints_are_kept_and_the_environment_plays_them(
   atari_data_dir, tmp_path, monkeypatch, caplog
 ):
