@@ -63,11 +63,10 @@ def pytest_configure():
 # The longest files, which begin first: at the end, no worker is left alone with
 # one of them.
 LONGEST = (
-  'test_quickstart_shipped.py',
   'test_finetuning.py',
-  'test_diagnosis.py',
-  'test_recording.py',
   'test_planning.py',
+  'test_resume.py',
+  'test_prepare.py',
 )
 
 

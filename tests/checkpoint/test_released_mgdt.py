@@ -90,6 +90,7 @@ def test_names_are_those_of_the_notebook():
   assert found == expected
 
 
+@pytest.mark.slow
 def test_a_pickle_that_would_run_code_is_refused(launch, tmp_path):
   marker = tmp_path / 'marker'
   nested = haiku()

@@ -201,6 +201,7 @@ def test_settings_by_game():
 PLANNED = dict(planner='beam', width=2, horizon=1, context_length=1)
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_ends_as_if_nothing_had_happened(
   finished, tmp_path, caplog, monkeypatch
 ):

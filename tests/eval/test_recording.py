@@ -186,6 +186,7 @@ def test_a_policy_that_tells_no_values_is_an_error(agent, monkeypatch):
     record(agent, GAME)
 
 
+@pytest.mark.slow
 def test_a_recording_must_fit_together(recording):
   with pytest.raises(ValueError, match=r'actions .* \(30,\), not \(29,\)'):
     dataclasses.replace(recording, actions=recording.actions[1:])

@@ -103,6 +103,7 @@ def test_from_a_packed_agent_to_the_page(config, tmp_path, capsys):
   assert (tmp_path / 'config.json').read_text() == saved
 
 
+@pytest.mark.slow
 def test_the_runs_start_from_what_they_say(config, packed, tmp_path):
   from jowa_jax.recipes.quickstart.plan import make_plan
 
@@ -122,6 +123,7 @@ def test_the_runs_start_from_what_they_say(config, packed, tmp_path):
     assert run.total_steps == 4
 
 
+@pytest.mark.slow
 def test_what_was_held_out_is_known_without_playing(
   trained, packed, recording, tmp_path
 ):
@@ -142,6 +144,7 @@ def test_what_was_held_out_is_known_without_playing(
   assert {episode.digest for episode in others} <= shown
 
 
+@pytest.mark.slow
 def test_play_that_was_not_trained_on_is_refused(packed, recording):
   agent = agent_lib.load(packed)
   recorded = recorded_lib.read(str(recording))

@@ -74,9 +74,8 @@ def test_it_acts_as_it_did(method, name, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-  'method', ['jowa', pytest.param('mtbc', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['jowa', 'mtbc'])
 def test_it_is_gone_on_with(method, atari_data_dir, tmp_path, caplog):
   run, taken = helpers.older_run(method, tmp_path), []
   config = json.loads((run / 'config.json').read_text())

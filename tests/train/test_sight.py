@@ -49,6 +49,7 @@ def test_played_games_are_among_the_metrics(run):
     assert np.isfinite(record['play/human_normalized'])
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept(run):
   losses = {r['step']: r['loss/world_action'] for r in read_metrics(run)}
   kept = {int(path.name) for path in (run / 'checkpoints').iterdir()}
