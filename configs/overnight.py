@@ -41,7 +41,8 @@ def _mtbc(games: tuple[str, ...]) -> ConfigDict:
 
 def _shared(config: ConfigDict, games: tuple[str, ...]) -> None:
   config.data.games = games
-  # Of the poorer play, most decisions are random: they teach Q nothing.
+  # The poorest play is random: with all of it, an agent learned no Gopher
+  # (launch/results).
   config.data.checkpoints = (2, 3, 4)
   config.data.held_out_fraction = 0.05
   config.run.log_every = 50
