@@ -95,7 +95,8 @@ EXTRA = (
   ),
   ('finetune_online', '', f'{_RUN} --config.stages.online.steps=4'),
   ('import_checkpoint', '', '--num_heads=2 --dtype=float32'),
-  ('judge', '', '--num_dreams=2'),
+  # Runs that are provided held nothing out.
+  ('judge', '', '--num_dreams=2 --held_out_fraction=0.3'),
   ('play', '', '--port=0'),
   (
     *('prepare_data', ''),
