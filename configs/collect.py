@@ -1,8 +1,9 @@
-"""What `launch.collect` plays: `collect.py:default|smoke|players|<Game>[_2]`.
+"""What `launch.collect` plays: `:default|smoke|noisy|players|<Game>[_2]`.
 
 The variants by a game's name made recordings that the package ships. Those
 that end in `_2` play another run, in episodes that are cut off. `players` is
-played by the networks of `launch.train_player`, as run 3.
+played by the networks of `launch.train_player`, as run 3, and `noisy` by the
+best of them, with more at random, as run 4.
 """
 
 import ml_collections
@@ -47,7 +48,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
     ValueError: the variant is unknown.
   """
   seconds = tuple(f'{game}_2' for game in DEPTHS)
-  variants = ('default', 'smoke', 'players', *DEPTHS, *seconds)
+  variants = ('default', 'smoke', 'noisy', 'players', *DEPTHS, *seconds)
   if arg not in variants:
     raise ValueError(f'Variant {arg!r} is unknown: one of {variants}')
   config = ml_collections.ConfigDict()
@@ -68,7 +69,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   config.num_processes = 0
 
   # Directory of the networks <Game>/*.npz that play instead of the look-ahead
-  # teacher, one for each epsilon (launch.train_player).
+  # teacher, one for each epsilon or one for all (launch.train_player).
   config.players = ''
 
   # The look-ahead teacher.
@@ -94,14 +95,21 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   if arg == 'smoke':
     config.epsilons = (1.0, 0.2)
     config.steps_per_checkpoint = 120
-  elif arg == 'players':
-    config.run = 3
-    # The first has hardly begun to learn.
-    config.epsilons = (1.0, 0.1, 0.1, 0.1, 0.05)
-    config.steps_per_checkpoint = 12_000
+  elif arg in ('noisy', 'players'):
     # As evaluations of at most 4,000 frames play them, many beginnings.
     config.max_episode_steps = 1000
     config.players = 'players'
+    if arg == 'players':
+      config.run = 3
+      # The first has hardly begun to learn.
+      config.epsilons = (1.0, 0.1, 0.1, 0.1, 0.05)
+      config.steps_per_checkpoint = 12_000
+    else:
+      config.run = 4
+      # How to go on from where a mistake leads is seen in noisy play alone
+      # (Laskey et al., 2017, arXiv 1703.09327), and an imitator makes many.
+      config.epsilons = (1.0, 0.5, 0.3, 0.2, 0.1)
+      config.steps_per_checkpoint = 30_000
   elif arg != 'default':
     game, _, second = arg.partition('_')
     _recorded(game, 2 if second else 1, config)

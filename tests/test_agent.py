@@ -60,6 +60,7 @@ def test_acts_legally_for_several_games_and_compiles_once(agent, options):
   assert compiled['act'] == 1
 
 
+@pytest.mark.slow
 def test_same_seed_same_actions(agent):
   def play(game):
     agent.begin([game] * 2, seed=3, epsilon=0.5)

@@ -57,10 +57,8 @@ def test_it_says_nothing_of_the_machine_it_is_from(finished, file):
   assert jowa_jax.load(file).config['data']['directory'] == ''
 
 
-@pytest.mark.parametrize(
-  'options',
-  [{}, pytest.param(dict(planner='beam', horizon=1), marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('options', [{}, dict(planner='beam', horizon=1)])
 def test_decisions_are_the_same(finished, file, options):
   def decisions(path):
     agent, rng = jowa_jax.load(path), np.random.default_rng(0)

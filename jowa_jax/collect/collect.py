@@ -60,14 +60,15 @@ def collect(
       the play has many beginnings; 0 leaves that to the emulator.
     record: the file to record the play in, if any (see `recordings`).
     players: directory of the networks `<Game>/*.npz` that play instead of the
-      search (see `networks`), one for each epsilon, in the order of names.
+      search (see `networks`), one for each epsilon, in the order of names,
+      or one for all.
 
   Returns:
     The statistics of every split, games in the order given.
 
   Raises:
-    ValueError: an argument is out of range, there is not a network for each
-      epsilon, or a data set of the same name was made with other settings.
+    ValueError: an argument is out of range, there is neither one network nor
+      one for each epsilon, or a data set of the same name was made with other settings.
     DataError: a file of `players` is no network of the game.
     FileExistsError: there is a recording of the same name, of other play.
     InUseError: another process plays one of them for the same output.
@@ -229,11 +230,13 @@ def _networks(
     return [None] * count
   folder = pathlib.Path(players, game_tables.parse_variant(game).game)
   found = sorted(folder.glob('*.npz'))
+  if len(found) == 1:
+    found *= count
   if len(found) != count:
     raise ValueError(
       f'{folder} holds {len(found)} networks (*.npz) for {count} epsilons: '
-      'give one epsilon for each (--config.epsilons), or train more '
-      '(launch.train_player --checkpoints)'
+      'keep one, which plays with every epsilon, give one epsilon for each '
+      '(--config.epsilons), or train more (launch.train_player --checkpoints)'
     )
   return [NetworkFile.of(path, game) for path in found]
 

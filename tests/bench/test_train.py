@@ -174,6 +174,7 @@ def test_a_resnet_is_measured_beside_a_plain_one():
   assert 'q beside a plain ResNet of' in text and 'times its operations' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', ['resnet34', 'resnet101'])
 def test_the_plain_resnet_is_as_large_as_the_encoder(size):
   config = helpers.CONFIGS['scaled_ql'].get_config(size).to_dict()['encoder']

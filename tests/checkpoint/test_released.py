@@ -139,6 +139,7 @@ def test_half_precision_becomes_float32(tmp_path, small, caplog):
     np.testing.assert_array_equal(found[name], value.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_it(tmp_path, small):
   run = import_states(tmp_path, *small)
   config = json.loads((run / 'config.json').read_text())
@@ -285,6 +286,7 @@ def test_an_output_that_is_there_is_refused(tmp_path, small):
   assert sorted(run.rglob('*')) == before
 
 
+@pytest.mark.slow
 def test_an_import_that_fails_late_leaves_nothing(tmp_path, small, monkeypatch):
   def full(*args, **kwargs):
     raise OSError('No space left on device')
@@ -294,6 +296,7 @@ def test_an_import_that_fails_late_leaves_nothing(tmp_path, small, monkeypatch):
   assert 'No space left' in message
 
 
+@pytest.mark.slow
 def test_perceptual_weights_are_taken_out(tmp_path, small):
   shapes = jax.eval_shape(lpips.init_params, jax.random.key(0))
   rng = np.random.default_rng(0)
@@ -343,6 +346,7 @@ def test_a_tokenizer_of_patches_is_not_exported(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_writes_nothing(tmp_path, monkeypatch):
   config = jowa.get_config('smoke').copy_and_resolve_references().to_dict()
   (tmp_path / 'old.npz').write_bytes(b'kept')

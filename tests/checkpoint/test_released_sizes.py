@@ -101,6 +101,7 @@ def test_other_factors_between_levels_are_recognised():
     with_sizes(config(), empty(tokenizer), empty(model))
 
 
+@pytest.mark.slow
 def test_one_tensor_that_does_not_fit_changes_no_size():
   """It is named later; were a size read from it, all others would be."""
   tokenizer = empty(states.tokenizer_shapes(**states.SMALL_TOKENIZER))

@@ -195,6 +195,7 @@ def test_ctrl_c_stops_at_once(tmp_path):
   _stop(tmp_path, signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_one_process_plays_what_becomes_one_data_set(tmp_path):
   spec = _spec(0, 1.0, 50)
   arguments = (tmp_path, 'Carnival', (1.0,), 50)

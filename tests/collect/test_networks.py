@@ -160,6 +160,7 @@ def _players(folder, count):
     networks.save(folder / f'checkpoint_{index:02d}.npz', random_network(index))
 
 
+@pytest.mark.slow
 def test_its_play_is_recorded_and_played_again(tmp_path):
   _players(tmp_path / 'players' / GAME, 2)
   options = dict(
@@ -191,6 +192,22 @@ def test_its_play_is_recorded_and_played_again(tmp_path):
     None, GAME, record=record, **options | {'players': tmp_path / 'moved'}
   )
   assert [split.steps for split in again] == [60, 60]
+
+
+def test_one_network_plays_with_every_epsilon(tmp_path):
+  _players(tmp_path / 'players' / GAME, 1)
+  record = tmp_path / 'play.npz'
+  collect(
+    *(None, GAME, (0.5, 0.0), 20),
+    players=tmp_path / 'players',
+    record=record,
+    progress=False,
+    num_processes=1,
+  )
+  found = recordings.load(record).checkpoints
+  assert [x.settings['epsilon'] for x in found] == [0.5, 0.0]
+  digests = {x.settings['network']['digest'] for x in found}
+  assert digests == {random_network(0).digest}
 
 
 def test_a_network_is_wanted_for_each_epsilon(tmp_path):

@@ -42,6 +42,7 @@ def test_the_teacher_itself_draws_nothing():
   assert len(set(first)) > 2
 
 
+@pytest.mark.slow
 def test_teacher_scores_more_than_random_play():
   random = np.mean([_play('MsPacman', 1.0, seed, 150)[1] for seed in range(3)])
   search = policies.LookaheadConfig(depth=8)

@@ -59,6 +59,7 @@ def _same(one, other):
       np.testing.assert_array_equal(value, columns[1][name], err_msg=name)
 
 
+@pytest.mark.slow
 def test_replay_gives_the_collected_data_sets_back(collected, tmp_path):
   output = tmp_path / 'again'
   stats = replay(collected.path, output, progress=False)
@@ -192,6 +193,7 @@ def test_data_sets_that_are_there_are_played_again_to_be_recorded(
   assert recordings.load(path).digest == recordings.load(collected.path).digest
 
 
+@pytest.mark.slow
 def test_a_replay_goes_on_where_it_was_interrupted(collected, tmp_path):
   specs = _specs(collected.path, 40, False)
   _to_file(tmp_path, specs[0], lambda done: None)

@@ -115,6 +115,7 @@ def test_it_resets_at_the_next_step(agent):
   assert not rewards.any() and env.episode_count == 6
 
 
+@pytest.mark.slow
 def test_it_resets_in_the_same_step(agent):
   env = DreamVectorEnv(
     *(agent, GAME, contexts(1), 2),
@@ -209,6 +210,7 @@ def test_gymnasium_finds_nothing_wrong(agent):
   assert full.action_space.n == 18
 
 
+@pytest.mark.slow
 def test_it_is_compiled_once(agent):
   env = DreamVectorEnv(agent, GAME, contexts(), 2, horizon=2, ends=NEVER)
   env.reset(seed=0)

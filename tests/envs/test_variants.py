@@ -94,6 +94,7 @@ def test_switches_that_a_game_does_not_have():
     AtariEnvs(['Hero@m1'], 1, Protocol(noop_max=3))
 
 
+@pytest.mark.slow
 def test_cartridges_of_another_folder(tmp_path):
   """The same file plays the same; another one is another game, and told."""
   ours = ale.rom_path('Freeway')

@@ -86,6 +86,7 @@ def test_a_full_beam_finds_what_brute_force_does(decisions):
   np.testing.assert_allclose(sorted(found.values(), reverse=True), kept, 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('width, horizon', [(3, 0), (1, 3)])
 def test_no_search_is_greedy(width, horizon):
   world = emulator_world(AleEnv(GAME), FAKE)

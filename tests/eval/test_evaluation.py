@@ -45,6 +45,7 @@ def run(output, protocol=SHORT, player=None, seed=0, **how):
   )
 
 
+@pytest.mark.slow
 def test_records_say_what_they_depend_on(tmp_path):
   rollouts = run(tmp_path / 'random.jsonl', slots_per_game=2)
   assert [(r.game, r.rollout) for r in rollouts] == [
@@ -69,6 +70,7 @@ def test_records_say_what_they_depend_on(tmp_path):
   }
 
 
+@pytest.mark.slow
 def test_other_cartridges_are_another_evaluation(tmp_path):
   for game in GAMES:
     rom = bytearray(ale.rom_path(game).read_bytes())

@@ -130,13 +130,8 @@ def _compare(
   return ends, rewards
 
 
-@pytest.mark.parametrize(
-  'game',
-  [
-    game if game == 'Phoenix' else pytest.param(game, marks=pytest.mark.slow)
-    for game in games.PRETRAIN_GAMES + games.HELD_OUT_GAMES
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('game', games.PRETRAIN_GAMES + games.HELD_OUT_GAMES)
 def test_pixels_rewards_and_ends_are_the_emulators(game):
   ends, rewards = _compare(game, STEPS)
   assert ends or any(rewards)  # something to get wrong has happened

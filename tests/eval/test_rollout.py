@@ -119,6 +119,7 @@ def test_chosen_rollouts_are_those_of_all():
     _evaluate(numbers=[1, 1])
 
 
+@pytest.mark.slow
 def test_queueing_keeps_the_batch_shape_and_resets_the_context():
   calls = []
   rollouts = _evaluate(_scripted_policy(0, calls), slots_per_game=2)
@@ -145,6 +146,7 @@ def test_complete_episodes_of_a_real_game_end_in_game_over():
     assert r.score % 21 == 0 and r.score == 21 * r.clipped_score
 
 
+@pytest.mark.slow
 def test_the_policy_sees_what_its_actions_led_to():
   calls = []
   _evaluate(_scripted_policy(11, calls), slots_per_game=1)
@@ -156,6 +158,7 @@ def test_the_policy_sees_what_its_actions_led_to():
       time_step, *_ = envs.step(np.array([11]))
 
 
+@pytest.mark.slow
 def test_progress_bar_says_what_runs(capfd):
   _evaluate(progress=True)
   shown = capfd.readouterr().err

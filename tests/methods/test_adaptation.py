@@ -61,6 +61,7 @@ def test_merging_adds_the_scaled_product():
   np.testing.assert_array_equal(found['bias'], attn['query']['bias'])
 
 
+@pytest.mark.slow
 def test_fresh_adapters_have_the_kernels_axes_and_b_is_zero():
   boxed = _shapes(_make('jowa')).params['backbone']
   ones = jax.tree.map(lambda x: jnp.ones(x.shape), boxed)
@@ -120,6 +121,7 @@ def pair(request):
   )
 
 
+@pytest.mark.slow
 def test_an_adapted_agent_begins_as_the_pretrained_one(pair):
   batch = small.segment()
   plain = jax.jit(pair.plain.evaluate)(pair.variables, batch)

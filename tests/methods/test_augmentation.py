@@ -74,6 +74,7 @@ def test_all_frames_of_a_segment_move_alike():
   np.testing.assert_array_equal(moved.actions, batch.actions)
 
 
+@pytest.mark.slow
 def test_offsets_reach_both_ends():
   config = AugmentationConfig(crop=1)
   ramp = np.zeros((64, 1, 84, 84), np.uint8) + np.arange(84, dtype=np.uint8)

@@ -117,6 +117,7 @@ def test_it_acts(trained):
     agent.begin(GAMES, planner='beam')
 
 
+@pytest.mark.slow
 def test_augmentation():
   stacks = jnp.ones((3, 2, 84, 84, 4))
   config = FiccLosses(shift=2, intensity=0.1)
@@ -172,6 +173,7 @@ def test_purity():
   )
 
 
+@pytest.mark.slow
 def test_targets_are_copied_as_q_begins_and_now_and_then():
   config = config_of('data')
   method = make_method(config)

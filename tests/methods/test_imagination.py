@@ -52,9 +52,8 @@ def half(variables, tokens, batch, step, **fields):
   )
 
 
-@pytest.mark.parametrize(
-  'policy', ['planning', pytest.param('epsilon_greedy', marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('policy', ['planning', 'epsilon_greedy'])
 def test_half_of_a_batch_is_imagined(policy, variables, tokens, batch):
   ours, metrics = half(variables, tokens, batch, 3, policy=policy)
   imagined = np.array([0, 1, 0, 1, 0, 1, 0, 1], bool)
@@ -108,6 +107,7 @@ def test_epsilon_draws_among_legal_actions(variables, tokens, batch):
   )
 
 
+@pytest.mark.slow
 def test_no_penalty_where_no_action_was_taken():
   q = jnp.broadcast_to(jnp.arange(18.0), (2, 2, small.LENGTH, 18))
   batch = small.segment(actions=np.full((2, small.LENGTH), 4, np.int32))

@@ -165,6 +165,7 @@ def test_prediction_metrics_of_a_still_picture():
   }
 
 
+@pytest.mark.slow
 def test_evaluate(method, variables, evaluate):
   batch = small.segment(mask=[[1, 1, 1, 1], [1, 1, 0, 0]])
   # The second segment stands still, the first does not.
@@ -272,16 +273,13 @@ def test_tree_policy_plays_its_search_and_traces_once(method, variables):
   assert policy.act._cache_size() == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('planner', 'options'),
   [
     ('none', {}),
     ('beam', dict(horizon=1)),
-    pytest.param(
-      'mcts',
-      dict(horizon=1, num_simulations=2),
-      marks=pytest.mark.slow,
-    ),
+    ('mcts', dict(horizon=1, num_simulations=2)),
   ],
 )
 def test_weights_that_diverged_give_no_action(

@@ -90,6 +90,7 @@ def whole(params, ids, tasks):
   return logits, world_action.q_values(CONFIG, params['q_heads'], read)
 
 
+@pytest.mark.slow
 def test_what_is_seen_is_read_as_what_is_dreamed(params):
   """Shown the frames that it dreams, a memory comes to the same."""
   context = contexts(2)
@@ -183,6 +184,7 @@ def test_dreams_equal_uncached_greedy_decoding(params, decoder):
   assert len(frames) > 4 and len(rewards) > 1
 
 
+@pytest.mark.slow
 def test_batch_of_environments_equals_a_loop(params):
   """Other games and context lengths in the batch change nothing."""
   context = contexts(1)

@@ -71,6 +71,7 @@ def test_weights_scale_or_drop_terms(params, targets, plain):
   np.testing.assert_allclose(strong['q/cql'], 10 * plain['q/cql'], rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stopped', [False, True])
 def test_stop_gradient_keeps_q_out_of_the_backbone(params, targets, stopped):
   losses = JowaLosses(world_weight=0.0, stop_gradient=stopped)
@@ -224,6 +225,7 @@ def two_steps(actions, rewards, imagined=None, task=small.FREEWAY):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('weights', 'td'),
   [
@@ -269,6 +271,7 @@ def test_a_target_bootstraps_from_the_best_or_the_next_action(backup, td):
   np.testing.assert_allclose(terms['q/td'], td, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('penalty', 'data_value'),
   # Q is the action's number: all four actions, or the real segment's two.

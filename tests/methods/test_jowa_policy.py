@@ -18,6 +18,7 @@ TASKS = np.array([small.PONG, small.FREEWAY], np.int32)
 LEGAL = games.legal_mask()[TASKS]
 
 
+@pytest.mark.slow
 def test_draws_have_the_softmax_of_values_over_temperature():
   """Of values 0, log 2 and log 5, at temperature 1/2: 1, 4 and 25 of 30."""
   q = jnp.log(jnp.array([1.0, 2.0, 5.0, 9.0]))

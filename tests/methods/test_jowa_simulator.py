@@ -64,6 +64,7 @@ def test_what_is_foreseen_is_what_is_dreamed(method, variables):
   np.testing.assert_allclose(foreseen.rewards.sum(-1), 1, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_searches_in_what_it_imagines(method, variables):
   simulator = method.simulator
   assert simulator.max_steps == small.LENGTH and simulator.gamma == 0.9
@@ -105,6 +106,7 @@ def compiled(method):
   )
 
 
+@pytest.mark.slow
 def test_adapters_are_merged_for_whoever_asks():
   config = AdaptationConfig(mode='lora', rank=2)
   plain = compiled(make_jowa(small.JOWA))

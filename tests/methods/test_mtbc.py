@@ -105,6 +105,7 @@ def test_a_steps_own_action_is_not_seen(variables, logits):
   assert np.abs(base[:, :, 3] - other[:, :, 3]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_hidden_actions_are_not_read(variables, loss):
   losses = MtbcLosses(hide_actions=1.0)
   method = make_mtbc(dataclasses.replace(small.MTBC, losses=losses))
@@ -129,6 +130,7 @@ def test_hidden_actions_are_not_read(variables, loss):
     MtbcLosses(hide_actions=1.5)
 
 
+@pytest.mark.slow
 def test_only_backbone_and_heads_learn(method, variables):
   part = method.objectives['policy']
   assert set(part.params) == {'backbone', 'policy_heads'}

@@ -129,6 +129,7 @@ def test_encoder_learns_through_the_codebook(variables):
     assert np.abs(grads[name]['conv_in']['kernel']).max() > 0
 
 
+@pytest.mark.slow
 def test_evaluation_leaves_padding_out(variables):
   batch = small.segment(mask=[[1, 1, 0, 0], [1, 0, 0, 0]])
   evaluate = jax.jit(tokenizer_lib.evaluate, static_argnums=0)
@@ -149,6 +150,7 @@ def test_evaluation_leaves_padding_out(variables):
   )
 
 
+@pytest.mark.slow
 def test_what_is_kept_depends_on_the_options():
   def extras(**options):
     return set(small.variables(method(TokenizerTraining(**options))).extras)

@@ -65,6 +65,7 @@ def test_blocks_are_exact(arrays, size, rate, padded):
     np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_what_may_read_nothing_is_answered_with_zeros(arrays):
   q, k, v, dy = arrays
   valid = jnp.arange(TOKENS) >= PADDING[:, None]
@@ -107,6 +108,7 @@ def test_half_precision_is_close(arrays, rate):
     assert np.abs(np.asarray(half, np.float32) - full).mean() < 0.03
 
 
+@pytest.mark.slow
 def test_score_matrices_are_not_kept(arrays):
   """Nothing that the backward pass is given is as large as all scores."""
   q, k, v, _ = (jnp.repeat(x, 40, axis=2) for x in arrays)

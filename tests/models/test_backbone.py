@@ -80,6 +80,7 @@ def test_cached_equals_uncached(params, ids, chunks):
   np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_continuations_share_what_they_follow(params, ids):
   """Rows of spans are read by one, two or four neighbours of the batch."""
   start = np.array([0, BLOCK])
@@ -181,6 +182,7 @@ def test_bfloat16_computes_close_to_float32(params, ids):
   assert 0 < difference.mean() < 0.05
 
 
+@pytest.mark.slow
 def test_dropout_needs_a_key_and_is_off_by_default(params, ids):
   actions = ids.reshape(3, 5, BLOCK)[..., -1]
   tokens = ids.reshape(3, 5, BLOCK)[..., :-1]
@@ -230,11 +232,12 @@ def gradients(config, params, ids):
   return jax.grad(fn, has_aux=True)(params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'changes',
   [
     dict(fused_attention=True, attention_dropout=0.0),
-    pytest.param(dict(remat=True), marks=pytest.mark.slow),
+    dict(remat=True),
   ],
 )
 def test_other_ways_to_compute_give_the_same(params, ids, changes):

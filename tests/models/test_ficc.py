@@ -113,6 +113,7 @@ def test_operations_by_formula_are_those_of_the_program(bottleneck):
   assert 0.95 < program['flops'] / formula < 1.05
 
 
+@pytest.mark.slow
 def test_doubling_is_a_transposed_convolution():
   keys = jax.random.split(jax.random.key(0), 3)
   x = jax.random.normal(keys[0], (2, 3, 5, 6, 4))

@@ -35,6 +35,7 @@ def perceptron(params, x):
   return x
 
 
+@pytest.mark.slow
 def test_world_heads_read_their_places(hidden):
   heads = WorldHeads(CONFIG)
   params = nn.meta.unbox(heads.init(jax.random.key(0), hidden))['params']
@@ -78,6 +79,7 @@ def ensemble(hidden):
   return heads, params
 
 
+@pytest.mark.slow
 def test_ensemble_is_separate_perceptrons(ensemble, hidden):
   heads, params = ensemble
   rng = np.random.default_rng(1)

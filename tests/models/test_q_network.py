@@ -55,6 +55,7 @@ def make(config):
   return nn.meta.unbox(init(TINY, config, 4, jax.random.key(0)))
 
 
+@pytest.mark.slow
 def test_games_have_heads_of_their_own():
   params = make(SMALL)
   found = outputs(SMALL, [2, 0, 2], params)

@@ -198,6 +198,7 @@ def test_where_dropout_sits(params, wide, x):
   np.testing.assert_allclose(got[0], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing(params, x):
   def gradients(cfg):
     def loss(params):

@@ -64,14 +64,10 @@ def test_encode_and_decode_keep_leading_axes(variables, frames):
   assert np.abs(difference).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'config',
-  [
-    VQVAEConfig(),
-    pytest.param(
-      VQVAEConfig(downsample=(2, 2, 3), resolution=24), marks=pytest.mark.slow
-    ),
-  ],
+  [VQVAEConfig(), VQVAEConfig(downsample=(2, 2, 3), resolution=24)],
   ids=['published', 'three levels'],
 )
 def test_shapes_of_other_sizes(config):
@@ -160,6 +156,7 @@ def test_bfloat16_keeps_float32_parameters_and_outputs(variables, frames):
 PATCHWISE = dataclasses.replace(CONFIG, encoder_field='patch')
 
 
+@pytest.mark.slow
 def test_dense_layers_read_each_patch_on_its_own(frames):
   variables = init(PATCHWISE)
   latents = method(PATCHWISE, 'latents')
@@ -174,6 +171,7 @@ def test_dense_layers_read_each_patch_on_its_own(frames):
   np.testing.assert_allclose(found, found[:, :1].repeat(16, 1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_dense_layers_draw_each_patch_where_it_stands(frames):
   # Without blocks on the grid, a pixel depends on its own patch's code alone.
   config = dataclasses.replace(PATCHWISE, res_blocks=0)

@@ -73,6 +73,7 @@ def test_returns_that_make_no_sense_are_errors(fields):
     ReturnConfig(**fields)
 
 
+@pytest.mark.slow
 def test_prefill_reads_only_each_rows_context():
   backbone = random_params.like(
     lambda key: world_action.init_backbone(CONFIG.backbone, key)

@@ -74,10 +74,11 @@ def test_plans(name, decoder):
     )
     tasks = np.array([int(case['game_id']) for case in group], np.int32)
     context = History(seen=tokens, actions=actions, count=count, tasks=tasks)
-    q, plan = plan_once(config, width, horizon, decoder, params, context)
+    q, plan = jax.device_get(
+      plan_once(config, width, horizon, decoder, params, context)
+    )
     for i, case in enumerate(group):
-      row = jax.tree.map(lambda x, i=i: np.asarray(x[i]), plan)
-      check(case, np.asarray(q[i]), row, horizon)
+      check(case, q[i], jax.tree.map(lambda x, i=i: x[i], plan), horizon)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))

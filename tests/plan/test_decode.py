@@ -117,14 +117,8 @@ def test_both_find_the_same(params, seed):
   assert 2 <= together.passes.min() and together.passes.max() <= K + 1
 
 
-@pytest.mark.parametrize(
-  'shares',
-  [
-    pytest.param((0.5,), marks=pytest.mark.slow),
-    (0.9, 0.6, 0.3, 0.1),
-    pytest.param((0.01,), marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('shares', [(0.5,), (0.9, 0.6, 0.3, 0.1), (0.01,)])
 @pytest.mark.parametrize('seed', range(3))
 def test_packed_passes_find_the_same(params, seed, shares):
   context = contexts(seed)

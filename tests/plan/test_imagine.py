@@ -30,6 +30,7 @@ def greedy(step, q, key):
   return jnp.argmax(q, axis=-1)
 
 
+@pytest.mark.slow
 def test_a_greedy_rollout_equals_uncached_decoding(params):
   context = contexts(5)
   found = rollout(params, context, greedy, 2)
@@ -50,6 +51,7 @@ def test_a_greedy_rollout_equals_uncached_decoding(params):
       np.testing.assert_allclose(found.q[env, step + 1], q, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_policy_gets_its_own_key_at_every_step(params):
   def random(step, q, key):
     return jax.random.randint(key, q.shape[:1], 0, 18)

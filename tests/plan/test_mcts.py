@@ -55,6 +55,7 @@ def replay(params, context, horizon, actions):
   )
 
 
+@pytest.mark.slow
 def test_visits_are_of_legal_actions_and_add_up(params):
   found, _ = search(params, contexts(0), LEGAL, jax.random.key(0))
   assert found.visits.shape == LEGAL.shape
@@ -124,6 +125,7 @@ def test_values_along_a_single_path(params, depth):
   np.testing.assert_array_equal(found.action, chosen)
 
 
+@pytest.mark.slow
 def test_environments_do_not_mix(params):
   context = contexts(3)
   together, _ = search(params, context, LEGAL, jax.random.key(0))
@@ -203,6 +205,7 @@ def test_a_dream_that_is_not_finite_gives_no_action(params):
   ]
 
 
+@pytest.mark.slow
 def test_a_world_that_keeps_states_alone():
   """Nodes are kept as the model says: in a table they are what it remembers."""
   table = test_beam.make_table(0)

@@ -37,6 +37,7 @@ def test_frames_are_appended():
   assert found.tolist() == [[[2], [5]], [[6], [6]]]
 
 
+@pytest.mark.slow
 def test_it_acts_on_tokens_of_real_frames(programs):
   agent = programs.agent
   read = []
@@ -70,6 +71,7 @@ def test_it_acts_on_tokens_of_real_frames(programs):
   assert set(np.asarray(actions).tolist()) == set(LEGAL.tolist())
 
 
+@pytest.mark.slow
 def test_it_is_scored_as_an_evaluation_is(programs, tmp_path):
   taught = Pupil(one_hot, steps=7, parameters=3, weights='a')
   protocol = Protocol(rollouts=2, max_frames=40)
@@ -113,6 +115,7 @@ needs_library = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 @needs_library
 def test_environments_are_as_the_library_steps_them(programs):
   from jowa_jax.play.pupil_ppo import DreamVecEnv

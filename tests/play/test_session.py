@@ -35,6 +35,7 @@ def session(programs, monkeypatch):
   return Session(programs, GAME, seed=3)
 
 
+@pytest.mark.slow
 def test_the_emulator_is_an_evaluations(session):
   envs = AtariEnvs([GAME], 1, num_threads=1)
   frame = envs.reset(0).frames[0]
@@ -144,6 +145,7 @@ def test_it_is_measured_against_the_game(programs, session):
   assert 0 <= shown.dream_end <= 1 and shown.passes >= 1
 
 
+@pytest.mark.slow
 def test_rewinding_takes_everything_back(session):
   session.settings.temperature = 1.0
   for keys in pressed(4):

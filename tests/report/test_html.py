@@ -210,6 +210,7 @@ def test_one_agent_with_equal_scores_and_one_logged_step(workdir):
   assert '1, 1 cut off' in words
 
 
+@pytest.mark.slow
 def test_command_line(workdir, launch):
   flag = f'--workdir={workdir}'
   output = workdir / 'elsewhere' / 'page.html'

@@ -30,6 +30,7 @@ def _bytes(tree):
   return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'mode'),
   [

@@ -125,14 +125,8 @@ def test_step_of_a_decision_transformer_traces(method):
   assert found['dot_general', 'bfloat16'] > 10 * found['dot_general', 'float32']
 
 
-@pytest.mark.parametrize(
-  'stage',
-  [
-    pytest.param('watching', marks=pytest.mark.slow),
-    pytest.param('action_map', marks=pytest.mark.slow),
-    'q',
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('stage', ['watching', 'action_map', 'q'])
 def test_step_of_ficc_traces(stage):
   config = helpers.CONFIGS['ficc'].get_config('85m').to_dict()
   built = make_method(config)

@@ -68,6 +68,7 @@ def test_only_the_latest_checkpoints_are_kept(finished):
   assert names == {'4', '6', '7'}
 
 
+@pytest.mark.slow
 def test_interrupted_run_is_the_same_run(finished, tmp_path):
   # Between the stages; in stage 2, a step after a checkpoint.
   for stop in (3, 5):

@@ -140,6 +140,7 @@ def test_missing_warm_start_can_be_put_right(atari_data_dir, tmp_path):
   assert not Run(config, workdir).is_finished()
 
 
+@pytest.mark.slow
 def test_warm_start_of_unknown_parameters_is_refused(finished, tmp_path):
   config = json.loads(json.dumps(finished.config))
   config['init_from']['checkpoints'] = str(finished.workdir / 'checkpoints')

@@ -92,6 +92,7 @@ def _check_changes(before, after, trained):
       assert (value != before[path]).any(), path
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_is_a_batch(real_batch, atari_data_dir):
   """Without padding, which would weigh more in a part that has less of it."""
   config = helpers.comparable_config(atari_data_dir)

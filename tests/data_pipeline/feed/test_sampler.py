@@ -156,6 +156,7 @@ def _marked_draws(batches, share):
   return np.array(drawn[True]), np.array(drawn[False])
 
 
+@pytest.mark.slow
 def test_the_share_of_marked_draws_is_exact_in_every_batch():
   """The rest is what there is without a share."""
   for weights in (None, (1, 1, 2)):
@@ -189,6 +190,7 @@ def test_a_share_that_does_not_divide_a_batch_holds_over_batches():
   assert all(MARKS[only.indices(step)].all() for step in range(50))
 
 
+@pytest.mark.slow
 def test_marked_draws_are_spread_over_the_rows():
   """Half of a batch is imagined, or on another device: no row is favoured."""
   sampler = _marked_share(batch_size=4, share=0.5)

@@ -62,6 +62,7 @@ def _tree(folder):
   }
 
 
+@pytest.mark.slow
 def test_games_one_after_the_other_are_those_of_one_request(
   logs, tmp_path, caplog
 ):

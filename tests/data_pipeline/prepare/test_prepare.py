@@ -199,14 +199,8 @@ def _looks_complete(output):
     return False
 
 
-@pytest.mark.parametrize(
-  'damage',
-  [
-    'missing',
-    pytest.param('cut', marks=pytest.mark.slow),
-    pytest.param('flipped', marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('damage', ['missing', 'cut', 'flipped'])
 def test_a_damaged_log_is_named_and_can_be_replaced(sources, tmp_path, damage):
   """One store after the other is damaged and replaced; then all are whole."""
   logs = _copy(sources, tmp_path)
@@ -229,6 +223,7 @@ def test_a_damaged_log_is_named_and_can_be_replaced(sources, tmp_path, damage):
   assert _digests(output) == _digests(sources['ale'], runs=[1])
 
 
+@pytest.mark.slow
 def test_parts_that_are_written_are_kept_after_an_error(sources, tmp_path):
   logs = _copy(sources, tmp_path)
   path = raw_logs.store_path(logs['dqn_replay'], GAME, 1, 2, 'observation')

@@ -110,6 +110,7 @@ def test_lists_runs_and_checkpoints(copy, short):
     source.splits('carnival')
 
 
+@pytest.mark.slow
 def test_is_sent_to_other_processes_without_tensorflow(logs):
   source = DqnReplaySource(str(logs))
   code = 'import pickle, sys; print(pickle.loads(bytes.fromhex(sys.argv[1])))'
