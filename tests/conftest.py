@@ -63,10 +63,10 @@ def pytest_configure():
 # The longest files, which begin first: at the end, no worker is left alone with
 # one of them.
 LONGEST = (
-  'test_finetuning.py',
   'test_planning.py',
-  'test_resume.py',
-  'test_prepare.py',
+  'test_ficc.py',
+  'test_world_action.py',
+  'test_scaled_ql.py',
 )
 
 
@@ -169,6 +169,21 @@ def full_episodes_dir(once) -> pathlib.Path:
     lambda path: collect(
       path, 'Carnival', (1.0,), 1000, num_processes=1, progress=False
     ),
+  )
+
+
+@pytest.fixture(scope='session')
+def trained(once):
+  """A run of Assault and Carnival, trained before: `data/checkpoints`."""
+  import jowa_jax
+  from tests.train import helpers
+
+  path = once('trained', lambda path: helpers.older_run('jowa', path))
+  agent = jowa_jax.load(path / 'jowa')
+  return types.SimpleNamespace(
+    config=agent.config,
+    workdir=path / 'jowa',
+    variables=helpers.flat(agent.variables),
   )
 
 

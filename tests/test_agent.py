@@ -37,15 +37,13 @@ def frames(count, seed=0):
   return rng.integers(0, 256, (count, 84, 84)).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'options',
   [
     {},
-    pytest.param(dict(planner='beam', horizon=1), marks=pytest.mark.slow),
-    pytest.param(
-      dict(planner='mcts', horizon=1, num_simulations=2),
-      marks=pytest.mark.slow,
-    ),
+    dict(planner='beam', horizon=1),
+    dict(planner='mcts', horizon=1, num_simulations=2),
   ],
 )
 def test_acts_legally_for_several_games_and_compiles_once(agent, options):

@@ -208,6 +208,7 @@ def test_without_torch_the_remedy_is_named(tmp_path, monkeypatch):
   assert not (tmp_path / 'other.pt').exists()
 
 
+@pytest.mark.slow
 def test_torch_is_not_imported_where_it_is_not_needed(tmp_path):
   path = tmp_path / 'state.safetensors'
   write_state(path, STATE)

@@ -68,7 +68,8 @@ def collect(
 
   Raises:
     ValueError: an argument is out of range, there is neither one network nor
-      one for each epsilon, or a data set of the same name was made with other settings.
+      one for each epsilon, or a data set of the same name was made with other
+      settings.
     DataError: a file of `players` is no network of the game.
     FileExistsError: there is a recording of the same name, of other play.
     InUseError: another process plays one of them for the same output.

@@ -147,6 +147,7 @@ def test_bad_requests_are_errors(arguments, message):
     train.measure(**{'sizes': ['smoke'], 'batch_sizes': [1], **arguments})
 
 
+@pytest.mark.slow
 def test_a_mesh_needs_its_devices():
   with pytest.raises(ValueError, match='has 4 devices, here are'):
     scale.predict('smoke', {'data': 4}, 4, scale.Device(1.0, 1.0))

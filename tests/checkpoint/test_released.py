@@ -77,12 +77,12 @@ def check_round_trip(folder, suffix, prefix, tokenizer, model, **kwargs):
 @pytest.mark.parametrize(
   ('suffix', 'prefix'),
   [
-    ('.npz', ''),
     ('.safetensors', '_orig_mod.module.'),
-    ('.pt', ''),
     *(
       pytest.param(*case, marks=pytest.mark.slow)
       for case in [
+        ('.npz', ''),
+        ('.pt', ''),
         ('.safetensors', 'module.'),
         ('.safetensors', '_orig_mod.'),
         *(('.pt', prefix) for prefix in states.PREFIXES),
@@ -278,6 +278,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path, launch, small):
   assert {p.name for p in tmp_path.iterdir()} == {'tokenizer.npz', 'model.pt'}
 
 
+@pytest.mark.slow
 def test_an_output_that_is_there_is_refused(tmp_path, small):
   run = import_states(tmp_path, *small)
   before = sorted(run.rglob('*'))
@@ -314,6 +315,7 @@ def test_perceptual_weights_are_taken_out(tmp_path, small):
     path.unlink()  # 59 MB
 
 
+@pytest.mark.slow
 def test_perceptual_weights_of_another_kind_are_left(tmp_path, small, caplog):
   tokenizer = small[0] | {'lpips.net.slice1.0.weight': np.zeros(3, np.float32)}
   run = import_states(tmp_path, tokenizer, small[1])

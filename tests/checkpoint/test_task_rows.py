@@ -60,6 +60,7 @@ def test_a_source_that_is_none(source):
     origins(('Robotank',), source)
 
 
+@pytest.mark.slow
 def test_tables_are_found_by_their_first_axis():
   assert task_tables(small.jowa()) == set(PATHS)
   config = jowa.get_config('smoke').to_dict()

@@ -40,6 +40,7 @@ def actions(envs, steps, seed=0):
   return rng.integers(0, len(LEGAL), (steps, envs))
 
 
+@pytest.mark.slow
 def test_it_is_what_is_imagined(agent):
   given = contexts(count=1)
   env = DreamVectorEnv(agent, GAME, given, 2, **TOKENS)

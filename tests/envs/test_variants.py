@@ -21,6 +21,7 @@ def _play(envs, actions):
   return frames, first, [np.stack(x) for x in zip(*rows, strict=True)]
 
 
+@pytest.mark.slow
 def test_the_default_mode_is_the_game():
   """Frame by frame, through an episode's end and the step after it."""
   actions = np.random.default_rng(0).choice(games.LEGAL_ACTIONS['Freeway'], 40)
@@ -37,6 +38,7 @@ def test_the_default_mode_is_the_game():
     np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('variant', ['Freeway@m1', 'Breakout@m12d1', 'Hero@m1'])
 def test_a_variant_is_another_game_with_the_same_task(variant):
   game = variant.partition('@')[0]
@@ -49,6 +51,7 @@ def test_a_variant_is_another_game_with_the_same_task(variant):
   assert rollout_seed(3, game, 5) == rollout_seed(3, variant, 5)
 
 
+@pytest.mark.slow
 def test_restarting_one_environment_of_a_variant():
   envs = AtariEnvs(['Freeway@m1'], 2, Protocol(sticky_actions=0.25), 1)
   second = np.array([False, True])

@@ -112,6 +112,7 @@ def test_a_game_without_active_environments_stands_still():
   assert (following.frames[0] != time_step.frames[0]).any()
 
 
+@pytest.mark.slow
 def test_seeds_decide_sticky_actions():
   def play(seed, rollouts):
     envs = AtariEnvs(['Assault'], 2, Protocol(sticky_actions=0.25), 1)

@@ -144,6 +144,7 @@ def test_more_shards_than_rollouts(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_another_seed_is_refused(tmp_path):
   run(tmp_path / 'random.jsonl')
   with pytest.raises(records.RecordError, match='seed: was 0, now 1'):

@@ -138,6 +138,7 @@ def test_pixels_rewards_and_ends_are_the_emulators(game):
   assert ends == ENDS.get(game, ends)
 
 
+@pytest.mark.slow
 def test_sticky_actions_are_the_emulators():
   """The same seed repeats the same frames' actions, also over a reset.
 
@@ -147,6 +148,7 @@ def test_sticky_actions_are_the_emulators():
   assert len(ends) > 1 and any(rewards)
 
 
+@pytest.mark.slow
 def test_an_episode_that_is_cut_off_shows_what_one_that_ends_does():
   ends, _ = _compare('Assault', 100, Protocol(max_frames=40))
   assert ends == [4] * 9

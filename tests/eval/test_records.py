@@ -289,6 +289,7 @@ def test_an_episode_as_long_as_the_rules_allow_is_complete():
   assert records.best_checkpoints([long, short], 50) == [long]
 
 
+@pytest.mark.slow
 def test_two_evaluations_do_not_write_to_one_file(tmp_path):
   path = tmp_path / 'jowa.jsonl'
   code = (

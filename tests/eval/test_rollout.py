@@ -135,6 +135,7 @@ def test_queueing_keeps_the_batch_shape_and_resets_the_context():
   assert max(age[[0, 2]].max() for _, _, age in calls) == 59
 
 
+@pytest.mark.slow
 def test_complete_episodes_of_a_real_game_end_in_game_over():
   rollouts = _evaluate(
     games=['Assault'], protocol=Protocol(rollouts=4), slots_per_game=4

@@ -24,7 +24,7 @@ def test_settings_are_read():
 
 
 @pytest.mark.slow
-def test_the_best_is_played_again_on_other_seeds(finished, tmp_path, caplog):
+def test_the_best_is_played_again_on_other_seeds(trained, tmp_path, caplog):
   # The last needs more blocks than there are: it is left out.
   too_long = {'context_length': 9}
   candidates = [{'context_length': 1}, {'context_length': 2}, too_long]
@@ -35,7 +35,7 @@ def test_the_best_is_played_again_on_other_seeds(finished, tmp_path, caplog):
     report_seed=3,
     progress=False,
   )
-  player = load_player('jowa', str(finished.workdir))
+  player = load_player('jowa', str(trained.workdir))
   games = ('Assault', 'Carnival')
   found = sweep(player, games, candidates, tmp_path / 'jowa', **arguments)
   assert 'Left out: context_length=9' in caplog.text

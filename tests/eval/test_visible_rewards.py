@@ -45,6 +45,7 @@ def test_what_frames_show_is_found():
   assert '1.00 of the rewards are seen coming' in describe('Pong', found)
 
 
+@pytest.mark.slow
 def test_what_they_do_not_show_is_not():
   found = visible_rewards(some(False), steps=3, batch_size=16)
   # All decisions score alike: no threshold parts them.

@@ -102,6 +102,7 @@ def test_more_steps_than_a_segment_has():
     n_step([1, 2], [1, 1], n=0)
 
 
+@pytest.mark.slow
 def test_recorded_returns():
   data = fixtures.load('nstep', fixtures.Q_LEARNING)
   discounts = data['gamma'] * (1 - data['ends'].astype(np.float32))

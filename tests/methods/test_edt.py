@@ -215,6 +215,7 @@ def test_returns_that_score_least_are_not_drawn():
   assert np.isfinite(tied).all()
 
 
+@pytest.mark.slow
 def test_no_action_where_there_is_none(variables):
   acting = EdtActing()
   run = jax.jit(edt_policy.decide, static_argnums=(0, 1))

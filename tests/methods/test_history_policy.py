@@ -224,6 +224,7 @@ def test_a_history_keeps_whatever_is_made_of_frames():
   np.testing.assert_allclose(seen['mean'][:1], expected)
 
 
+@pytest.mark.slow
 def test_decisions_draw_with_their_environments_keys():
   def decide(variables, history, legal, keys):
     del variables, history

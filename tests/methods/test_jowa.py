@@ -37,6 +37,7 @@ def evaluate(method):
   return jax.jit(method.evaluate)
 
 
+@pytest.mark.slow
 def test_fresh_targets_are_copies_of_the_q_heads(method):
   @jax.jit
   def init(key):
@@ -87,6 +88,7 @@ def test_parts_and_stage_losses(method, variables):
   np.testing.assert_allclose(first, sum(aux.metrics.values()), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_encoded_frames_give_the_loss_of_the_frames(method, variables):
   batch, key = small.segment(), jax.random.key(0)
   loss = jax.jit(method.objectives['world_action'].loss)
@@ -119,6 +121,7 @@ def _value(x):
   return float(x.part / x.whole) if x.whole else None
 
 
+@pytest.mark.slow
 def test_prediction_metrics_of_a_known_case():
   """Three steps of two tokens; five of the eight predictions are wrong."""
   tokens = [[[1, 2], [1, 3], [4, 3]], [[5, 6], [5, 6], [5, 6]]]
@@ -226,6 +229,7 @@ def q_of_history(encode, variables, frames, actions, tasks):
   return world_action.q_values(small.MODEL, variables.params['q_heads'], read)
 
 
+@pytest.mark.slow
 def test_greedy_policy_plays_the_best_legal_action(method, variables):
   policy = method.policy(epsilon=0.0)
   frames, actions, infos = play(policy, variables, 6)

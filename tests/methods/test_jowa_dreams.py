@@ -221,6 +221,7 @@ def test_planner_traces_once_whatever_the_contexts(params):
   assert plan._cache_size() == traces
 
 
+@pytest.mark.slow
 def test_half_precision_plans_finite_scores(params):
   config = dataclasses.replace(
     CONFIG, backbone=dataclasses.replace(CONFIG.backbone, dtype='bfloat16')

@@ -51,6 +51,7 @@ def plain(params, targets):
   return terms_of(JowaLosses(), params, targets, small.segment())
 
 
+@pytest.mark.slow
 def test_stage_one_is_the_world_part_at_full_weight(params, plain):
   stage1 = terms_of(JowaLosses(), params, None, small.segment())
   assert set(stage1) == WORLD
@@ -125,6 +126,7 @@ def test_world_part_learns_from_real_segments_alone(params):
     assert abs(got[name] - whole[name]) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', range(4))
 def test_of_two_segments_one_trains_q_and_the_other_the_world(
   params, targets, seed
@@ -188,6 +190,7 @@ def test_rem_needs_a_key(params, targets):
     terms_of(JowaLosses(rem=True), params, targets, small.segment())
 
 
+@pytest.mark.slow
 def test_rem_weights_sum_to_one_and_change_with_the_key(params, targets):
   batch, losses = small.segment(), JowaLosses(rem=True)
 

@@ -132,6 +132,7 @@ def test_a_range_that_the_data_have_not_is_an_error():
     jax.jit(lambda key: method.init(key, found))(jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_augmentation_is_of_the_objective_alone(method):
   assert method.objectives['policy'].augment is None
   moved = make_mgdt(

@@ -62,6 +62,7 @@ def segment(task=(BREAKOUT, FREEWAY, PONG), **fields):
   return Segment(**{**values, **fields})
 
 
+@pytest.mark.slow
 def test_states_of_segments():
   found = scaled_ql.transitions(CONFIG, GAMES, segment())
   assert found.stacks.shape == (6, 84, 84, 3)

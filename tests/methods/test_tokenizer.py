@@ -93,6 +93,7 @@ def test_loss_is_the_sum_of_its_terms(variables):
   np.testing.assert_allclose(got, perplexity, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_moving_pixels_weigh_more(variables):
   training = TokenizerTraining(motion_weight=20.0, motion_threshold=0.1)
   batch = small.segment()
@@ -114,6 +115,7 @@ def test_moving_pixels_weigh_more(variables):
   np.testing.assert_allclose(value, expected + terms['commitment'], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_encoder_learns_through_the_codebook(variables):
   frames = small.segment().observations[0]
 
@@ -202,6 +204,7 @@ RESTART = TokenizerTraining(
 )
 
 
+@pytest.mark.slow
 def test_whole_codebook_is_replaced_at_its_step_alone():
   assert replace(INIT, 3, (1, 1, 1, 1)) == ([True] * 4, [0] * 4)
   for step in (1, 2, 4, 6):

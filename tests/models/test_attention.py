@@ -95,6 +95,7 @@ def test_logits_may_be_large(arrays):
   assert all(np.isfinite(x).all() for x in grads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('rate', [0.0, 0.3])
 def test_half_precision_is_close(arrays, rate):
   def values(dtype):
@@ -117,6 +118,7 @@ def test_score_matrices_are_not_kept(arrays):
   assert kept and max(kept) <= q.size < q.shape[2] ** 2
 
 
+@pytest.mark.slow
 def test_parts_of_a_mask_are_parts_of_the_mask():
   whole = np.asarray(keep_mask(KEY, 0.5, SHAPE))
   for rows, end in ((slice(0, 4), 4), (slice(4, 9), 9), (slice(2, 3), 11)):

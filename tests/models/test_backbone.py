@@ -108,6 +108,7 @@ def test_more_tokens_than_positions_are_refused(params, ids):
     run(CONFIG, params, ids[:, :1], TASKS, cache)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('chunks', [(LENGTH,), (17, 2, 1)])
 def test_rows_with_contexts_of_their_own_length(params, ids, chunks):
   """A row that starts later equals its own tokens run alone from slot 0."""
@@ -199,6 +200,7 @@ def test_dropout_needs_a_key_and_is_off_by_default(params, ids):
   assert np.abs(one - two).max() > 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('scale', [0.02, 0.1])
 def test_init_is_normal_with_zero_bias(scale):
   config = dataclasses.replace(CONFIG, width=64, num_layers=1, init_scale=scale)

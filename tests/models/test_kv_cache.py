@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jowa_jax.models import kv_cache
 from jowa_jax.models.kv_cache import KVCache, Span
@@ -20,6 +21,7 @@ def first_key(span):
   return np.asarray(span.keys[0][:, 0, 0, 0]).tolist()
 
 
+@pytest.mark.slow
 def test_append_counts_and_shares():
   cache = KVCache(
     context=numbered(2, 5), frames=(), length=jnp.array([5, 3], jnp.int32)
@@ -56,6 +58,7 @@ def test_write_fills_slots_and_leaves_the_others():
   assert got.valid[1].tolist() == [False, False, True, True, False]
 
 
+@pytest.mark.slow
 def test_rows_are_written_to_their_own_slots_if_they_have_room():
   empty = kv_cache.empty_span(numbered(4, 1), 4, 4)
   new = numbered(4, 2, 1.0)

@@ -94,6 +94,7 @@ def test_matches_numpy(params, images):
   np.testing.assert_allclose(got, expected, rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_is_symmetric_and_zero_for_equal_images(params, images):
   x, y = images
   there = _distance(params, x, y)
@@ -121,6 +122,7 @@ def test_gradient_reaches_images_and_no_parameter(params, images):
   np.testing.assert_allclose(np.linalg.norm(y_grad), slope, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_gradient_of_normalising_is_finite_where_all_channels_are_zero():
   x = jnp.array([[0.0, 0.0], [3.0, 4.0]])
   np.testing.assert_allclose(lpips._unit(x), [[0, 0], [0.6, 0.8]], rtol=1e-6)
@@ -162,6 +164,7 @@ def test_bad_shapes_are_errors(params, x_shape, y_shape, word):
     lpips.lpips_distance(params, np.zeros(x_shape), np.zeros(y_shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'layout, suffix',
   [

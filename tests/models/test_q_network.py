@@ -91,6 +91,7 @@ def test_a_shared_head_is_of_all_games():
   assert boxed['kernel'].names[0] is None
 
 
+@pytest.mark.slow
 def test_features_are_of_length_one_even_if_dead():
   found = outputs(SMALL, [0, 1, 2])
   np.testing.assert_allclose(

@@ -162,6 +162,7 @@ def test_masks_of_rows_and_slots_without_a_token(params, wide, x):
     np.testing.assert_allclose(got[row][held], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('norm', ['pre', 'post'])
 def test_a_mask_with_what_came_before(params, x, norm):
   """The patches of the first frame see nothing after them: they are kept."""
@@ -178,6 +179,7 @@ def test_a_mask_with_what_came_before(params, x, norm):
   np.testing.assert_allclose(got, whole, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_where_dropout_sits(params, wide, x):
   """A rate of 1 leaves nothing."""
   key, mask = jax.random.key(0), np.tril(np.ones((TOKENS, TOKENS), bool))

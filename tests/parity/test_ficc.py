@@ -32,8 +32,9 @@ class Recording:
     stacks = self.data['obs'].transpose(1, 0, 3, 4, 2)
     self.stacks = stacks.astype(np.float32) / 255
 
-  def terms(self, watched, masked_l1=False):
+  def terms(self, watched, masked_l1=False, stacks=None):
     """The loss and its terms, by default as the program has them."""
+    stacks = self.stacks if stacks is None else stacks
     losses = FiccLosses(
       masked_l1=masked_l1,
       l1_weight=float(self.data['l1_coefficient']),
@@ -42,26 +43,30 @@ class Recording:
     return ficc_losses.watching_terms(
       losses,
       watched,
-      ficc_losses.on_canvas(self.stacks),
+      ficc_losses.on_canvas(stacks),
       self.data['mask'].T.astype(bool),
     )
 
-  def loss(self, params):
+  def loss(self, params, stacks):
     """(loss, (terms, running statistics)) of training."""
     watched, statistics = networks_lib.run_and_note(
-      self.networks, params, 'watch', self.stacks, self.stacks[0], True
+      self.networks, params, 'watch', stacks, stacks[0], True
     )
-    total, terms = self.terms(watched)
+    total, terms = self.terms(watched, stacks=stacks)
     return total, (terms, statistics)
 
   @functools.cached_property
   def gradients(self):
     """A function of trained parameters and the others."""
 
-    def loss(trained, params):
-      return self.loss({**params, **trained})
+    # Frames are an argument: of constants, XLA would compute all that it can
+    # while it compiles, and slowly.
+    def loss(trained, params, stacks):
+      return self.loss({**params, **trained}, stacks)
 
-    return jax.jit(jax.value_and_grad(loss, has_aux=True))
+    return functools.partial(
+      jax.jit(jax.value_and_grad(loss, has_aux=True)), stacks=self.stacks
+    )
 
   @property
   def trained(self):
@@ -74,11 +79,11 @@ class Recording:
   @functools.cache  # noqa: B019, as long as the module's tests
   def watched(self, train):
     watch = jax.jit(
-      lambda params: networks_lib.run_and_note(
-        self.networks, params, 'watch', self.stacks, self.stacks[0], train
+      lambda params, stacks: networks_lib.run_and_note(
+        self.networks, params, 'watch', stacks, stacks[0], train
       )
     )
-    return watch(self.params)
+    return watch(self.params, self.stacks)
 
 
 _read = functools.cache(Recording)

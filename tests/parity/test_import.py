@@ -1,5 +1,6 @@
 """Imported by the command, weights compute what the authors' program does."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -42,14 +43,34 @@ def imported(request, launch, tmp_path_factory):
   return fixtures.load(name), folder / 'run'
 
 
-def test_outputs(imported):
-  data, run = imported
+def _read(run):
   agent = jowa_jax.load(run)
   params = {
     **agent.variables.params,
     'target_q_heads': agent.variables.targets['q_heads'],
   }
-  config = factory.method_config(agent.config)
+  return factory.method_config(agent.config), params
+
+
+def test_parameters(imported):
+  """They are those whose outputs other tests hold against the program's."""
+  data, run = imported
+  _, params = _read(run)
+  weights = fixtures.under(data, 'state_dict')
+  model = fixtures.model_params(fixtures.model_config(weights), weights)
+  weights = load_weights('tokenizer')
+  tokenizer = fixtures.tokenizer_params(
+    fixtures.tokenizer_config(weights), weights
+  )
+  expected = {**model, 'tokenizer': tokenizer}
+  assert jax.tree.structure(params) == jax.tree.structure(expected)
+  jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+@pytest.mark.slow
+def test_outputs(imported):
+  data, run = imported
+  config, params = _read(run)
   fixtures.check_model_outputs(data, config.model, params)
   fixtures.check_tokenizer_outputs(
     fixtures.load('tokenizer'), config.tokenizer, params['tokenizer']

@@ -136,19 +136,23 @@ def test_losses_gradients_and_adam(recording):
   )
 
   @functools.partial(jax.value_and_grad, has_aux=True)
-  def loss(params):
+  def loss(params, variables, batch):
     terms = scaled_ql.metrics(config, variables.replace(params=params), batch)
     return scaled_ql.total_loss(config.losses, terms), terms
 
+  # What is fixed is an argument, too: of constants, XLA would compute all that
+  # it can while it compiles, and slowly.
   @jax.jit
-  def update(params, state):
-    (total, terms), gradients = loss(params)
+  def update(params, state, variables, batch):
+    (total, terms), gradients = loss(params, variables, batch)
     updates, state = optimizer.update(gradients, state, params)
     return optax.apply_updates(params, updates), state, total, terms, gradients
 
   params, state = variables.params, optimizer.init(variables.params)
   for step in range(3):
-    params, state, total, terms, gradients = update(params, state)
+    params, state, total, terms, gradients = update(
+      params, state, variables, batch
+    )
     if step == 0:
       q_learning.assert_close(terms['q/td'], recording['loss/td'])
       q_learning.assert_close(terms['q/cql'], recording['loss/cql'])

@@ -234,6 +234,7 @@ def test_drawn_dreams_follow_the_logits(params):
   assert len(np.unique(drawn.reward)) > 1
 
 
+@pytest.mark.slow
 def test_a_cold_draw_is_greedy(params):
   context = contexts(2)
   greedy = dream(params, context, decoder='sequential')

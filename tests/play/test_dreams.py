@@ -28,6 +28,7 @@ def test_one_and_many_are_made_by_name(programs):
   assert (ended[2] | ended[3]).all()
 
 
+@pytest.mark.slow
 def test_contexts_are_of_real_play():
   found = dreams.played_contexts(GAME, 6, 3)
   assert found.frames.shape == (6, 3, 84, 84) and found.actions.shape == (6, 3)

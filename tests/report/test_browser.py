@@ -45,7 +45,9 @@ addEventListener('load', async () => {
 </script></head>"""
 
 
-@pytest.mark.parametrize('width', [1100, 390])
+@pytest.mark.parametrize(
+  'width', [1100, pytest.param(390, marks=pytest.mark.slow)]
+)
 def test_tables_sort_and_videos_play(workdir, tmp_path, width):
   recording = Recording(
     game='Pong',

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from jowa_jax.report import labels, write_report
 from jowa_jax.report.chapters import chapters
 from jowa_jax.report.inputs import SUMMARY, read_inputs
@@ -75,6 +77,7 @@ def test_differences_within_two_standard_errors_may_be_chance():
   assert unclear([10, 10], [5, 5]) == 1
 
 
+@pytest.mark.slow
 def test_a_quickstart_says_who_is_expected(workdir):
   config = {
     'runs': {'order': ['finetuned']},

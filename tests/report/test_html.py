@@ -91,6 +91,7 @@ def test_the_page_needs_nothing_from_outside(workdir):
   assert '<script src' not in text and '@import' not in text
 
 
+@pytest.mark.slow
 def test_images_are_the_frames(workdir):
   page = _Page(write_report(workdir, reps=REPS).read_text())
   with np.load(workdir / 'eval' / 'reconstructions.npz') as archive:
@@ -101,6 +102,7 @@ def test_images_are_the_frames(workdir):
   np.testing.assert_array_equal(image, frames[0])
 
 
+@pytest.mark.slow
 def test_plots_take_their_colours_from_the_page(workdir):
   text = write_report(workdir, reps=REPS).read_text()
   svgs = re.findall(r'<svg[^>]*viewBox.*?</svg>', text, re.S)
@@ -177,6 +179,7 @@ def test_names_are_escaped(workdir):
   assert text.count('<script>') == 1 and '&lt;script&gt;' in text
 
 
+@pytest.mark.slow
 def test_a_broken_file_leaves_the_old_page(workdir):
   path = write_report(workdir, reps=REPS)
   before = path.read_text()

@@ -130,6 +130,7 @@ def test_the_best_film_and_the_liveliest_dream():
   assert opening.dreamed_game({}, {}) is None
 
 
+@pytest.mark.slow
 def test_the_page_speaks_first(workdir):
   text = write_report(workdir, reps=20).read_text()
   header = text[: text.index('</header>')]

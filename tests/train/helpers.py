@@ -212,6 +212,17 @@ def older_run(method, folder) -> pathlib.Path:
   return folder / method
 
 
+@functools.cache
+def _older_config(method) -> str:
+  with tarfile.open(OLDER / f'{method}.tar.xz') as archive:
+    return archive.extractfile(f'{method}/config.json').read()
+
+
+def older_config(method) -> dict:
+  """The config of that run."""
+  return json.loads(_older_config(method))
+
+
 def read_metrics(workdir):
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   return [json.loads(line) for line in lines]

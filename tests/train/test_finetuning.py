@@ -34,11 +34,11 @@ def play_dir(tmp_path_factory):
 
 
 def _config(**changes):
-  """The smoke config of fine-tuning, for the sizes of `helpers.tiny_config`."""
+  """The smoke config of fine-tuning, for the sizes of `trained`."""
   config = finetune.get_config('smoke').copy_and_resolve_references()
-  tiny = helpers.tiny_config('')
+  tiny = helpers.older_config('jowa')
   with config.unlocked():
-    for section in ('tokenizer', 'backbone', 'tokenizer_training'):
+    for section in ('tokenizer', 'backbone', 'heads', 'tokenizer_training'):
       config[section] = tiny[section]
     helpers.change(
       config,
@@ -58,8 +58,8 @@ def _config(**changes):
 
 
 @pytest.fixture(scope='module')
-def resolve(finished, play_dir):
-  def fn(checkpoint=finished.workdir, quality=None, **changes):
+def resolve(trained, play_dir):
+  def fn(checkpoint=trained.workdir, quality=None, **changes):
     return finetuning.resolve(
       _config(**changes),
       game=GAME,
@@ -75,22 +75,22 @@ def _train(config, workdir, **options):
   return Run(config, workdir).train(progress=False, **options)
 
 
-def _moved(variables, finished):
+def _moved(variables, trained):
   """Returns the top-level parameters that differ from the pretrained ones."""
   return {
     path.split("'")[1]
     for path, value in helpers.flat(variables.params).items()
-    if (value != finished.variables[f'.params{path}']).any()
+    if (value != trained.variables[f'.params{path}']).any()
   }
 
 
-def test_resolved_config(resolve, finished, play_dir):
+def test_resolved_config(resolve, trained, play_dir):
   config = resolve(run__play_every=2, quality='expert')
   assert config['data']['games'] == [GAME]
   assert config['data']['directory'] == str(play_dir)
   assert config['data']['quality'] == 'expert'
   assert config['data']['stride'] == 1
-  assert config['init_from']['checkpoints'] == str(finished.workdir)
+  assert config['init_from']['checkpoints'] == str(trained.workdir)
   assert config['run']['best_metric'] == f'play/{GAME}'
   assert config['stages']['finetune']['parts'] == ['world_action']
   assert 'finetune' not in config
@@ -137,7 +137,7 @@ def test_from_scratch_everything_is_trained(resolve):
   ],
   ids=str,
 )
-def test_a_games_row_starts_from(task_row, resolve, finished, tmp_path):
+def test_a_games_row_starts_from(task_row, resolve, trained, tmp_path):
   """Everything else is as it was pretrained; of no step, nothing is trained."""
   # Of another seed: of the same, an untrained row is a fresh one.
   config = resolve(
@@ -148,7 +148,7 @@ def test_a_games_row_starts_from(task_row, resolve, finished, tmp_path):
   origin = {'related': 'Phoenix', 'new': None, 'Pong': 'Pong', None: GAME}
   origin = origin[task_row]
   for path, value in helpers.flat(variables.params).items():
-    pretrained = finished.variables[f'.params{path}'].copy()
+    pretrained = trained.variables[f'.params{path}'].copy()
     if any(table in path for table in TABLES):
       if origin is None:
         assert (value[row] != pretrained).any(axis=1).all()
@@ -193,10 +193,10 @@ def finetuned(resolve, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_tokenizer_is_frozen_and_a_resumed_run_is_the_same(
-  finetuned, finished, tmp_path
+  finetuned, trained, tmp_path
 ):
   workdir, config, variables = finetuned
-  assert _moved(variables, finished) == {'backbone', 'world_heads', 'q_heads'}
+  assert _moved(variables, trained) == {'backbone', 'world_heads', 'q_heads'}
   whole = _train(config, tmp_path, play=lambda *_: {f'play/{GAME}': 0.0})
   jax.tree.map(np.testing.assert_array_equal, variables, whole)
   changed = json.loads(json.dumps(config))
@@ -256,16 +256,16 @@ def test_runs_of_other_origin_are_other_runs(resolve):
 
 
 @pytest.mark.slow
-def test_the_tokenizer_may_be_trained_on(resolve, finished, tmp_path):
+def test_the_tokenizer_may_be_trained_on(resolve, trained, tmp_path):
   config = resolve(finetune__train_tokenizer=True, stages__finetune__steps=1)
   variables = _train(config, tmp_path)
   moved = {'tokenizer', 'backbone', 'world_heads', 'q_heads'}
-  assert _moved(variables, finished) == moved
+  assert _moved(variables, trained) == moved
 
 
 @pytest.mark.slow
 def test_adapters_are_trained_saved_merged_and_gone_on_from(
-  resolve, finished, tmp_path
+  resolve, trained, tmp_path
 ):
   workdir = tmp_path / 'run'
   config = resolve(
@@ -274,14 +274,14 @@ def test_adapters_are_trained_saved_merged_and_gone_on_from(
   variables = _train(config, workdir)
   lora = variables.params['lora']
   plain = {k: v for k, v in variables.params.items() if k != 'lora'}
-  moved = _moved(variables.replace(params=plain), finished)
+  moved = _moved(variables.replace(params=plain), trained)
   assert moved == {'world_heads', 'q_heads'}
   assert all(np.any(leaf) for leaf in jax.tree.leaves(lora))
   # An agent is a plain one, with the adapters in its weights.
   agent = agent_lib.load(workdir)
   merged = merge(adaptation_config(config), variables)
   jax.tree.map(np.testing.assert_array_equal, agent.variables, merged)
-  method = make_method(finished.config)
+  method = make_method(trained.config)
   assert agent.method.objectives.keys() == method.objectives.keys()
   # It is not taken without its adapters, nor with others.
   for other in (dict(mode='full'), {**LORA, 'alpha': 8.0}):
@@ -347,12 +347,12 @@ def test_bad_fields_are_named(changes, message, resolve, tmp_path):
   assert not (tmp_path / 'run').exists()
 
 
-def test_the_model_is_the_checkpoints(finished, play_dir, tmp_path):
+def test_the_model_is_the_checkpoints(trained, play_dir, tmp_path):
   config = finetune.get_config('quickstart').to_dict()
   assert finetuning.wants_model(config)
   assert not finetuning.wants_model(finetune.get_config('40m').to_dict())
-  theirs = finetuning.checkpoint_config(str(finished.workdir))
-  for checkpoint in (str(finished.workdir), None):
+  theirs = finetuning.checkpoint_config(str(trained.workdir))
+  for checkpoint in (str(trained.workdir), None):
     resolved = finetuning.resolve(
       config,
       game=GAME,

@@ -16,6 +16,9 @@ from jowa_jax.train.run import Run
 from tests.train import helpers
 from tests.train.helpers import read_metrics
 
+# JOWA's; the toy method's interrupted run is a quick test.
+pytestmark = pytest.mark.slow
+
 
 class Interrupt(Exception):
   """What the user's Ctrl-C or a lost machine is to the loop."""
@@ -68,7 +71,6 @@ def test_only_the_latest_checkpoints_are_kept(finished):
   assert names == {'4', '6', '7'}
 
 
-@pytest.mark.slow
 def test_interrupted_run_is_the_same_run(finished, tmp_path):
   # Between the stages; in stage 2, a step after a checkpoint.
   for stop in (3, 5):
@@ -150,14 +152,7 @@ def damage(checkpoint, item):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize(
-  'item',
-  [
-    'variables',
-    pytest.param('opt_state', marks=pytest.mark.slow),
-    pytest.param('meta', marks=pytest.mark.slow),
-  ],
-)
+@pytest.mark.parametrize('item', ['variables', 'opt_state', 'meta'])
 def test_damaged_checkpoint_is_set_aside_for_the_one_before(
   finished, tmp_path, caplog, item
 ):
@@ -191,7 +186,6 @@ def test_only_damaged_checkpoints_are_an_error_and_stay(finished, tmp_path):
   assert left == names
 
 
-@pytest.mark.slow
 def test_other_config_is_accepted_when_told(finished, tmp_path, caplog):
   workdir = tmp_path / 'run'
   shutil.copytree(finished.workdir, workdir)

@@ -17,6 +17,7 @@ TRAINED = {
   ('mtbc', 'stage1'): {'tokenizer', 'backbone', 'policy_heads'},
   ('mtbc', 'stage2'): {'backbone', 'policy_heads'},
 }
+QUICK = ('jowa', 'stage2')
 # The bias of attention keys adds the same to all logits of a softmax: its
 # gradient is zero but for rounding.
 UNMOVED = ("['key']['bias']", "['k']['bias']")
@@ -26,7 +27,7 @@ UNMOVED = ("['key']['bias']", "['k']['bias']")
   ('method', 'stage'),
   [
     # The methods differ by their heads alone, which tests of MTBC train too.
-    pytest.param(*case, marks=[pytest.mark.slow] if case[0] == 'mtbc' else [])
+    pytest.param(*case, marks=[] if case == QUICK else [pytest.mark.slow])
     for case in TRAINED
   ],
 )
@@ -128,6 +129,7 @@ def test_target_heads_are_copied_every_period(atari_data_dir):
       np.testing.assert_array_equal(value, expected, err_msg=path)
 
 
+@pytest.mark.slow
 def test_stage_of_another_method_is_refused(atari_data_dir):
   method = make_method(helpers.tiny_config(atari_data_dir))
   for optimizers in ({'policy': OptimizerConfig()}, {}):

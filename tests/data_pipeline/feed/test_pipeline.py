@@ -74,6 +74,7 @@ def test_prefetch_must_be_positive(data):
     pipeline.batches(data, draw, 0, 3, prefetch=0)
 
 
+@pytest.mark.slow
 def test_needs_no_tensorflow():
   code = (
     'import sys, jowa_jax.data.feed.pipeline, jowa_jax.data.episodes, '

@@ -110,6 +110,7 @@ def test_runs_of_a_game_join_it(logs, tmp_path):
   assert TrainingData(data, BatchSpec(4), 2, 0).identity == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'options, message',
   [

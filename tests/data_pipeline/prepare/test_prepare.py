@@ -168,6 +168,7 @@ def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
   assert other['games'] != manifest['games']
 
 
+@pytest.mark.slow
 def test_finished_work_is_not_done_again(sources, tmp_path):
   manifest = _prepare(sources, tmp_path)
   path = formats.data_set_path(tmp_path, GAME, 1, formats.FRAMES)
@@ -258,6 +259,7 @@ def test_a_log_in_doubt_is_left_out_unless_it_is_named(
   assert list(parts) == ['checkpoint_01', 'checkpoint_50']
 
 
+@pytest.mark.slow
 def test_data_that_are_spelled_otherwise_or_moved_are_the_same(
   sources, tmp_path, monkeypatch
 ):
@@ -277,6 +279,7 @@ def test_data_that_are_spelled_otherwise_or_moved_are_the_same(
     _prepare(moved, tmp_path / 'out')
 
 
+@pytest.mark.slow
 def test_one_process_prepares_an_output(sources, tmp_path):
   output = tmp_path / 'out'
   with ownership.owned(output / '.preparing.owner'):
@@ -312,6 +315,7 @@ def test_bad_requests(sources, tmp_path, options, message):
   assert not _looks_complete(tmp_path / 'out')
 
 
+@pytest.mark.slow
 def test_a_mistake_does_not_claim_the_directory(sources, tmp_path):
   for options in (dict(fraction=2.0), dict(transitions=10**9), dict(runs='7')):
     with pytest.raises(ValueError):

@@ -189,6 +189,7 @@ def test_an_episode_that_spans_two_files(played, tmp_path):
   raw_logs.assert_same(_read(source, splits[2]), [rest])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('spare', [0, 2, 40])
 def test_rows_that_were_not_written(short, tmp_path, spare):
   """They say that the game is over, with noise for frames."""

@@ -99,12 +99,13 @@ def _hold(env, actions, held):
         return
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'rules, held',
   [
-    pytest.param(dict(frameskip=1, obs_type='rgb'), 4, marks=pytest.mark.slow),
+    (dict(frameskip=1, obs_type='rgb'), 4),
     (dict(frameskip=1, obs_type='grayscale', full_action_space=True), 4),
-    pytest.param(dict(frameskip=2, obs_type='rgb'), 2, marks=pytest.mark.slow),
+    (dict(frameskip=2, obs_type='rgb'), 2),
     (dict(frameskip=4, obs_type='rgb'), 1),
   ],
 )

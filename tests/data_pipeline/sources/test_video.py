@@ -248,6 +248,7 @@ def test_what_is_no_video_is_one_clear_line(tmp_path):
     read(tmp_path / 'short.mkv')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ('suffix', 'codec'),
   [('mkv', 'ffv1'), ('mp4', 'libx264'), ('webm', 'libvpx-vp9')],

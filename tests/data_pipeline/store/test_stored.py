@@ -167,6 +167,7 @@ def test_a_finish_that_was_interrupted_can_be_repeated(tmp_path, monkeypatch):
     assert len(stored.load_episodes(out, 'Pong')) == 3
 
 
+@pytest.mark.slow
 def test_killed_between_any_two_steps_it_can_be_finished(tmp_path, monkeypatch):
   """Every file that is moved or written is a place to be killed at."""
   steps = ('_move', 'write_json', '_publish', '_describe', '_join_columns')
@@ -325,6 +326,7 @@ def test_frames_of_the_wrong_kind(tmp_path):
     data.batch(np.arange(1))
 
 
+@pytest.mark.slow
 def test_inspection(written, launch, tmp_path):
   done = launch(
     'inspect_data',
@@ -355,6 +357,7 @@ def test_inspection(written, launch, tmp_path):
   assert picture.shape[1] == 1400 and picture.std() > 10
 
 
+@pytest.mark.slow
 def test_frames_are_read_without_tensorflow(written):
   code = f"""
 import sys
