@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 
 from configs import small
 
-# By networks that learned from memory: what they do can be learned from frames.
-RECORDINGS = ('Freeway_3', 'Gopher_3', 'KungFuMaster_3', 'RoadRunner_3')
+# By networks that learned from memory: what they do can be learned from frames,
+# the more so where noise leads them to what an imitator's mistakes lead to.
+RECORDINGS = ('Freeway_4', 'Gopher_4', 'KungFuMaster_4', 'RoadRunner_4')
 GAMES = ('Freeway', 'Gopher', 'KungFuMaster', 'RoadRunner')
 SEARCHED = ('Asterix', 'Freeway', 'MsPacman', 'Qbert', 'RoadRunner')
 
@@ -59,7 +60,7 @@ def get_config(name: str = 'jowa') -> ConfigDict:
     ValueError: there is no such agent here.
   """
   makers = {
-    'jowa': lambda: _jowa(GAMES, 3500, 8000, 4000),
+    'jowa': lambda: _jowa(GAMES, 3500, 6000, 4000),
     'mtbc': lambda: _mtbc(GAMES),
     'jowa_searched': lambda: _jowa(SEARCHED, 4000, 10_000, 2000),
     'mtbc_searched': lambda: _mtbc(SEARCHED),
