@@ -41,6 +41,24 @@ def _recorded(game: str, run: int, config: ml_collections.ConfigDict) -> None:
     config.max_episode_steps = 500
 
 
+def _played(arg: str, config: ml_collections.ConfigDict) -> None:
+  """What networks play."""
+  # As evaluations of at most 4,000 frames play them, many beginnings.
+  config.max_episode_steps = 1000
+  config.players = 'players'
+  if arg == 'players':
+    config.run = 3
+    # The first has hardly begun to learn.
+    config.epsilons = (1.0, 0.1, 0.1, 0.1, 0.05)
+    config.steps_per_checkpoint = 12_000
+  else:
+    config.run = 4
+    # How to go on from where a mistake leads is seen in noisy play alone
+    # (Laskey et al., 2017, arXiv 1703.09327), and an imitator makes many.
+    config.epsilons = (1.0, 0.5, 0.3, 0.2, 0.1)
+    config.steps_per_checkpoint = 30_000
+
+
 def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   """The configuration of a variant.
 
@@ -96,20 +114,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
     config.epsilons = (1.0, 0.2)
     config.steps_per_checkpoint = 120
   elif arg in ('noisy', 'players'):
-    # As evaluations of at most 4,000 frames play them, many beginnings.
-    config.max_episode_steps = 1000
-    config.players = 'players'
-    if arg == 'players':
-      config.run = 3
-      # The first has hardly begun to learn.
-      config.epsilons = (1.0, 0.1, 0.1, 0.1, 0.05)
-      config.steps_per_checkpoint = 12_000
-    else:
-      config.run = 4
-      # How to go on from where a mistake leads is seen in noisy play alone
-      # (Laskey et al., 2017, arXiv 1703.09327), and an imitator makes many.
-      config.epsilons = (1.0, 0.5, 0.3, 0.2, 0.1)
-      config.steps_per_checkpoint = 30_000
+    _played(arg, config)
   elif arg != 'default':
     game, _, second = arg.partition('_')
     _recorded(game, 2 if second else 1, config)

@@ -27,7 +27,13 @@ def count(shapes):
   return sum(math.prod(shape) for shape in shapes.values())
 
 
-@pytest.mark.parametrize('size', states.PUBLISHED)
+@pytest.mark.parametrize(
+  'size',
+  [
+    pytest.param(size, marks=[] if size == '40m' else [pytest.mark.slow])
+    for size in states.PUBLISHED
+  ],
+)
 def test_names_and_shapes_are_those_released(size):
   variables = variable_shapes(make_method(config(size)))
   params = {**variables.params, 'target_q_heads': variables.targets['q_heads']}

@@ -237,7 +237,8 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
   'films': _films,
   'RoadRunner-20260101-120000.npz': _record,
   'players': _players,
-  # In the place of the agent that the package had before.
+  # In the place of agents that the package had before.
+  'players.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'searched.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'tokenizer.safetensors': lambda path: save_file(
     released_states.small_states()[0], path

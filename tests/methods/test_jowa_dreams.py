@@ -151,7 +151,13 @@ def greedy_dream(params, tokens, actions, path, task):
   return steps
 
 
-@pytest.mark.parametrize('decoder', DECODERS)
+@pytest.mark.parametrize(
+  'decoder',
+  [
+    pytest.param(name, marks=[] if name == 'parallel' else [pytest.mark.slow])
+    for name in DECODERS
+  ],
+)
 def test_dreams_equal_uncached_greedy_decoding(params, decoder):
   context = contexts(0)
   found = jax.tree.map(np.asarray, plan(params, context, decoder=decoder))

@@ -40,7 +40,13 @@ def blockwise(q, k, v, valid, rate, size):
   return attention.causal(q, k, v, valid, drawn, rate, size)
 
 
-@pytest.mark.parametrize('size', [1, 4, 11, 16])
+@pytest.mark.parametrize(
+  'size',
+  [
+    pytest.param(size, marks=[pytest.mark.slow] if size in (1, 11) else [])
+    for size in (1, 4, 11, 16)
+  ],
+)
 @pytest.mark.parametrize('rate', [0.0, 0.3])
 @pytest.mark.parametrize('padded', [False, True])
 def test_blocks_are_exact(arrays, size, rate, padded):

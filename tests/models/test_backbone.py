@@ -68,7 +68,11 @@ def decode(params, ids, start, chunks):
 
 @pytest.mark.parametrize(
   'chunks',
-  [(LENGTH,), (BLOCK,) * 5, (7, 4, 1, 1, 7)],
+  [
+    (LENGTH,),
+    pytest.param((BLOCK,) * 5, marks=pytest.mark.slow),
+    (7, 4, 1, 1, 7),
+  ],
   ids=['at once', 'by blocks', 'uneven'],
 )
 def test_cached_equals_uncached(params, ids, chunks):

@@ -82,6 +82,7 @@ def test_the_next_frame_is_read_from_the_expected_action(run):
   assert base.expectiles.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_initial_weights():
   config = EdtBackbone(num_layers=1, width=64, num_heads=1)
   params = jax.jit(lambda key: nn.meta.unbox(edt.init(config, key)))(

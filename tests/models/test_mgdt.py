@@ -131,6 +131,7 @@ def test_bad_sizes(fields, message):
     MgdtBackbone(**{**dict(num_layers=1, width=16, num_heads=1), **fields})
 
 
+@pytest.mark.slow
 def test_initial_weights():
   """Deviations of the notebook's; what is cut off beyond two of them."""
   config = MgdtBackbone(num_layers=2, width=64, num_heads=1)

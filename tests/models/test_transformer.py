@@ -216,6 +216,7 @@ def test_remat_changes_nothing(params, x):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('init', ['normal', 'fan_in', 'uniform'])
 def test_initial_weights(init):
   cfg = config(num_layers=1, width=64, init=init, init_scale=0.5)

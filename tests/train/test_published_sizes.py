@@ -76,6 +76,7 @@ def _products(jaxpr, found):
   return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('method', 'size', 'stage'), CASES)
 def test_step_traces(method, size, stage):
   config = helpers.CONFIGS[method].get_config(size).to_dict()

@@ -217,7 +217,7 @@ PLACES = {
   'place',
   [
     place
-    if place in ('a part', 'half of the runs', 'before the manifest')
+    if place == 'half of the runs'
     else pytest.param(place, marks=pytest.mark.slow)
     for place in PLACES
   ],

@@ -409,7 +409,7 @@ def test_killed_at_any_moment_it_continues(sources, launch, tmp_path, number):
     ('--fractoin=0.1', 'has a flag --fractoin'),
     ('--games=Tetris', "Unknown game 'Tetris'"),
     ('--source=atari', 'atari'),
-    ('--input=/nowhere', '/nowhere'),
+    pytest.param('--input=/nowhere', '/nowhere', marks=pytest.mark.slow),
     ('--fraction=2', 'fraction is 2.0'),
   ],
 )

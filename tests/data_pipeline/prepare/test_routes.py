@@ -101,7 +101,14 @@ def _transitions(source, path, output):
   return data.batch(np.arange(data.num_segments))
 
 
-@pytest.mark.parametrize('source', [s for s in SOURCES if s not in MISSING])
+@pytest.mark.parametrize(
+  'source',
+  [
+    pytest.param(s, marks=[pytest.mark.slow] if s in ('ale', 'rlu') else [])
+    for s in SOURCES
+    if s not in MISSING
+  ],
+)
 def test_every_route_gives_the_same_transitions(routes, tmp_path, source):
   inputs, pieces = routes
   batch = _transitions(source, inputs[source], tmp_path)

@@ -348,7 +348,13 @@ def test_a_store_is_missing_or_a_folder(copy, name):
   assert str(paths[name]) in str(raised.value)
 
 
-@pytest.mark.parametrize('name', ALL)
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(name, marks=[pytest.mark.slow] if i else [])
+    for i, name in enumerate(ALL)
+  ],
+)
 def test_no_flipped_bit_goes_unnoticed(copy, short, name):
   source, paths = copy
   whole = paths[name].read_bytes()

@@ -339,7 +339,13 @@ def test_damage_is_named(tmp_path, damage):
   assert str(path) in str(raised.value)
 
 
-@pytest.mark.parametrize('storage', export.STORAGES)
+@pytest.mark.parametrize(
+  'storage',
+  [
+    pytest.param(name, marks=[pytest.mark.slow] if i else [])
+    for i, name in enumerate(export.STORAGES)
+  ],
+)
 def test_export_and_back(full_episodes_dir, tmp_path, monkeypatch, storage):
   output = tmp_path / 'minari'
   (name,) = export.export_minari(

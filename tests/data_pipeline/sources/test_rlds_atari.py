@@ -125,7 +125,15 @@ def _flip(path):
   _shard(path).write_bytes(data)
 
 
-@pytest.mark.parametrize('damage', [_cut, _empty, _remove, _flip])
+@pytest.mark.parametrize(
+  'damage',
+  [
+    _cut,
+    *(
+      pytest.param(x, marks=pytest.mark.slow) for x in (_empty, _remove, _flip)
+    ),
+  ],
+)
 def test_damaged_shard(copy, tmp_path, damage):
   damage(copy)
   # The other split is whole.
