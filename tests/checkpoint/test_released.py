@@ -18,6 +18,7 @@ from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.methods.base import Variables
 from jowa_jax.methods.factory import make_method
 from jowa_jax.models import lpips
+from tests.cases import quick
 from tests.checkpoint import released_states as states
 from tests.harmful import RunsCode
 from tests.models.lpips_state import released_state as lpips_state
@@ -76,19 +77,17 @@ def check_round_trip(folder, suffix, prefix, tokenizer, model, **kwargs):
 
 @pytest.mark.parametrize(
   ('suffix', 'prefix'),
-  [
+  quick(
+    [
+      ('.npz', ''),
+      ('.pt', ''),
+      ('.safetensors', 'module.'),
+      ('.safetensors', '_orig_mod.'),
+      ('.safetensors', '_orig_mod.module.'),
+      *(('.pt', prefix) for prefix in states.PREFIXES),
+    ],
     ('.safetensors', '_orig_mod.module.'),
-    *(
-      pytest.param(*case, marks=pytest.mark.slow)
-      for case in [
-        ('.npz', ''),
-        ('.pt', ''),
-        ('.safetensors', 'module.'),
-        ('.safetensors', '_orig_mod.'),
-        *(('.pt', prefix) for prefix in states.PREFIXES),
-      ]
-    ),
-  ],
+  ),
 )
 def test_round_trip(tmp_path, small, suffix, prefix):
   run = check_round_trip(

@@ -10,6 +10,7 @@ from jowa_jax.checkpoint import torch_names
 from jowa_jax.checkpoint.released_sizes import size_name, with_heads, with_sizes
 from jowa_jax.checkpoint.shapes import variable_shapes
 from jowa_jax.methods.factory import make_method
+from tests.cases import quick
 from tests.checkpoint import released_states as states
 
 
@@ -27,13 +28,7 @@ def count(shapes):
   return sum(math.prod(shape) for shape in shapes.values())
 
 
-@pytest.mark.parametrize(
-  'size',
-  [
-    pytest.param(size, marks=[] if size == '40m' else [pytest.mark.slow])
-    for size in states.PUBLISHED
-  ],
-)
+@pytest.mark.parametrize('size', quick(states.PUBLISHED, '40m'))
 def test_names_and_shapes_are_those_released(size):
   variables = variable_shapes(make_method(config(size)))
   params = {**variables.params, 'target_q_heads': variables.targets['q_heads']}

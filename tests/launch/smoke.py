@@ -215,11 +215,14 @@ def _record(path: pathlib.Path) -> None:
   )
 
 
-def _players(path: pathlib.Path) -> None:
-  for index in range(5):
-    file = path / 'Boxing' / f'checkpoint_{index:02d}.npz'
-    file.parent.mkdir(parents=True, exist_ok=True)
-    networks.save(file, test_networks.random_network(index))
+def _players(path: pathlib.Path, count: int = 5) -> None:
+  for game in ('Boxing', 'RoadRunner'):
+    (path / game).mkdir(parents=True)
+    for index in range(count):
+      networks.save(
+        path / game / f'checkpoint_{index:02d}.npz',
+        test_networks.random_network(index, game),
+      )
 
 
 def _mgdt(path: pathlib.Path) -> None:
@@ -237,6 +240,7 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
   'films': _films,
   'RoadRunner-20260101-120000.npz': _record,
   'players': _players,
+  'best': lambda path: _players(path, 1),
   # In the place of agents that the package had before.
   'players.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'searched.safetensors': lambda path: shutil.copy(packed.shipped(), path),

@@ -16,6 +16,7 @@ from jowa_jax.models.heads import HeadSizes
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
 from jowa_jax.plan.beam import beam_search
 from jowa_jax.types import History
+from tests.cases import quick
 from tests.models import random_params
 
 CONFIG = WorldActionConfig(
@@ -151,13 +152,7 @@ def greedy_dream(params, tokens, actions, path, task):
   return steps
 
 
-@pytest.mark.parametrize(
-  'decoder',
-  [
-    pytest.param(name, marks=[] if name == 'parallel' else [pytest.mark.slow])
-    for name in DECODERS
-  ],
-)
+@pytest.mark.parametrize('decoder', quick(DECODERS, 'parallel'))
 def test_dreams_equal_uncached_greedy_decoding(params, decoder):
   context = contexts(0)
   found = jax.tree.map(np.asarray, plan(params, context, decoder=decoder))

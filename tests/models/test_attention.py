@@ -9,6 +9,7 @@ import pytest
 
 from jowa_jax.models import attention
 from jowa_jax.models.dropout import keep_mask, keep_rows, words
+from tests.cases import quick
 
 BATCH, HEADS, TOKENS, DIM = 3, 2, 11, 4
 SHAPE = (BATCH, HEADS, TOKENS, TOKENS)
@@ -40,13 +41,7 @@ def blockwise(q, k, v, valid, rate, size):
   return attention.causal(q, k, v, valid, drawn, rate, size)
 
 
-@pytest.mark.parametrize(
-  'size',
-  [
-    pytest.param(size, marks=[pytest.mark.slow] if size in (1, 11) else [])
-    for size in (1, 4, 11, 16)
-  ],
-)
+@pytest.mark.parametrize('size', quick((1, 4, 11, 16), 4, 16))
 @pytest.mark.parametrize('rate', [0.0, 0.3])
 @pytest.mark.parametrize('padded', [False, True])
 def test_blocks_are_exact(arrays, size, rate, padded):

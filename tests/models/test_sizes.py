@@ -37,13 +37,8 @@ def transformer_size(backbone) -> int:
   ('name', 'transformer', 'q_heads', 'without_target', 'millions'),
   [
     ('40m', 12_610_560, 1_693_590, 17_416_091, 38),
-    pytest.param(
-      *('70m', 42_528_768, 2_782_102, 50_567_579, 72), marks=pytest.mark.slow
-    ),
-    pytest.param(
-      *('150m', 85_056_000, 18_732_738, 109_045_447, 147),
-      marks=pytest.mark.slow,
-    ),
+    ('70m', 42_528_768, 2_782_102, 50_567_579, 72),
+    ('150m', 85_056_000, 18_732_738, 109_045_447, 147),
   ],
 )
 def test_jowa(name, transformer, q_heads, without_target, millions):

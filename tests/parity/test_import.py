@@ -1,5 +1,7 @@
 """Imported by the command, weights compute what the authors' program does."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -52,17 +54,30 @@ def _read(run):
   return factory.method_config(agent.config), params
 
 
+def _without_dropout(model):
+  none = dict(dropout=0.0, attention_dropout=0.0)
+  return dataclasses.replace(
+    model,
+    backbone=dataclasses.replace(model.backbone, **none),
+    heads=dataclasses.replace(model.heads, dropout=0.0),
+  )
+
+
 def test_parameters(imported):
   """They are those whose outputs other tests hold against the program's."""
   data, run = imported
-  _, params = _read(run)
+  config, params = _read(run)
   weights = fixtures.under(data, 'state_dict')
-  model = fixtures.model_params(fixtures.model_config(weights), weights)
-  weights = load_weights('tokenizer')
-  tokenizer = fixtures.tokenizer_params(
-    fixtures.tokenizer_config(weights), weights
-  )
-  expected = {**model, 'tokenizer': tokenizer}
+  model = fixtures.model_config(weights)
+  # Sizes that no shape shows, such as the heads of attention, decide, too.
+  assert _without_dropout(config.model) == model
+  tokens = load_weights('tokenizer')
+  tokenizer = fixtures.tokenizer_config(tokens)
+  assert config.tokenizer == tokenizer
+  expected = {
+    **fixtures.model_params(model, weights),
+    'tokenizer': fixtures.tokenizer_params(tokenizer, tokens),
+  }
   assert jax.tree.structure(params) == jax.tree.structure(expected)
   jax.tree.map(np.testing.assert_array_equal, params, expected)
 

@@ -12,6 +12,7 @@ import pytest
 from jowa_jax.eval.recording import Recording
 from jowa_jax.report import write_report
 from jowa_jax.report.video import write_video
+from tests.cases import quick
 
 BROWSER = shutil.which('chromium') or shutil.which('google-chrome')
 pytestmark = pytest.mark.skipif(BROWSER is None, reason='no Chromium is here')
@@ -45,9 +46,7 @@ addEventListener('load', async () => {
 </script></head>"""
 
 
-@pytest.mark.parametrize(
-  'width', [1100, pytest.param(390, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize('width', quick((1100, 390), 1100))
 def test_tables_sort_and_videos_play(workdir, tmp_path, width):
   recording = Recording(
     game='Pong',

@@ -213,7 +213,7 @@ def older_run(method, folder) -> pathlib.Path:
 
 
 @functools.cache
-def _older_config(method) -> str:
+def _older_config(method) -> bytes:
   with tarfile.open(OLDER / f'{method}.tar.xz') as archive:
     return archive.extractfile(f'{method}/config.json').read()
 

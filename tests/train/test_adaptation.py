@@ -31,15 +31,7 @@ def _bytes(tree):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-  ('name', 'mode'),
-  [
-    pytest.param(
-      *case, marks=[] if case == ('jowa', 'heads') else [pytest.mark.slow]
-    )
-    for case in TRAINED
-  ],
-)
+@pytest.mark.parametrize(('name', 'mode'), TRAINED)
 def test_the_frozen_stay_bit_for_bit_and_cost_no_moments(
   name, mode, real_batch, atari_data_dir
 ):

@@ -2,7 +2,6 @@
 
 import jax
 import numpy as np
-import pytest
 
 from jowa_jax.methods import tokenizer as tokenizer_lib
 from jowa_jax.methods.base import Variables
@@ -28,7 +27,6 @@ class _Method:
   tokenizer = tokenizer_lib.tokenizer(CONFIG, TokenizerTraining())
 
 
-@pytest.mark.slow
 def test_a_frozen_tokenizer_encodes_and_is_named_by_its_weights():
   shapes = jax.eval_shape(
     lambda key: tokenizer_lib.init(CONFIG, key), jax.random.key(0)

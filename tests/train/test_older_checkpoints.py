@@ -17,6 +17,7 @@ from jowa_jax import games
 from jowa_jax.recipes import finetuning
 from jowa_jax.train.run import Run
 from jowa_jax.types import TimeStep
+from tests.cases import quick
 from tests.train import helpers
 
 # What each method plays by, and the values that it goes by.
@@ -25,15 +26,10 @@ OPTIONS = {
   'mtbc': {'greedy': {}},
 }
 VALUES = {'jowa': 'q', 'mtbc': 'logits'}
-CASES = [
-  pytest.param(
-    method,
-    name,
-    marks=[] if (method, name) == ('jowa', 'beam') else [pytest.mark.slow],
-  )
-  for method in OPTIONS
-  for name in OPTIONS[method]
-]
+CASES = quick(
+  ((method, name) for method in OPTIONS for name in OPTIONS[method]),
+  ('jowa', 'beam'),
+)
 
 
 def outputs(agent, options):

@@ -4,6 +4,7 @@ Nothing is allocated: shapes alone go through the whole step.
 """
 
 import collections
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,24 +17,16 @@ from jowa_jax.methods.factory import make_method
 from jowa_jax.train import optimizer, state, step
 from jowa_jax.train.settings import parse_stages
 from jowa_jax.types import Segment
+from tests.cases import quick
 from tests.train import helpers
 
-CASES = [
-  pytest.param(
-    method,
-    size,
-    stage,
-    # The quick one takes the longest path through the largest model.
-    marks=(
-      []
-      if (method, stage, size) == ('jowa', 'stage2', '150m')
-      else [pytest.mark.slow]
-    ),
-  )
-  for method in ('jowa', 'mtbc')
-  for size in ('40m', '70m', '150m')
-  for stage in ('stage1', 'stage2')
-]
+CASES = quick(
+  itertools.product(
+    ('jowa', 'mtbc'), ('40m', '70m', '150m'), ('stage1', 'stage2')
+  ),
+  # The longest path through the largest model.
+  ('jowa', '150m', 'stage2'),
+)
 
 
 def _abstract_batch(size, length):
@@ -76,7 +69,6 @@ def _products(jaxpr, found):
   return found
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(('method', 'size', 'stage'), CASES)
 def test_step_traces(method, size, stage):
   config = helpers.CONFIGS[method].get_config(size).to_dict()

@@ -8,6 +8,7 @@ from jowa_jax.methods.factory import make_method
 from jowa_jax.train import state as state_lib
 from jowa_jax.train import step as step_lib
 from jowa_jax.train.optimizer import OptimizerConfig
+from tests.cases import quick
 from tests.train import helpers
 
 # The top-level parameters that each stage trains.
@@ -17,19 +18,14 @@ TRAINED = {
   ('mtbc', 'stage1'): {'tokenizer', 'backbone', 'policy_heads'},
   ('mtbc', 'stage2'): {'backbone', 'policy_heads'},
 }
-QUICK = ('jowa', 'stage2')
 # The bias of attention keys adds the same to all logits of a softmax: its
 # gradient is zero but for rounding.
 UNMOVED = ("['key']['bias']", "['k']['bias']")
 
 
+# The methods differ by their heads alone, which tests of MTBC train too.
 @pytest.mark.parametrize(
-  ('method', 'stage'),
-  [
-    # The methods differ by their heads alone, which tests of MTBC train too.
-    pytest.param(*case, marks=[] if case == QUICK else [pytest.mark.slow])
-    for case in TRAINED
-  ],
+  ('method', 'stage'), quick(TRAINED, ('jowa', 'stage2'))
 )
 def test_step_trains_its_parts_and_nothing_else(
   method, stage, real_batch, atari_data_dir

@@ -13,6 +13,7 @@ from jowa_jax.data.prepare import manifest as manifests
 from jowa_jax.data.prepare import prepare
 from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.methods.base import BatchSpec
+from tests.cases import quick
 from tests.data_pipeline.sources import raw_logs
 
 GAMES = ('Carnival', 'Pong')
@@ -213,15 +214,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize(
-  'place',
-  [
-    place
-    if place == 'half of the runs'
-    else pytest.param(place, marks=pytest.mark.slow)
-    for place in PLACES
-  ],
-)
+@pytest.mark.parametrize('place', quick(PLACES, 'half of the runs'))
 def test_an_interruption_leaves_what_was_there(
   logs, tmp_path, monkeypatch, place
 ):

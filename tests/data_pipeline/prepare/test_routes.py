@@ -13,10 +13,14 @@ from jowa_jax.data.prepare import export, prepare
 from jowa_jax.data.source import MISSING, SOURCES, Split
 from jowa_jax.data.store import formats, stored, writer
 from jowa_jax.envs import ale
+from tests.cases import quick
 from tests.data_pipeline.sources import raw_logs
 
 GAME = 'Carnival'
 LIMIT = 1600  # frames; some of these games are shorter
+
+HERE = [source for source in SOURCES if source not in MISSING]
+QUICK = [source for source in HERE if source not in ('ale', 'rlu')]
 
 
 @pytest.fixture(scope='module')
@@ -101,14 +105,7 @@ def _transitions(source, path, output):
   return data.batch(np.arange(data.num_segments))
 
 
-@pytest.mark.parametrize(
-  'source',
-  [
-    pytest.param(s, marks=[pytest.mark.slow] if s in ('ale', 'rlu') else [])
-    for s in SOURCES
-    if s not in MISSING
-  ],
-)
+@pytest.mark.parametrize('source', quick(HERE, *QUICK))
 def test_every_route_gives_the_same_transitions(routes, tmp_path, source):
   inputs, pieces = routes
   batch = _transitions(source, inputs[source], tmp_path)

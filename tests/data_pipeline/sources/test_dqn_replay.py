@@ -14,6 +14,7 @@ import pytest
 from jowa_jax.data.episodes import DataError, digest
 from jowa_jax.data.source import Split
 from jowa_jax.data.sources.dqn_replay import DqnReplaySource
+from tests.cases import quick
 from tests.data_pipeline.sources import raw_logs
 
 GAME = 'Carnival'
@@ -348,13 +349,7 @@ def test_a_store_is_missing_or_a_folder(copy, name):
   assert str(paths[name]) in str(raised.value)
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    pytest.param(name, marks=[pytest.mark.slow] if i else [])
-    for i, name in enumerate(ALL)
-  ],
-)
+@pytest.mark.parametrize('name', quick(ALL, ALL[0]))
 def test_no_flipped_bit_goes_unnoticed(copy, short, name):
   source, paths = copy
   whole = paths[name].read_bytes()

@@ -16,6 +16,7 @@ from jowa_jax.data.source import Split
 from jowa_jax.data.sources.minari_sets import MinariSource
 from jowa_jax.data.sources.rlds_atari import RldsSource
 from jowa_jax.envs.ale import AleEnv
+from tests.cases import quick
 from tests.data_pipeline.sources import minari_play, raw_logs
 from tests.data_pipeline.sources.minari_play import random_episode, spec_of
 
@@ -339,13 +340,7 @@ def test_damage_is_named(tmp_path, damage):
   assert str(path) in str(raised.value)
 
 
-@pytest.mark.parametrize(
-  'storage',
-  [
-    pytest.param(name, marks=[pytest.mark.slow] if i else [])
-    for i, name in enumerate(export.STORAGES)
-  ],
-)
+@pytest.mark.parametrize('storage', quick(export.STORAGES, export.STORAGES[0]))
 def test_export_and_back(full_episodes_dir, tmp_path, monkeypatch, storage):
   output = tmp_path / 'minari'
   (name,) = export.export_minari(

@@ -11,6 +11,7 @@ from jowa_jax.data.source import Split
 from jowa_jax.data.sources.rlds_atari import RldsSource
 from jowa_jax.data.store import formats, writer
 from jowa_jax.data.tf_libraries import tfds
+from tests.cases import quick
 
 
 @pytest.fixture
@@ -125,15 +126,7 @@ def _flip(path):
   _shard(path).write_bytes(data)
 
 
-@pytest.mark.parametrize(
-  'damage',
-  [
-    _cut,
-    *(
-      pytest.param(x, marks=pytest.mark.slow) for x in (_empty, _remove, _flip)
-    ),
-  ],
-)
+@pytest.mark.parametrize('damage', quick((_cut, _empty, _remove, _flip), _cut))
 def test_damaged_shard(copy, tmp_path, damage):
   damage(copy)
   # The other split is whole.
