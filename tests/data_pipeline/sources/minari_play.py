@@ -1,13 +1,14 @@
 """Small data sets of Minari, made by its own library."""
 
 import json
+import pickle
 
 import gymnasium
 import numpy as np
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from jowa_jax.data.sources.minari_sets import METADATA
+from jowa_jax.data.sources.minari_sets import METADATA, MinariSource
 
 GREY = gymnasium.spaces.Box(0, 255, (84, 84), np.uint8)
 
@@ -90,3 +91,16 @@ def random_episode(length, shape=(84, 84), actions=6, terminated=True, seed=0):
     rng.integers(-1, 3, length).astype(float),
     terminated,
   )
+
+
+def read(root, game='Pong'):
+  """All that a source has of a game, by split."""
+  source = pickle.loads(pickle.dumps(MinariSource(str(root))))
+  found = {}
+  for split in source.splits(game):
+    lengths = source.lengths(split)
+    found[split] = list(source.episodes(split, range(len(lengths))))
+    assert lengths == [len(e.actions) for e in found[split]]
+    for path, size in source.files(split).items():
+      assert path.startswith(str(root)) and size
+  return found

@@ -1,7 +1,5 @@
 """Minari's data sets of ALE, written by Minari and read here, and back."""
 
-import pickle
-
 import ale_py
 import cv2
 import gymnasium
@@ -14,28 +12,13 @@ from jowa_jax.data.episodes import DataError
 from jowa_jax.data.prepare import export
 from jowa_jax.data.source import Split
 from jowa_jax.data.sources.minari_sets import MinariSource
-from jowa_jax.data.sources.rlds_atari import RldsSource
 from jowa_jax.envs.ale import AleEnv
-from tests.cases import quick
 from tests.data_pipeline.sources import minari_play, raw_logs
 from tests.data_pipeline.sources.minari_play import random_episode, spec_of
 
 NAME = 'atari/pong/expert-v0'
 SPLIT = Split('Pong', 1, 0)
 SCREEN = (210, 160, 3)
-
-
-def _read(root, game='Pong'):
-  """All that a source has of a game, by split."""
-  source = pickle.loads(pickle.dumps(MinariSource(str(root))))
-  found = {}
-  for split in source.splits(game):
-    lengths = source.lengths(split)
-    found[split] = list(source.episodes(split, range(len(lengths))))
-    assert lengths == [len(e.actions) for e in found[split]]
-    for path, size in source.files(split).items():
-      assert path.startswith(str(root)) and size
-  return found
 
 
 def _frames(episode):
@@ -51,7 +34,7 @@ def test_reads_what_minari_writes(tmp_path, storage):
   written = [random_episode(9), random_episode(3, terminated=False)]
   spec = spec_of(game='PongNoFrameskip-v4', frameskip=4)
   minari_play.write(tmp_path, NAME, written, spec=spec, storage=storage)
-  found = _read(tmp_path)
+  found = minari_play.read(tmp_path)
   assert list(found) == [SPLIT]
   for episode, (frames, actions, rewards, terminated) in zip(
     found[SPLIT], written, strict=True
@@ -82,7 +65,7 @@ def test_pictures_of_any_layout(tmp_path, shape, newest):
   assert cv2.COLOR_RGB2GRAY == 7
   written = random_episode(3, shape)
   minari_play.write(tmp_path, NAME, [written], space=_box(*shape))
-  (episode,) = _read(tmp_path)[SPLIT]
+  (episode,) = minari_play.read(tmp_path)[SPLIT]
   wanted = [
     cv2.resize(frame, (84, 84), interpolation=cv2.INTER_AREA)
     for frame in newest(written[0])
@@ -126,7 +109,7 @@ def test_collected_play_is_what_is_played_here(
   full = rules.get('full_action_space', False)
   _hold(collector, legal[minimal] if full else minimal, held)
   collector.create_dataset('mine/first-v0')
-  (episode,) = _read(tmp_path)[SPLIT]
+  (episode,) = minari_play.read(tmp_path)[SPLIT]
   ours = AleEnv('Pong')
   frames, rewards = [ours.reset()], []
   for action in legal[minimal]:
@@ -148,7 +131,7 @@ def test_episodes_of_a_frame_a_step_that_end_within_a_decision(tmp_path):
   written = (frames, [2, 2, 2, 2, 5, 5], rewards, True)
   spec = spec_of(frameskip=1)
   path = minari_play.write(tmp_path, NAME, [written], spec=spec)
-  (episode,) = _read(tmp_path)[SPLIT]
+  (episode,) = minari_play.read(tmp_path)[SPLIT]
   assert episode.actions.tolist() == [2, 5] and episode.terminated
   assert episode.rewards.tolist() == [sum(rewards[:4]), sum(rewards[4:])]
   joined = [frames[0], frames[3:5].max(0), frames[5:7].max(0)]
@@ -161,7 +144,7 @@ def test_episodes_of_a_frame_a_step_that_end_within_a_decision(tmp_path):
     spec=spec,
   )
   with pytest.raises(DataError, match='other actions within a decision.*four'):
-    _read(tmp_path / 'other')
+    minari_play.read(tmp_path / 'other')
   assert path.exists()
 
 
@@ -169,12 +152,12 @@ def test_wrappers_hold_actions_and_end_episodes(tmp_path, caplog):
   wrappers = [('AtariPreprocessing', {'frame_skip': 4})]
   spec = spec_of(frameskip=1, wrappers=wrappers)
   minari_play.write(tmp_path / 'a', NAME, [random_episode(5)], spec=spec)
-  (episode,) = _read(tmp_path / 'a')[SPLIT]
+  (episode,) = minari_play.read(tmp_path / 'a')[SPLIT]
   assert len(episode.actions) == 5 and episode.terminated
   wrappers[0][1]['terminal_on_life_loss'] = True
   spec = spec_of(frameskip=1, wrappers=wrappers)
   minari_play.write(tmp_path / 'b', NAME, [random_episode(5)], spec=spec)
-  (episode,) = _read(tmp_path / 'b')[SPLIT]
+  (episode,) = minari_play.read(tmp_path / 'b')[SPLIT]
   assert not episode.terminated
   assert 'end with a life' in caplog.text
 
@@ -192,7 +175,7 @@ def test_jpeg_is_read_as_it_is(tmp_path):
       jpeg_encoding=True,
       storage=storage,
     )
-    (episode,) = _read(root)[SPLIT]
+    (episode,) = minari_play.read(root)[SPLIT]
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     wanted = [
       cv2.resize(f, (84, 84), interpolation=cv2.INTER_AREA) for f in grey
@@ -217,17 +200,19 @@ def test_runs_versions_and_games(tmp_path):
       tmp_path, name, [random_episode(3 + number)], actions=actions
     )
   (tmp_path / '.hidden' / 'atari').mkdir(parents=True)
-  found = _read(tmp_path)
+  found = minari_play.read(tmp_path)
   lengths = {split.run: len(e[0].actions) for split, e in found.items()}
   assert lengths == {1: 4, 2: 6, 7: 5}
-  assert list(_read(tmp_path, 'MsPacman')) == [Split('MsPacman', 1, 0)]
+  assert list(minari_play.read(tmp_path, 'MsPacman')) == [
+    Split('MsPacman', 1, 0)
+  ]
   with pytest.raises(DataError, match='no data set of Qbert.*MsPacman'):
-    _read(tmp_path, 'Qbert')
+    minari_play.read(tmp_path, 'Qbert')
   minari_play.write(tmp_path, 'D4RL/pen/human-v2', one)
   with pytest.raises(DataError, match=r'D4RL/pen/human \(no Atari game\)'):
-    _read(tmp_path, 'Qbert')
+    minari_play.read(tmp_path, 'Qbert')
   with pytest.raises(DataError, match='nowhere is no directory'):
-    _read(tmp_path / 'nowhere')
+    minari_play.read(tmp_path / 'nowhere')
 
 
 def test_games_of_all_actions_and_illegal_ones(tmp_path):
@@ -236,14 +221,14 @@ def test_games_of_all_actions_and_illegal_ones(tmp_path):
   minari_play.write(
     tmp_path / 'a', NAME, [(frames, legal, rewards, True)], actions=18
   )
-  (episode,) = _read(tmp_path / 'a')[SPLIT]
+  (episode,) = minari_play.read(tmp_path / 'a')[SPLIT]
   minimal = np.array(games.LEGAL_ACTIONS['Pong'])
   assert minimal[episode.actions].tolist() == legal
   minari_play.write(
     tmp_path / 'b', NAME, [(frames, [0, 1, 2, 3], rewards, True)], actions=18
   )
   with pytest.raises(DataError, match=r'takes UP \(2\).*effect.*Pong'):
-    _read(tmp_path / 'b')
+    minari_play.read(tmp_path / 'b')
 
 
 RAM = gymnasium.spaces.Box(0, 255, (128,), np.uint8)
@@ -282,7 +267,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path, case):
     tmp_path, NAME, [(frames, taken, np.zeros(3), True)], **options
   )
   with pytest.raises(DataError, match=message) as raised:
-    _read(tmp_path)
+    minari_play.read(tmp_path)
   assert str(path) in str(raised.value)
 
 
@@ -336,83 +321,5 @@ def test_damage_is_named(tmp_path, damage):
   path = minari_play.write(tmp_path, NAME, [random_episode(3)])
   change(path)
   with pytest.raises(DataError, match=message) as raised:
-    _read(tmp_path)
+    minari_play.read(tmp_path)
   assert str(path) in str(raised.value)
-
-
-@pytest.mark.parametrize('storage', quick(export.STORAGES, export.STORAGES[0]))
-def test_export_and_back(full_episodes_dir, tmp_path, monkeypatch, storage):
-  output = tmp_path / 'minari'
-  (name,) = export.export_minari(
-    full_episodes_dir, output, ('Carnival',), storage=storage, progress=False
-  )
-  assert name == 'jowa/carnival/run_1-v0'
-  ours = RldsSource(str(full_episodes_dir))
-  played = [
-    episode
-    for split in ours.splits('Carnival')
-    for episode in ours.episodes(split, range(len(ours.lengths(split))))
-  ]
-  assert {episode.terminated for episode in played} == {True, False}
-  monkeypatch.setenv('MINARI_DATASETS_PATH', str(output))
-  assert list(minari.list_local_datasets()) == [name]
-  theirs = minari.load_dataset(name)
-  back = _read(output, 'Carnival')
-  assert list(back) == ours.splits('Carnival')
-  back = [episode for split in back.values() for episode in split]
-  assert len(theirs) == len(back) == len(played)
-  for mine, minaris, again in zip(played, theirs, back, strict=True):
-    # What a cut-off episode's last transition led to was not kept.
-    kept = len(mine.actions) - (not mine.terminated)
-    frames = [raw_logs.decode(png) for png in mine.frames[: kept + 1]]
-    np.testing.assert_array_equal(minaris.observations, frames)
-    np.testing.assert_array_equal(minaris.actions, mine.actions[:kept])
-    np.testing.assert_array_equal(minaris.rewards, mine.rewards[:kept])
-    assert minaris.terminations[-1] == mine.terminated
-    assert minaris.truncations[-1] != mine.terminated
-    assert again.terminated == mine.terminated
-    assert again.frames == mine.frames[: kept + 1]
-    np.testing.assert_array_equal(again.actions, mine.actions[:kept])
-    np.testing.assert_array_equal(again.rewards, mine.rewards[:kept])
-
-
-@pytest.mark.slow
-def test_checkpoints_are_kept_and_the_environment_plays_them(
-  atari_data_dir, tmp_path, monkeypatch, caplog
-):
-  names = export.export_minari(
-    atari_data_dir, tmp_path, ('Assault', 'Carnival'), progress=False
-  )
-  for game in ('Assault', 'Carnival'):
-    splits = RldsSource(str(atari_data_dir)).splits(game)
-    assert len(splits) == 2 and list(_read(tmp_path, game)) == splits
-  monkeypatch.setenv('MINARI_DATASETS_PATH', str(tmp_path))
-  recorded = minari.load_dataset(names[0])
-  env = recorded.recover_environment()
-  assert env.action_space == recorded.action_space
-  episode = recorded[0]
-  frame, _ = env.reset(seed=0)
-  for wanted, action in zip(
-    episode.observations, episode.actions, strict=False
-  ):
-    np.testing.assert_array_equal(frame, wanted)
-    frame = env.step(action)[0]
-  # Again: what is there is left.
-  assert names == export.export_minari(
-    atari_data_dir, tmp_path, ('Assault', 'Carnival'), progress=False
-  )
-  assert 'is there already' in caplog.text
-
-
-@pytest.mark.slow
-def test_the_command(full_episodes_dir, launch, tmp_path):
-  flags = (
-    *('--format=minari', '--noprogress', f'--data={full_episodes_dir}'),
-    *('--output=out', '--storage=arrow'),
-  )
-  done = launch('export_data', *flags, cwd=tmp_path)
-  assert not done.returncode, done.stderr
-  assert done.stdout.split() == ['jowa/carnival/run_1-v0']
-  assert list(_read(tmp_path / 'out', 'Carnival')) == [Split('Carnival', 1, 0)]
-  wrong = launch('export_data', *flags, '--namespace=a b', cwd=tmp_path)
-  assert wrong.returncode == 2 and '--namespace=a b' in wrong.stderr
