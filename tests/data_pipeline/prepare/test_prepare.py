@@ -1,15 +1,12 @@
 """From every source to training, and what happens when something is wrong."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -17,51 +14,16 @@ import pytest
 from jowa_jax import ownership
 from jowa_jax.data.episodes import DataError
 from jowa_jax.data.feed import dataset
-from jowa_jax.data.prepare import export, prepare
-from jowa_jax.data.source import MISSING, SOURCES, Split
-from jowa_jax.data.store import formats, stored, writer
-from tests.data_pipeline.sources import raw_logs
-
-GAME = 'Carnival'
-# In this process: starting others takes seconds.
-IN_MEMORY = (
-  '--runner=FnApiRunner',
-  '--direct_num_workers=1',
-  '--direct_running_mode=in_memory',
+from jowa_jax.data.prepare import prepare
+from jowa_jax.data.source import MISSING, SOURCES
+from jowa_jax.data.store import formats, stored
+from tests.data_pipeline.prepare.carnival import (
+  GAME,
+  IN_MEMORY,
+  command_flags,
+  digests,
 )
-
-
-@pytest.fixture(scope='module')
-def played():
-  """Two checkpoints of real play, full episodes only."""
-  episodes = raw_logs.random_play(GAME, 2600)
-  full = [episode for episode in episodes if episode.terminated]
-  assert len(full) >= 4
-  return {0: full[:2], 1: full[2:]}
-
-
-@pytest.fixture(scope='module')
-def sources(played, tmp_path_factory):
-  """The same play in every format."""
-  root = tmp_path_factory.mktemp('sources')
-  for run in (1, 2):
-    for checkpoint, episodes in played.items():
-      split = Split(GAME, run, checkpoint)
-      writer.write_split(root / f'work{run}', split, enumerate(episodes))
-    splits = [Split(GAME, run, checkpoint) for checkpoint in played]
-    writer.finish_run(root / 'rlds', root / f'work{run}', splits, {})
-    numbered = {checkpoint + 1: split for checkpoint, split in played.items()}
-    raw_logs.write_dqn_replay(root / 'logs', GAME, run, numbered, level=1)
-  together = [episode for split in played.values() for episode in split]
-  raw_logs.write_jowa_hdf5(root / 'hdf5', GAME, together)
-  export.export_minari(root / 'rlds', root / 'minari', [GAME], progress=False)
-  return {
-    'ale': root / 'rlds',
-    'rlu': root / 'rlds' / formats.EPISODES,
-    'dqn_replay': root / 'logs',
-    'jowa_hdf5': root / 'hdf5',
-    'minari': root / 'minari',
-  }
+from tests.data_pipeline.sources import raw_logs
 
 
 def _request(sources, source='dqn_replay', **options):
@@ -75,10 +37,6 @@ def _run(request, output):
 
 def _prepare(sources, output, source='dqn_replay', **options):
   return _run(_request(sources, source, **options), output)
-
-
-def _digests(directory, **options):
-  return [e.digest for e in stored.load_episodes(directory, GAME, **options)]
 
 
 @pytest.mark.slow
@@ -124,7 +82,7 @@ def test_workers_of_a_job_server(sources, tmp_path):
     f'--environment_config={worker}',
   )
   prepare.prepare(_request(sources), tmp_path / 'out', flags, progress=False)
-  assert _digests(tmp_path / 'out') == _digests(sources['ale'], runs=[1])
+  assert digests(tmp_path / 'out') == digests(sources['ale'], runs=[1])
 
 
 @pytest.mark.slow
@@ -132,7 +90,7 @@ def test_what_was_prepared_can_be_drawn_from_again(sources, tmp_path):
   _prepare(sources, tmp_path / 'first')
   again = prepare.Request('ale', str(tmp_path / 'first'), (GAME,))
   _run(again, tmp_path / 'second')
-  assert _digests(tmp_path / 'first') == _digests(tmp_path / 'second')
+  assert digests(tmp_path / 'first') == digests(tmp_path / 'second')
 
 
 def test_the_manifest_says_what_was_drawn_from_where(sources, tmp_path):
@@ -221,7 +179,7 @@ def test_a_damaged_log_is_named_and_can_be_replaced(sources, tmp_path, damage):
     assert not _looks_complete(output)
     path.write_bytes(whole)
   _prepare(logs, output)
-  assert _digests(output) == _digests(sources['ale'], runs=[1])
+  assert digests(output) == digests(sources['ale'], runs=[1])
 
 
 @pytest.mark.slow
@@ -358,51 +316,6 @@ def test_full_disk(sources, tmp_path):
     subprocess.run(['umount', str(small)], check=True)
 
 
-def _flags(sources, output):
-  return [
-    '--source=dqn_replay',
-    *(f'--input={sources["dqn_replay"]}', f'--output={output}'),
-    *(f'--games={GAME}', '--noprogress'),
-  ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
-def test_killed_at_any_moment_it_continues(sources, launch, tmp_path, number):
-  output = tmp_path / 'out'
-  killed = 0
-  for seconds in (4, 6):
-    process = subprocess.Popen(
-      [sys.executable, '-m', 'launch.prepare_data', *_flags(sources, output)],
-      stdout=subprocess.DEVNULL,
-      stderr=subprocess.PIPE,
-      text=True,
-      start_new_session=True,
-      # As in a terminal; who is started in the background ignores Ctrl-C.
-      preexec_fn=lambda: signal.signal(
-        signal.SIGINT, signal.default_int_handler
-      ),
-    )
-    time.sleep(seconds)
-    runs = process.poll() is None
-    if runs:
-      killed += 1
-      assert not (output / formats.MANIFEST).exists()
-    # It may have ended since.
-    with contextlib.suppress(ProcessLookupError):
-      os.killpg(process.pid, number)
-    # To the end of what all workers may write: none is left over.
-    _, errors = process.communicate(timeout=60)
-    if runs and number == signal.SIGINT:
-      assert process.returncode == 130, errors
-      assert 'Traceback' not in errors and errors.count('Interrupted.') == 1
-  assert killed
-  done = launch('prepare_data', *_flags(sources, output))
-  assert not done.returncode, done.stderr
-  assert 'Carnival: ' in done.stdout
-  assert _digests(output) == _digests(sources['ale'])
-
-
 @pytest.mark.parametrize(
   'argument, message',
   [
@@ -416,7 +329,9 @@ def test_killed_at_any_moment_it_continues(sources, launch, tmp_path, number):
 def test_the_command_names_what_is_wrong(
   sources, launch, tmp_path, argument, message
 ):
-  done = launch('prepare_data', *_flags(sources, tmp_path / 'out'), argument)
+  done = launch(
+    'prepare_data', *command_flags(sources, tmp_path / 'out'), argument
+  )
   assert done.returncode
   assert message in done.stderr.splitlines()[-1], done.stderr
   assert 'Traceback' not in done.stderr

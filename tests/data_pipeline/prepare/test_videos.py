@@ -12,7 +12,7 @@ from jowa_jax.data.source import VideoOptions
 from jowa_jax.data.store import formats, stored
 from jowa_jax.methods.base import BatchSpec
 from jowa_jax.train.run import Run
-from tests.data_pipeline.prepare.test_prepare import IN_MEMORY
+from tests.data_pipeline.prepare.carnival import IN_MEMORY
 from tests.data_pipeline.sources.test_video import GAME, pictures, write
 from tests.methods.cycle import config_of
 
