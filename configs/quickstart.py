@@ -200,7 +200,7 @@ def _full() -> ConfigDict:
       known=_chapter(
         _KNOWN,
         'The agent that comes with jowa_jax, beside random play and the '
-        'recorded play, poor to good, that it learned from.',
+        'recorded play that it learned from.',
         ('random', 'data', 'shipped', 'shipped_beam'),
       ),
       new=_chapter(
