@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from typing import IO
@@ -65,9 +66,11 @@ def _acquire(path: pathlib.Path, wait: bool) -> tuple[IO[str], bool]:
       try:
         path.parent.mkdir(parents=True, exist_ok=True)
       except FileExistsError:
-        # Another made it, and removes it before it is looked at, or it is none.
-        if path.parent.exists() and not path.parent.is_dir():
-          raise
+        # Another made it, and removes it before it is looked at, or it is none:
+        # looked at once, since it comes and goes.
+        with contextlib.suppress(FileNotFoundError):
+          if not stat.S_ISDIR(path.parent.stat().st_mode):
+            raise
       made = True
       continue
     try:

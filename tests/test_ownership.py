@@ -96,6 +96,28 @@ def test_a_folder_that_comes_and_goes(tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
+def test_a_folder_that_goes_once_it_is_seen(tmp_path, monkeypatch):
+  folder, seen = tmp_path / 'made', []
+  make, look = pathlib.Path.mkdir, pathlib.Path.stat
+
+  def made_by_another(path, *args, **kwargs):
+    make(path, *args, **kwargs)
+    if not seen:
+      raise FileExistsError(17, 'File exists', str(path))
+
+  def removed_by_another(path, **kwargs):
+    found = look(path, **kwargs)
+    if path == folder and not seen:
+      seen.append(found)
+      path.rmdir()
+    return found
+
+  monkeypatch.setattr(pathlib.Path, 'mkdir', made_by_another)
+  monkeypatch.setattr(pathlib.Path, 'stat', removed_by_another)
+  with ownership.owned(folder / '.owner'):
+    assert len(seen) == 1
+
+
 def test_a_folder_made_for_the_lock_stays_if_it_is_used(tmp_path):
   with ownership.owned(tmp_path / 'made' / '.owner'):
     pass
