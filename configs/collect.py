@@ -1,9 +1,12 @@
-"""What `launch.collect` plays: `:default|smoke|noisy|players|<Game>[_2]`.
+"""What `launch.collect` plays: `default`, a game, or what networks play.
+
+`:default|smoke|distilled|noisy|players|<Game>[_2]`.
 
 The variants by a game's name made recordings that the package ships. Those
 that end in `_2` play another run, in episodes that are cut off. `players` is
-played by the networks of `launch.train_player`, as run 3, and `noisy` by the
-best of them, with more at random, as run 4.
+played by the networks of `launch.train_player`, as run 3, `noisy` by the best
+of them, with more at random, as run 4, and `distilled` by what they taught
+networks that see frames (`launch.distill_player`), as run 5.
 """
 
 import ml_collections
@@ -51,6 +54,10 @@ def _played(arg: str, config: ml_collections.ConfigDict) -> None:
     # The first has hardly begun to learn.
     config.epsilons = (1.0, 0.1, 0.1, 0.1, 0.05)
     config.steps_per_checkpoint = 12_000
+  elif arg == 'distilled':
+    config.run = 5
+    config.epsilons = (0.5, 0.3, 0.2, 0.1, 0.05)
+    config.steps_per_checkpoint = 20_000
   else:
     config.run = 4
     # How to go on from where a mistake leads is seen in noisy play alone
@@ -66,7 +73,10 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
     ValueError: the variant is unknown.
   """
   seconds = tuple(f'{game}_2' for game in DEPTHS)
-  variants = ('default', 'smoke', 'noisy', 'players', *DEPTHS, *seconds)
+  variants = (
+    *('default', 'smoke', 'distilled', 'noisy', 'players'),
+    *(*DEPTHS, *seconds),
+  )
   if arg not in variants:
     raise ValueError(f'Variant {arg!r} is unknown: one of {variants}')
   config = ml_collections.ConfigDict()
@@ -87,7 +97,8 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   config.num_processes = 0
 
   # Directory of the networks <Game>/*.npz that play instead of the look-ahead
-  # teacher, one for each epsilon or one for all (launch.train_player).
+  # teacher, one for each epsilon or one for all (launch.train_player or
+  # launch.distill_player).
   config.players = ''
 
   # The look-ahead teacher.
@@ -113,7 +124,7 @@ def get_config(arg: str = 'default') -> ml_collections.ConfigDict:
   if arg == 'smoke':
     config.epsilons = (1.0, 0.2)
     config.steps_per_checkpoint = 120
-  elif arg in ('noisy', 'players'):
+  elif arg in ('distilled', 'noisy', 'players'):
     _played(arg, config)
   elif arg != 'default':
     game, _, second = arg.partition('_')

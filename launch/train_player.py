@@ -15,7 +15,7 @@ import pathlib
 from absl import flags
 
 from jowa_jax import files
-from jowa_jax.collect.networks import PlayerConfig
+from jowa_jax.collect.player_config import PlayerConfig
 from jowa_jax.stable_baselines import import_library
 from launch import common
 

@@ -17,10 +17,9 @@ from jowa_jax.collect import networks
 from jowa_jax.collect.networks import (
   LOOKS,
   MEMORY,
-  ROLLOUT,
-  Network,
-  PlayerConfig,
+  MemoryNetwork,
 )
+from jowa_jax.collect.player_config import ROLLOUT, PlayerConfig
 from jowa_jax.envs import ale
 from jowa_jax.stable_baselines_env import OneVecEnv
 
@@ -164,7 +163,7 @@ class _Progress(BaseCallback):
 
 def _network(
   model: PPO, normalized: VecNormalize, config: PlayerConfig
-) -> Network:
+) -> MemoryNetwork:
   """What plays like the likeliest actions of a model."""
   state = {
     name: value.numpy().copy()
@@ -175,7 +174,7 @@ def _network(
     'action_net',
   ]
   moments = normalized.obs_rms
-  return Network(
+  return MemoryNetwork(
     game=config.game,
     actions=config.choices,
     decisions=model.num_timesteps,

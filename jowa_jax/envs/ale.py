@@ -173,6 +173,11 @@ class AleEnv:
     return self._ale.getRAM()
 
   @property
+  def frame(self) -> np.ndarray:
+    """What the last reset or decision has shown, [84, 84] uint8."""
+    return self._frame
+
+  @property
   def episode_frames(self) -> int:
     """Emulator frames since the last reset."""
     return self._ale.getEpisodeFrameNumber()
@@ -227,6 +232,7 @@ class AleEnv:
     # In place: a decision that the game's end cuts short shows what is left
     # of the one before it, as `AtariVectorEnv` does.
     pooled = np.maximum(*self._screens, out=self._screens[0])
-    return cv2.resize(
+    self._frame = cv2.resize(
       pooled, (FRAME_SIZE, FRAME_SIZE), interpolation=cv2.INTER_AREA
     )
+    return self._frame

@@ -12,11 +12,11 @@ from jowa_jax import games
 from jowa_jax.collect import networks, recordings
 from jowa_jax.collect.collect import collect
 from jowa_jax.collect.networks import (
-  Network,
+  MemoryNetwork,
   NetworkFile,
   NetworkPolicy,
-  PlayerConfig,
 )
+from jowa_jax.collect.player_config import PlayerConfig
 from jowa_jax.collect.replay import replay
 from jowa_jax.data.episodes import DataError
 from jowa_jax.envs import ale
@@ -29,7 +29,7 @@ def random_network(seed=0, game=GAME, actions=ACTIONS):
   rng = np.random.default_rng(seed)
   sizes = [256, 16, 8, len(actions)]
   layers = list(zip(sizes[:-1], sizes[1:], strict=True))
-  return Network(
+  return MemoryNetwork(
     game=game,
     actions=actions,
     decisions=7,
@@ -65,7 +65,7 @@ def test_logits_are_those_of_a_perceptron():
   np.testing.assert_allclose(network.logits(memory), values, rtol=1e-4)
 
 
-class _Seen(Network):
+class _Seen(MemoryNetwork):
   """Notes what it is shown, and prefers its second action."""
 
   def logits(self, memory):
@@ -127,7 +127,7 @@ def _illegal(path):
 def _misfit(path):
   network = random_network()
   fewer = dict(network.__dict__, actions=(0, 2))
-  networks.save(path, Network(**fewer))
+  networks.save(path, MemoryNetwork(**fewer))
 
 
 @pytest.mark.parametrize(

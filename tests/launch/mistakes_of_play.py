@@ -104,6 +104,16 @@ CASES = {
     ('--game=Boxing', '--output={tmp}'),
     ['{tmp}', 'is there already'],
   ),
+  'a teacher that is not there': (
+    'distill_player',
+    ('--teacher={tmp}/none.npz', '--output={tmp}/x'),
+    ['{tmp}/none.npz', 'no such network'],
+  ),
+  'a lesson without a round': (
+    'distill_player',
+    ('--teacher={tmp}/none.npz', '--output={tmp}/x', '--rounds=0'),
+    ['rounds=0', 'at least 1'],
+  ),
   'players that are not there': (
     'collect',
     (

@@ -93,6 +93,10 @@ EXTRA = (
     # The small agent knows other games.
     f'{_RUN} --config.stages.online.steps=4 --config.init_from.task_row=new',
   ),
+  (
+    *('distill_player', ''),
+    '--rounds=1 --decisions=40 --environments=2 --steps=2 --final_steps=2',
+  ),
   ('finetune_online', '', f'{_RUN} --config.stages.online.steps=4'),
   ('import_checkpoint', '', '--num_heads=2 --dtype=float32'),
   # Runs that are provided held nothing out.
