@@ -5,8 +5,8 @@
 The variants by a game's name made recordings that the package ships. Those
 that end in `_2` play another run, in episodes that are cut off. `players` is
 played by the networks of `launch.train_player`, as run 3, `noisy` by the best
-of them, with more at random, as run 4, and `distilled` by what they taught
-networks that see frames (`launch.distill_player`), as run 5.
+of them, with more at random, as run 4, and `distilled` by networks on frames
+that these taught (`launch.distill_player`), as run 5.
 """
 
 import ml_collections
@@ -48,7 +48,7 @@ def _played(arg: str, config: ml_collections.ConfigDict) -> None:
   """What networks play."""
   # As evaluations of at most 4,000 frames play them, many beginnings.
   config.max_episode_steps = 1000
-  config.players = 'players'
+  config.players = 'students' if arg == 'distilled' else 'players'
   if arg == 'players':
     config.run = 3
     # The first has hardly begun to learn.

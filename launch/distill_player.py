@@ -73,7 +73,7 @@ def main() -> None:
   teacher = networks.load(_TEACHER.value)
   if not isinstance(teacher, networks.MemoryNetwork):
     raise DataError(
-      f'{_TEACHER.value} sees frames itself: the teacher is a network of '
+      f'--teacher={_TEACHER.value} sees frames itself: give a network of '
       'launch.train_player'
     )
   with files.directory_written_whole(output) as unfinished:

@@ -18,7 +18,7 @@ from jowa_jax.collect.replay import replay
 from jowa_jax.configuration import build
 
 _SEARCHED = 'played by a look-ahead search mixed with random decisions'
-_BY_NETWORKS = 'played by networks on memory mixed with random decisions'
+_BY_NETWORKS = 'played by networks mixed with random decisions'
 
 
 def collect(
@@ -237,7 +237,8 @@ def _networks(
     raise ValueError(
       f'{folder} holds {len(found)} networks (*.npz) for {count} epsilons: '
       'keep one, which plays with every epsilon, give one epsilon for each '
-      '(--config.epsilons), or train more (launch.train_player --checkpoints)'
+      '(--config.epsilons), or train others (launch.train_player, '
+      'launch.distill_player)'
     )
   return [NetworkFile.of(path, game) for path in found]
 

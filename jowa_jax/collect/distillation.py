@@ -36,7 +36,8 @@ class StudentConfig:
   Attributes:
     rounds: times that the student plays and its teacher answers; before them
       the teacher plays a round of twice the length.
-    decisions: of a round, of all environments together.
+    decisions: of a round, of all environments together, each as many; all
+      frames are kept in memory, 7 KiB a decision.
     steps: of gradient descent after each round.
     final_steps: of those at the end, when all answers are there.
     batch_size: answers of a step.
@@ -70,8 +71,12 @@ class StudentConfig:
     if self.decisions < self.environments:
       raise ValueError(
         f'decisions={self.decisions} leave some of {self.environments} '
-        'environments without any'
+        f'environments without any: give at least {self.environments}'
       )
+    if self.seed < 0:
+      raise ValueError(f'seed={self.seed} must not be negative')
+    if self.learning_rate <= 0:
+      raise ValueError(f'learning_rate={self.learning_rate} must be above 0')
     for name in ('epsilon', 'teacher_epsilon'):
       if not 0 <= getattr(self, name) <= 1:
         raise ValueError(f'{name}={getattr(self, name)} is no probability')
@@ -114,7 +119,8 @@ class _Games:
     self._decisions = np.zeros(config.environments, int)
     self._score = np.zeros(config.environments)
     self._first = np.ones(config.environments, bool)
-    # By decision; the last `environments` rows are the decisions before now.
+    # By decision, `count` of them. All environments decide at once, so that
+    # the decision before that of a row is `environments` rows above it.
     size = config.decisions * (config.rounds + 2)
     self.frames = np.zeros((size, ale.FRAME_SIZE, ale.FRAME_SIZE), np.uint8)
     self.firsts = np.zeros(size, bool)
@@ -220,7 +226,7 @@ def _play(
   learner: _Learner | None,
   decisions: int,
 ) -> Round:
-  """One round, of the teacher if there is no student yet."""
+  """One round; of the teacher, which agrees with itself, without a learner."""
   known, agreed = len(games.scores), []
   for _ in range(decisions // config.environments):
     rows = games.look()
@@ -234,7 +240,9 @@ def _play(
 def distill(
   config: StudentConfig, teacher: MemoryNetwork, output: pathlib.Path
 ) -> list[Round]:
-  """Teaches a student and writes it to `output`, a file.
+  """Teaches a student and writes it to `output`, a file that it replaces.
+
+  Tells how every round went in the log.
 
   Returns:
     What it showed in every round, before it learned from that round.

@@ -40,7 +40,7 @@ class Network(abc.ABC):
     game: that it learned to play.
     actions: what its outputs stand for, of ALE's 18, A of them.
     decisions: it was taught, of all environments together.
-    trained_by: library, version and algorithm.
+    trained_by: library, version and algorithm, or the teacher's.
   """
 
   FORMAT: ClassVar[str]  # in its file
@@ -205,7 +205,7 @@ class FrameNetwork(Network):
     arrays: Mapping[str, np.ndarray],
   ) -> 'FrameNetwork':
     layers = int(contents['layers'])
-    strides = tuple(arrays['strides'].tolist())
+    strides = tuple(int(stride) for stride in arrays['strides'])
     network = cls(
       **described,
       strides=strides,
@@ -220,7 +220,9 @@ class FrameNetwork(Network):
     ):
       width = len(kernel)
       if stride < 1 or width > size:
-        raise ValueError(f'a kernel of {width} by {stride} on {size} pixels')
+        raise ValueError(
+          f'a kernel of width {width} with stride {stride} on {size} pixels'
+        )
       if kernel.shape != (width, width, channels, len(bias)):
         raise ValueError(f'a kernel of {kernel.shape} on {channels} channels')
       size, channels = (size - width) // stride + 1, len(bias)
@@ -351,6 +353,11 @@ def load(path: str | os.PathLike) -> Network:
     data = path.read_bytes()
   except FileNotFoundError as error:
     raise DataError(f'{path}: there is no such network') from error
+  except IsADirectoryError as error:
+    raise DataError(
+      f'{path} is a directory: give one of its files, such as '
+      f'{path}/checkpoint_00.npz'
+    ) from error
   try:
     contents, arrays = archives.parse(data)
     kinds = {kind.FORMAT: kind for kind in (MemoryNetwork, FrameNetwork)}

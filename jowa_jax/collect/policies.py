@@ -1,9 +1,9 @@
 """Policies that play to make data: uniform random, a search, or a network.
 
 Where DQN-Replay cannot be had, a search in the real emulator, or a network that
-learned from its memory (`networks`), plays well enough to stand in for DQN's
-later checkpoints; mixed with random decisions they give splits that run from
-poor to good, as DQN-Replay's do.
+learned from its memory or from one that did (`networks`), plays well enough to
+stand in for DQN's later checkpoints; mixed with random decisions they give
+splits that run from poor to good, as DQN-Replay's do.
 """
 
 import dataclasses

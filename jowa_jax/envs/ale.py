@@ -162,6 +162,7 @@ class AleEnv:
     self._ale = make_emulator(game, seed, sticky, 1, max_frames, rom_directory)
     height, width = self._ale.getScreenDims()
     self._screens = np.zeros((2, height, width), np.uint8)
+    self._observe()
 
   @property
   def lives(self) -> int:
@@ -174,7 +175,10 @@ class AleEnv:
 
   @property
   def frame(self) -> np.ndarray:
-    """What the last reset or decision has shown, [84, 84] uint8."""
+    """What the last reset or decision has shown, [84, 84] uint8.
+
+    Black before the first reset; `restore_state` leaves it as it was.
+    """
     return self._frame
 
   @property
@@ -227,6 +231,7 @@ class AleEnv:
     state = ale_py.ALEState(snapshot['emulator'].tobytes())
     self._ale.restoreSystemState(state)
     self._screens[:] = snapshot['screens']
+    self._observe()
 
   def _observe(self) -> np.ndarray:
     # In place: a decision that the game's end cuts short shows what is left

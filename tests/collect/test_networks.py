@@ -1,4 +1,4 @@
-"""Networks that play from memory: what they compute, their files and play."""
+"""Networks that play from memory, and files and play of all networks."""
 
 import importlib.util
 import json

@@ -109,6 +109,16 @@ CASES = {
     ('--teacher={tmp}/none.npz', '--output={tmp}/x'),
     ['{tmp}/none.npz', 'no such network'],
   ),
+  'a teacher that is a directory': (
+    'distill_player',
+    ('--teacher={tmp}', '--output={tmp}/x'),
+    ['{tmp} is a directory', '{tmp}/checkpoint_00.npz'],
+  ),
+  'a student where something is': (
+    'distill_player',
+    ('--teacher={tmp}/none.npz', '--output={tmp}'),
+    ['{tmp}', 'is there already'],
+  ),
   'a lesson without a round': (
     'distill_player',
     ('--teacher={tmp}/none.npz', '--output={tmp}/x', '--rounds=0'),

@@ -83,6 +83,10 @@ EXTRA = (
     f'{_ALONE} --config.steps_per_checkpoint=60 --config.search.depth=2',
   ),
   ('diagnose', '', '--episodes=1 --decisions=4 --compare_every=2'),
+  (
+    *('distill_player', ''),
+    '--rounds=1 --decisions=40 --environments=2 --steps=2 --final_steps=2',
+  ),
   ('evaluate', '', _SHORT),
   ('finetune', '--config=configs/finetune.py:quickstart', _TUNED),
   ('finetune', '--config=configs/finetune.py:scaled_ql', _TUNED),
@@ -92,10 +96,6 @@ EXTRA = (
     *('finetune_online', '--config.init_from.params'),
     # The small agent knows other games.
     f'{_RUN} --config.stages.online.steps=4 --config.init_from.task_row=new',
-  ),
-  (
-    *('distill_player', ''),
-    '--rounds=1 --decisions=40 --environments=2 --steps=2 --final_steps=2',
   ),
   ('finetune_online', '', f'{_RUN} --config.stages.online.steps=4'),
   ('import_checkpoint', '', '--num_heads=2 --dtype=float32'),
