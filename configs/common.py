@@ -263,6 +263,7 @@ def _tokenizer_training() -> ConfigDict:
       restart_period=0,
       restart_until=0,
       restart_noise=0.01,
+      restart_at_errors=False,
       motion_weight=0.0,
       motion_threshold=0.06,
       embed_codes=0.0,

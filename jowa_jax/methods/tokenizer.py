@@ -39,6 +39,10 @@ class TokenizerTraining:
       one; 0 never.
     restart_until: last step at which codes are restarted.
     restart_noise: standard deviation added to replaced codes.
+    restart_at_errors: whether replaced codes are drawn from encoder outputs in
+      proportion to their squared distance from the nearest code, as k-means++
+      seeds its centres (Arthur and Vassilvitskii, 2007), so that they go to
+      what is rare and badly told apart; evenly if not.
     motion_weight: extra weight of the reconstruction error on pixels that
       depart from their game's median frame.
     motion_threshold: departure that counts, in units of the pixel range.
@@ -54,6 +58,7 @@ class TokenizerTraining:
   restart_period: int = 0
   restart_until: int = 0
   restart_noise: float = 0.01
+  restart_at_errors: bool = False
   motion_weight: float = 0.0
   motion_threshold: float = 0.06
   embed_codes: float = 0.0
@@ -293,7 +298,15 @@ def replace_codes(
   def draw(codebook):
     pool = carry['latents'].reshape(-1, codebook.shape[1])
     row_key, noise_key = jax.random.split(carry['code_key'])
-    rows = jax.random.randint(row_key, (codebook.shape[0],), 0, pool.shape[0])
+    shape = codebook.shape[:1]
+    if training.restart_at_errors:
+      norms = (pool**2).sum(-1, keepdims=True) + (codebook**2).sum(-1)
+      distances = (norms - 2 * pool @ codebook.T).min(-1)
+      # At the first step all may lie on codes; then none is preferred.
+      logits = jnp.log(jnp.maximum(distances, 1e-12))
+      rows = jax.random.categorical(row_key, logits, shape=shape)
+    else:
+      rows = jax.random.randint(row_key, shape, 0, pool.shape[0])
     noise = jax.random.normal(noise_key, codebook.shape)
     fresh = pool[rows] + training.restart_noise * noise
     replaced = initialise | (usage == 0)

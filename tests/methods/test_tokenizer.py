@@ -249,6 +249,46 @@ def test_other_keys_draw_other_codes():
   assert (first[1] != first[3]).all()
 
 
+def restarted_shares(at_errors, latents, count=2000):
+  """How often each latent becomes a code, of codes that are unused."""
+  # The first code is in use, and the others are nowhere near.
+  codes = jnp.full((count, 2), 1e3).at[0].set(0.0)
+  variables = Variables(
+    params={'tokenizer': {'codebook': codes}},
+    targets={},
+    extras={'code_usage': jnp.zeros(count, int)},
+  )
+  carry = {
+    'latents': jnp.array(latents)[None],
+    'code_counts': jnp.zeros(count, int).at[0].set(len(latents)),
+    'code_key': jax.random.key(0),
+  }
+  training = dataclasses.replace(
+    RESTART, restart_noise=0.0, restart_at_errors=at_errors
+  )
+  out = tokenizer_lib.replace_codes(training, variables, carry, 4)
+  codebook = np.asarray(out.params['tokenizer']['codebook'])
+  np.testing.assert_array_equal(codebook[0], 0)
+  return [
+    float(np.mean(np.all(codebook[1:] == latent, axis=1)))
+    for latent in np.array(latents, np.float32)
+  ]
+
+
+def test_codes_go_where_others_are_far():
+  """In proportion to the squared distance, as k-means++ draws its centres."""
+  latents = [[0.0, 0.0]] * 7 + [[1.0, 0.0], [0.0, 2.0]]
+  shares = restarted_shares(True, latents)
+  assert shares[0] == 0
+  np.testing.assert_allclose(shares[7:], [0.2, 0.8], atol=0.03)
+  np.testing.assert_allclose(
+    restarted_shares(False, latents)[7:], [1 / 9] * 2, atol=0.03
+  )
+  # Where all lie on codes, none is preferred.
+  same = restarted_shares(True, [[0.0, 0.0]] * 3)
+  assert same == [1.0] * 3
+
+
 def test_nothing_happens_when_off_or_not_trained():
   variables = Variables(params={}, targets={}, extras={})
   carry = make_carry()
