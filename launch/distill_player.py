@@ -1,15 +1,15 @@
 """Teaches a network that sees frames what one that sees memory plays.
 
-python -m launch.distill_player --teacher=best/RoadRunner/checkpoint_00.npz \
+python -m launch.distill_player --teacher=teachers/RoadRunner.npz \
   --output=students/RoadRunner
 python -m launch.collect --config=configs/collect.py:distilled \
   --config.games=RoadRunner --config.players=students \
   --record=RoadRunner_5.npz
 
-The teacher is one of `launch.train_player`. The student plays, the teacher says
-what it would have done, and the student learns that (DAgger: Ross et al., 2011,
-arXiv 1011.0686). What is recorded of a player that sees frames can be learned
-by an agent that sees frames.
+The teacher is a file of `launch.train_player`. The student plays, the teacher
+says what it would have done, and the student learns that (DAgger: Ross et al.,
+2011, arXiv 1011.0686). What is recorded of a player that sees frames can be
+learned by an agent that sees frames.
 """
 
 import pathlib

@@ -245,6 +245,9 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
   'RoadRunner-20260101-120000.npz': _record,
   'players': _players,
   'best': lambda path: _players(path, 1),
+  'teachers/RoadRunner.npz': lambda path: networks.save(
+    path, test_networks.random_network(0, 'RoadRunner')
+  ),
   # In the place of agents that the package had before.
   'players.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'searched.safetensors': lambda path: shutil.copy(packed.shipped(), path),

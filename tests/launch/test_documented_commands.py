@@ -20,7 +20,7 @@ from tests.train import helpers
 # Which flags name what is read, and what is there afterwards.
 _READ = (
   *('checkpoint', 'data', 'input', 'model', 'pictures', 'replay', 'results'),
-  *('tokenizer', 'config.data.directory', 'config.players'),
+  *('teacher', 'tokenizer', 'config.data.directory', 'config.players'),
 )
 _WRITTEN = (
   *('json', 'output', 'output_model', 'output_tokenizer', 'picture', 'record'),
