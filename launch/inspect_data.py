@@ -1,19 +1,23 @@
 """Says what is in a data set, and draws it.
 
 python -m launch.inspect_data --data=data/pretrain --games=Assault,Carnival \\
-  --picture=data.png [--verify] [--rewards] [--scores=runs/eval/data.jsonl]
+  --picture=data.png [--verify] [--rewards] [--scores=runs/eval/data.jsonl] \\
+  [--actions [--checkpoint=pretrained]]
 """
 
 import json
+from collections.abc import Sequence
 
+import jax
 from absl import flags
 
+from jowa_jax import agent as agent_lib
 from jowa_jax import files
-from jowa_jax.data.episodes import by_game
+from jowa_jax.data.episodes import Episode, by_game
 from jowa_jax.data.prepare import inspection
 from jowa_jax.data.store import stored
 from jowa_jax.envs.ale import FRAME_SKIP
-from jowa_jax.eval import visible_rewards
+from jowa_jax.eval import visible_actions, visible_rewards
 from jowa_jax.eval.records import (
   best_checkpoints,
   data_rollouts,
@@ -43,10 +47,47 @@ _REWARDS = flags.DEFINE_bool(
   'Train a small network of two frames and the action, a minute or so for each '
   'game, to say in which games rewards are seen coming.',
 )
+_ACTIONS = flags.DEFINE_bool(
+  'actions',
+  False,
+  'Train a small network of two frames, two minutes or so for each game, to '
+  'say how many of the actions can be told from what is seen.',
+)
+_CHECKPOINT = common.define_path(
+  'checkpoint', None, 'With --actions: an agent whose tokens are tried, too.'
+)
+_STEPS = flags.DEFINE_integer(
+  'steps',
+  None,
+  'Of training for each of --rewards and --actions; default 2,000 and 4,000.',
+  lower_bound=1,
+)
 _VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')
 
 
+def _visible_actions(group: Sequence[Episode]) -> dict[str, float]:
+  """Of one game, from frames and from an agent's tokens."""
+  if not _CHECKPOINT.value:
+    return visible_actions.visible_actions(group, **_steps())
+  agent = agent_lib.load(_CHECKPOINT.value)
+  tokenizer = agent.tokenizer
+  encode = jax.jit(tokenizer.encode)
+  return visible_actions.visible_actions(
+    group,
+    lambda frames: encode(agent.variables, frames).reshape(len(frames), -1),
+    tokenizer.vocab_size,
+    **_steps(),
+  )
+
+
+def _steps() -> dict[str, int]:
+  """Of training, if they were given."""
+  return {'steps': _STEPS.value} if _STEPS.value else {}
+
+
 def main() -> None:
+  if _CHECKPOINT.value and not _ACTIONS.value:
+    raise ValueError('--checkpoint is for --actions: give both')
   there = stored.find_runs(_DATA.value)
   names = _GAMES.value or ','.join(sorted(there)) or 'all'
   episodes = stored.load_episodes(_DATA.value, names)
@@ -54,8 +95,15 @@ def main() -> None:
   print(inspection.describe(summary))
   if _REWARDS.value:
     for game, group in by_game(episodes).items():
-      summary[game]['visible_rewards'] = visible_rewards.visible_rewards(group)
+      summary[game]['visible_rewards'] = visible_rewards.visible_rewards(
+        group, **_steps()
+      )
       told = visible_rewards.describe(game, summary[game]['visible_rewards'])
+      print(told, flush=True)
+  if _ACTIONS.value:
+    for game, group in by_game(episodes).items():
+      summary[game]['visible_actions'] = _visible_actions(group)
+      told = visible_actions.describe(game, summary[game]['visible_actions'])
       print(told, flush=True)
   if _JSON.value:
     files.write_text(_JSON.value, json.dumps(summary, indent=2))

@@ -18,62 +18,29 @@ import numpy as np
 import optax
 
 from jowa_jax import games
-from jowa_jax.data.episodes import DataError, Episode, split_episodes
+from jowa_jax.data.episodes import DataError, Episode
 from jowa_jax.eval.detection import over_thresholds
+from jowa_jax.eval.frame_pairs import Convolutions, Decisions, divided
 from jowa_jax.types import FRAME_SHAPE
-
-# Share of a game's episodes that are judged on, and not trained on.
-HELD_OUT = 0.2
 
 
 class _Network(nn.Module):
   """Two frames and an action -> the logit of a reward."""
 
   @nn.compact
-  def __call__(self, frames: chex.Array, actions: chex.Array) -> chex.Array:
-    """Computes [B] from [B, 84, 84, 2] in [0, 1] and [B]."""
-    moved = frames[..., 1:] - frames[..., :1]
-    x = jnp.concatenate([frames, moved], axis=-1)
-    # Squares of pixels as channels, and no strides, whose gradients XLA
-    # computes slowly on a CPU: the same as kernels of 8, 4 and 3 pixels with
-    # strides of 4, 2 and 1.
-    for channels, square, size in ((16, 4, 2), (32, 2, 2), (32, 1, 3)):
-      x = _by_squares(x, square)
-      x = nn.relu(nn.Conv(channels, (size, size), padding='VALID')(x))
+  def __call__(self, pairs: chex.Array, actions: chex.Array) -> chex.Array:
+    """Computes [B] from [B, 84, 84, 2] uint8 and [B]."""
     taken = nn.Embed(games.NUM_ACTIONS, 32)(actions)
-    x = jnp.concatenate([x.reshape(len(x), -1), taken], axis=-1)
+    x = jnp.concatenate([Convolutions()(pairs), taken], axis=-1)
     return nn.Dense(1)(nn.relu(nn.Dense(128)(x)))[:, 0]
 
 
-def _by_squares(x: chex.Array, size: int) -> chex.Array:
-  """[B, H, W, C] as [B, H / size, W / size, size * size * C]."""
-  batch, height, width, channels = x.shape
-  x = x.reshape(batch, height // size, size, width // size, size, channels)
-  x = x.swapaxes(2, 3)
-  return x.reshape(batch, height // size, width // size, -1)
-
-
-def _decoded(episodes: Sequence[Episode]):
-  """(frames [N, 84, 84], the frame before each [N], actions [N], rewards)."""
-  total = sum(map(len, episodes))
-  frames, before = np.empty((total, *FRAME_SHAPE), np.uint8), np.arange(total)
-  start = 0
-  for episode in episodes:
-    stop = start + len(episode)
-    episode.decode(0, len(episode), frames[start:stop])
-    before[start + 1 : stop] -= 1  # the first frame has none but itself
-    start = stop
-  actions = np.concatenate([episode.actions for episode in episodes])
-  rewarded = np.concatenate([episode.rewards != 0 for episode in episodes])
-  return frames, before, actions.astype(np.int32), rewarded
-
-
-def _train(data, steps: int, batch_size: int, seed: int):
+def _train(data: Decisions, steps: int, batch_size: int, seed: int):
   """Trains on batches half of which are rewarded."""
   network = _Network()
   optimizer = optax.adamw(optax.cosine_decay_schedule(1e-3, steps))
-  frames, before, actions, rewarded = data
-  there = jax.device_put((frames, before, actions))
+  rewarded = data.rewards != 0
+  there = jax.device_put((data.frames, data.before, data.actions))
   drawn = jax.device_put((np.flatnonzero(rewarded), np.flatnonzero(~rewarded)))
   half = batch_size // 2
 
@@ -91,7 +58,7 @@ def _train(data, steps: int, batch_size: int, seed: int):
     pairs = jnp.stack([frames[before[chosen]], frames[chosen]], axis=-1)
 
     def loss(params):
-      logits = network.apply(params, pairs / 255, actions[chosen])
+      logits = network.apply(params, pairs, actions[chosen])
       labels = jnp.arange(2 * half) < half
       return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
 
@@ -99,7 +66,7 @@ def _train(data, steps: int, batch_size: int, seed: int):
     return optax.apply_updates(params, updates), memory, key
 
   key, init = jax.random.split(jax.random.key(seed))
-  pair = jnp.zeros((1, *FRAME_SHAPE, 2))
+  pair = jnp.zeros((1, *FRAME_SHAPE, 2), jnp.uint8)
   params = network.init(init, pair, jnp.zeros(1, int))
   state = params, optimizer.init(params), key
   for _ in range(steps):
@@ -137,31 +104,20 @@ def visible_rewards(
   game = episodes[0].game
   if missing := episodes[0].missing:
     raise DataError(f'{game}: {" and ".join(missing)} are not known')
-  order = np.random.default_rng(seed).permutation(len(episodes))
-  ends = np.cumsum([len(episodes[i]) for i in order])
-  kept = [
-    episodes[i] for i in sorted(order[: max(2, int((ends <= most).sum()))])
-  ]
-  try:
-    trained_on, held_out = split_episodes(kept, HELD_OUT, seed)
-  except ValueError as error:
-    raise DataError(str(error)) from error
-  data, judged = _decoded(trained_on), _decoded(held_out)
-  for name, (*_, rewarded) in (('training', data), ('judging', judged)):
-    if not rewarded.any() or rewarded.all():
+  data, judged = divided(episodes, seed, most)
+  for name, some in (('training', data), ('judging', judged)):
+    count = int((some.rewards != 0).sum())
+    if count in (0, len(some.rewards)):
       raise DataError(
-        f'{game}: of {len(rewarded)} decisions for {name}, {rewarded.sum()} '
-        'have a reward: load more episodes'
+        f'{game}: of {len(some.rewards)} decisions for {name}, {count} have a '
+        'reward: load more episodes'
       )
   network, params = _train(data, steps, batch_size, seed)
-  frames, before, actions, rewarded = judged
-  score = jax.jit(lambda pairs, acts: network.apply(params, pairs / 255, acts))
+  score = jax.jit(functools.partial(network.apply, params))
   scores = np.concatenate(
-    [
-      score(np.stack([frames[before[i]], frames[i]], axis=-1), actions[i])
-      for i in np.array_split(np.arange(len(frames)), -(-len(frames) // 512))
-    ]
+    [score(judged.pairs(i), judged.actions[i]) for i in judged.batches()]
   )
+  rewarded = judged.rewards != 0
   found = over_thresholds(scores, rewarded)
   return {
     'decisions': len(rewarded),

@@ -134,6 +134,11 @@ CASES = {
     ),
     ['{tmp}/players/Boxing', '0 networks', 'launch.train_player'],
   ),
+  'tokens of an agent that are not asked for': (
+    'inspect_data',
+    ('--data={tmp}', '--checkpoint=pretrained'),
+    ['--checkpoint', '--actions'],
+  ),
   'nobody to judge': (
     'judge',
     ('--checkpoint={tmp}/none', '--output={tmp}/judged'),

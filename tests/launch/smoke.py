@@ -100,6 +100,7 @@ EXTRA = (
   ('finetune_online', '', f'{_RUN} --config.stages.online.steps=4'),
   ('import_checkpoint', '', '--num_heads=2 --dtype=float32'),
   # Runs that are provided held nothing out.
+  ('inspect_data', '--actions', '--steps=5'),
   ('judge', '', '--num_dreams=2 --held_out_fraction=0.3'),
   ('play', '', '--port=0'),
   (
