@@ -6,14 +6,14 @@ python -m launch.inspect_data --data=data/pretrain --games=Assault,Carnival \\
 """
 
 import json
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 from absl import flags
 
 from jowa_jax import agent as agent_lib
 from jowa_jax import files
-from jowa_jax.data.episodes import Episode, by_game
+from jowa_jax.data.episodes import by_game
 from jowa_jax.data.prepare import inspection
 from jowa_jax.data.store import stored
 from jowa_jax.envs.ale import FRAME_SKIP
@@ -65,19 +65,18 @@ _STEPS = flags.DEFINE_integer(
 _VERIFY = flags.DEFINE_bool('verify', False, 'Read and check every byte.')
 
 
-def _visible_actions(group: Sequence[Episode]) -> dict[str, float]:
-  """Of one game, from frames and from an agent's tokens."""
+def _tokens() -> dict[str, Any]:
+  """How the agent that was named, if any, reads frames."""
   if not _CHECKPOINT.value:
-    return visible_actions.visible_actions(group, **_steps())
+    return {}
   agent = agent_lib.load(_CHECKPOINT.value)
   tokenizer = agent.tokenizer
-  encode = jax.jit(tokenizer.encode)
-  return visible_actions.visible_actions(
-    group,
-    lambda frames: encode(agent.variables, frames).reshape(len(frames), -1),
-    tokenizer.vocab_size,
-    **_steps(),
-  )
+  read = jax.jit(tokenizer.encode)
+
+  def encode(frames):
+    return read(agent.variables, frames).reshape(len(frames), -1)
+
+  return {'encode': encode, 'vocab_size': tokenizer.vocab_size}
 
 
 def _steps() -> dict[str, int]:
@@ -101,8 +100,11 @@ def main() -> None:
       told = visible_rewards.describe(game, summary[game]['visible_rewards'])
       print(told, flush=True)
   if _ACTIONS.value:
+    options = _tokens() | _steps()
     for game, group in by_game(episodes).items():
-      summary[game]['visible_actions'] = _visible_actions(group)
+      summary[game]['visible_actions'] = visible_actions.visible_actions(
+        group, **options
+      )
       told = visible_actions.describe(game, summary[game]['visible_actions'])
       print(told, flush=True)
   if _JSON.value:

@@ -7,6 +7,7 @@ from two frames or from their tokens, and judged in episodes that it never saw.
 Where tokens do worse than frames, the tokenizer has lost what mattered.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import chex
@@ -21,6 +22,8 @@ from jowa_jax.eval.frame_pairs import Convolutions, Decisions, divided
 
 # [B, 84, 84] uint8 -> [B, K] int tokens.
 Encode = Callable[[np.ndarray], np.ndarray]
+# [B] rows of decisions -> what a network sees of each, [B, ...].
+Seen = Callable[[np.ndarray], np.ndarray]
 _WEIGHT_DECAY = 1e-2
 
 
@@ -48,22 +51,22 @@ class _OfTokens(nn.Module):
 
 def _agreement(
   network: nn.Module,
-  seen: Callable[[Decisions, np.ndarray], np.ndarray],
-  data: Decisions,
-  judged: Decisions,
+  data: tuple[Decisions, Seen],
+  judged: tuple[Decisions, Seen],
   steps: int,
   batch_size: int,
   seed: int,
 ) -> float:
-  """Share of the judged decisions that are named; `seen` gives inputs."""
+  """Share of the judged decisions that are named."""
+  (trained_on, seen), (held_out, shown) = data, judged
   optimizer = optax.adamw(
     optax.cosine_decay_schedule(1e-3, steps), weight_decay=_WEIGHT_DECAY
   )
   rng = np.random.default_rng(seed)
-  params = network.init(jax.random.key(seed), seen(data, np.zeros(1, int)))
+  params = network.init(jax.random.key(seed), seen(np.zeros(1, int)))
   state = params, optimizer.init(params)
 
-  @jax.jit
+  @functools.partial(jax.jit, donate_argnums=0)
   def step(state, inputs, actions):
     params, memory = state
 
@@ -76,11 +79,21 @@ def _agreement(
     return optax.apply_updates(params, updates), memory
 
   for _ in range(steps):
-    rows = rng.integers(len(data.actions), size=batch_size)
-    state = step(state, seen(data, rows), data.actions[rows])
+    rows = rng.integers(len(trained_on.actions), size=batch_size)
+    state = step(state, seen(rows), trained_on.actions[rows])
   best = jax.jit(lambda inputs: network.apply(state[0], inputs).argmax(-1))
-  named = [best(seen(judged, rows)) for rows in judged.batches()]
-  return float(np.mean(np.concatenate(named) == judged.actions))
+  named = [best(shown(rows)) for rows in held_out.batches()]
+  return float(np.mean(np.concatenate(named) == held_out.actions))
+
+
+def _of_tokens(some: Decisions, encode: Encode) -> tuple[Decisions, Seen]:
+  """Decisions, and the tokens of the frame before and that of each."""
+  tokens = np.concatenate(
+    [np.asarray(encode(some.frames[rows])) for rows in some.batches()]
+  )
+  return some, lambda rows: np.stack(
+    [tokens[some.before[rows]], tokens[rows]], axis=1
+  )
 
 
 def visible_actions(
@@ -121,23 +134,14 @@ def visible_actions(
     'decisions': len(judged.actions),
     'commonest': float(np.mean(judged.actions == commonest)),
     'from_frames': _agreement(
-      *(_OfFrames(), Decisions.pairs, data, judged), **options
+      *(_OfFrames(), (data, data.pairs), (judged, judged.pairs)), **options
     ),
   }
   if encode is not None:
-    tokens = {
-      id(some): np.concatenate(
-        [np.asarray(encode(some.frames[rows])) for rows in some.batches()]
-      )
-      for some in (data, judged)
-    }
-
-    def seen(some: Decisions, rows: np.ndarray) -> np.ndarray:
-      of = tokens[id(some)]
-      return np.stack([of[some.before[rows]], of[rows]], axis=1)
-
     found['from_tokens'] = _agreement(
-      *(_OfTokens(vocab_size), seen, data, judged), **options
+      *(_OfTokens(vocab_size), _of_tokens(data, encode)),
+      _of_tokens(judged, encode),
+      **options,
     )
   return found
 
