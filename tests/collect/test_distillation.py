@@ -14,7 +14,7 @@ from jowa_jax.collect.networks import (
 )
 from jowa_jax.data.episodes import DataError
 from jowa_jax.envs import ale
-from tests.collect.test_networks import ACTIONS, GAME, random_network
+from tests.collect.test_networks import ACTIONS, GAME, noting, random_network
 
 
 def frame_network(seed=0, **changes):
@@ -61,17 +61,8 @@ def test_logits_are_those_of_convolutions_and_a_perceptron():
   np.testing.assert_allclose(network.logits(frames), values, rtol=1e-3)
 
 
-class _Seen(FrameNetwork):
-  """Notes what it is shown, and prefers its second action."""
-
-  def logits(self, seen):
-    self.shown.append(seen.copy())
-    return np.array([0.0, 1.0, 0.5], np.float32)
-
-
 def test_it_sees_the_frames_after_the_last_two_decisions():
-  network = _Seen(**frame_network().__dict__)
-  object.__setattr__(network, 'shown', [])
+  network, noted = noting(frame_network())
   env = ale.AleEnv(GAME)
   policy = NetworkPolicy(network, 0.0, np.random.default_rng(0))
   frames = []
@@ -82,7 +73,8 @@ def test_it_sees_the_frames_after_the_last_two_decisions():
     action = games.LEGAL_ACTIONS[GAME][policy(env, t in (0, 29))]
     assert action == ACTIONS[1]
     frame = env.step(action).frame
-  for t, shown in enumerate(network.shown):
+  assert len(noted) == len(frames) == 30
+  for t, shown in enumerate(noted):
     before = frames[t] if t in (0, 29) else frames[t - 1]
     np.testing.assert_array_equal(shown, [before, frames[t]])
   assert len({frame.tobytes() for frame in frames}) > 2

@@ -65,18 +65,20 @@ def test_logits_are_those_of_a_perceptron():
   np.testing.assert_allclose(network.logits(memory), values, rtol=1e-4)
 
 
-class _Seen(MemoryNetwork):
-  """Notes what it is shown, and prefers its second action."""
+def noting(network):
+  """The network, and what it is shown: it prefers its second action then."""
+  shown = []
 
-  def logits(self, memory):
-    self.shown.append(memory.copy())
-    return np.array([0.0, 1.0, 0.5], np.float32)
+  class Noting(type(network)):
+    def logits(self, seen):
+      shown.append(seen.copy())
+      return np.array([0.0, 1.0, 0.5], np.float32)
+
+  return Noting(**network.__dict__), shown
 
 
 def test_it_sees_the_memory_after_the_last_two_decisions():
-  plain = random_network()
-  network = _Seen(**{name: getattr(plain, name) for name in plain.__dict__})
-  object.__setattr__(network, 'shown', [])
+  network, noted = noting(random_network())
   env = ale.AleEnv(GAME)
   policy = NetworkPolicy(network, 0.0, np.random.default_rng(0))
   memories = []
@@ -88,7 +90,7 @@ def test_it_sees_the_memory_after_the_last_two_decisions():
     assert action == ACTIONS[1]
     env.step(action)
   expected = [(0, 0), (0, 1), (1, 2), (3, 3)]
-  for shown, (older, newer) in zip(network.shown, expected, strict=True):
+  for shown, (older, newer) in zip(noted, expected, strict=True):
     np.testing.assert_array_equal(shown, [memories[older], memories[newer]])
   assert not np.array_equal(memories[1], memories[2])
 
