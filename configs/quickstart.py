@@ -5,6 +5,9 @@ or 'pretrained', the one of the package), and fine-tunes it to a game it never
 saw, beside the same steps from scratch and cloning. `scratch` trains everything
 from nothing on two games. `smoke` does both at tiny sizes, for tests:
 it fine-tunes what it trained.
+
+`minutes` are those of two idle cores (AMD EPYC at 2.4 GHz): what is left of all
+of it is reckoned from them, at the pace of the machine.
 """
 
 from ml_collections import ConfigDict
@@ -15,18 +18,26 @@ _KNOWN = 'Games it was trained on'
 _NEW = 'A game it never saw'
 
 
-def _data(checkpoints: tuple[int, ...], steps: int) -> ConfigDict:
+def _data(
+  checkpoints: tuple[int, ...], steps: int, minutes: float = 0.1
+) -> ConfigDict:
   """Which part of the recordings is played again."""
   return ConfigDict(
     dict(
       checkpoints=checkpoints,  # from poor to good play; all if empty
       steps_per_checkpoint=steps,  # decisions; all if 0
+      minutes=minutes,  # that it takes; see above
     )
   )
 
 
 def _run(
-  kind: str, data: str, config: ConfigDict, source: str = '', model: str = ''
+  kind: str,
+  data: str,
+  config: ConfigDict,
+  source: str = '',
+  model: str = '',
+  minutes: float = 0.5,
 ) -> ConfigDict:
   """A run of training."""
   return ConfigDict(
@@ -37,6 +48,7 @@ def _run(
       source=source,
       # Run or pretrained agent whose sizes it has; empty for the config's.
       model=model,
+      minutes=minutes,  # that it takes; see above
       # What the parts share (games, seed, paths) is left empty in it and filled
       # in by quickstart.
       config=config,
@@ -44,16 +56,21 @@ def _run(
   )
 
 
-def _player(agent: str, title: str, note: str, **options) -> ConfigDict:
+def _player(
+  agent: str, title: str, note: str, minutes: float = 0.3, **options
+) -> ConfigDict:
   """Who plays: a run, a pretrained agent, or 'random'."""
-  return ConfigDict(dict(agent=agent, title=title, note=note, options=options))
+  return ConfigDict(
+    dict(agent=agent, title=title, note=note, minutes=minutes, options=options)
+  )
 
 
-def _planner(agent: str, horizon: int = 2) -> ConfigDict:
+def _planner(agent: str, minutes: float, horizon: int = 2) -> ConfigDict:
   return _player(
     agent,
     'JOWA, planning',
     'beam search in its own world model',
+    minutes,
     planner='beam',
     width=2,
     horizon=horizon,
@@ -87,7 +104,7 @@ def _base() -> ConfigDict:
   # what followed. A pretrained agent is shown about so many decisions of each
   # game that it held out; a run, what it held out.
   config.judge = ConfigDict(
-    dict(agent='', cloner='', num_dreams=64, decisions=1000)
+    dict(agent='', cloner='', num_dreams=64, decisions=1000, minutes=1.0)
   )
   return config
 
@@ -107,6 +124,7 @@ def _evaluate(smoke: bool) -> ConfigDict:
       agents=ConfigDict(),
       films=(),  # agents whose play is filmed
       film_decisions=8 if smoke else 200,
+      film_minutes=0.2 if smoke else 1.5,
       chapters=ConfigDict(),
     )
   )
@@ -144,8 +162,9 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   config.data.new = _data((1,), 100) if smoke else _data((4,), 5_000)
   short = dict(context_length=2)
   runs, players = config.runs, config.evaluate.agents
+  minutes = 0.5 if smoke else 3.0
   runs.finetuned = _run(
-    'finetune', 'new', _finetuning('', steps, smoke), source, source
+    'finetune', 'new', _finetuning('', steps, smoke), source, source, minutes
   )
   runs.order = (*runs.order, 'finetuned')
   players.finetuned = _player(
@@ -154,12 +173,12 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   if smoke:
     return
   runs.scratch = _run(
-    'finetune', 'new', _finetuning('', steps, smoke), '', source
+    'finetune', 'new', _finetuning('', steps, smoke), '', source, minutes
   )
   cloned = _finetuning('mtbc', steps, smoke)
   # The pretrained agent has no policy heads.
   cloned.init_from.params = ('tokenizer', 'backbone')
-  runs.cloned = _run('finetune', 'new', cloned, source, source)
+  runs.cloned = _run('finetune', 'new', cloned, source, source, minutes)
   runs.order = (*runs.order, 'scratch', 'cloned')
   players.scratch = _player(
     'scratch', 'JOWA, from scratch', 'the same steps from nothing', **short
@@ -174,13 +193,13 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
 
 def _full() -> ConfigDict:
   config = _base()
-  config.expected_minutes = 15.0  # on two idle cores; for the time left
   config.games = ','.join(overnight.GAMES)
   config.new_game = 'SpaceInvaders'
   config.recordings = ','.join((*overnight.RECORDINGS, 'SpaceInvaders'))
   config.pretrained.shipped = 'pretrained'
   config.judge.agent = 'shipped'
   config.judge.num_dreams = 32
+  config.judge.minutes = 1.6
   config.evaluate = _evaluate(False)
   players = config.evaluate.agents
   players.random = _player('random', 'Random play', 'over the legal actions')
@@ -188,10 +207,11 @@ def _full() -> ConfigDict:
     'shipped',
     'JOWA, greedy',
     'the best Q-value, no planning',
+    0.7,
     # As many frames as planning leaves room for.
     context_length=2,
   )
-  players.shipped_beam = _planner('shipped')
+  players.shipped_beam = _planner('shipped', 11.0)
   _new_game(config, 'shipped', 500, False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
@@ -216,13 +236,19 @@ def _full() -> ConfigDict:
 
 def _scratch(smoke: bool) -> ConfigDict:
   config = _base()
-  config.expected_minutes = 2.0 if smoke else 22.0
   config.games = 'Freeway,RoadRunner'
-  config.data.play = _data((0, 1), 120) if smoke else _data((2, 3, 4), 12_000)
+  config.data.play = (
+    _data((0, 1), 120) if smoke else _data((2, 3, 4), 12_000, 0.5)
+  )
   size = '_smoke' if smoke else ''
-  config.runs.jowa = _run('train', 'play', small.get_config(f'jowa{size}'))
+  config.runs.jowa = _run(
+    'train',
+    'play',
+    small.get_config(f'jowa{size}'),
+    minutes=0.5 if smoke else 22.0,
+  )
   config.runs.mtbc = _run(
-    'train', 'play', small.get_config(f'mtbc{size}'), 'jowa'
+    'train', 'play', small.get_config(f'mtbc{size}'), 'jowa', minutes=2.0
   )
   config.runs.order = ('jowa', 'mtbc')
   config.judge.agent, config.judge.cloner = 'jowa', 'mtbc'
@@ -237,7 +263,9 @@ def _scratch(smoke: bool) -> ConfigDict:
   players.jowa = _player(
     'jowa', 'JOWA, greedy', 'the best Q-value, no planning', **short
   )
-  players.jowa_beam = _planner('jowa', 1 if smoke else 2)
+  players.jowa_beam = (
+    _planner('jowa', 0.2, horizon=1) if smoke else _planner('jowa', 5.0)
+  )
   config.evaluate.films = ('jowa_beam',)
   config.evaluate.chapters = ConfigDict(
     dict(

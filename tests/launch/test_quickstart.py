@@ -225,7 +225,8 @@ def config(recording):
       0,
       'evaluate.agents.jowa_beam: .*width=0',
     ),
-    ('expected_minutes', 0.0, 'expected_minutes=0.0 is not positive'),
+    ('runs.jowa.minutes', 0.0, 'runs.jowa: minutes=0.0 is not positive'),
+    ('evaluate.film_minutes', -1.0, 'evaluate: film_minutes=-1.0 is not'),
     ('new_game', 'Assault', "new_game='Assault' was trained on"),
   ],
 )

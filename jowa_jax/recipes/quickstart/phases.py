@@ -6,7 +6,7 @@ that a run that was interrupted goes on where it was.
 
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jowa_jax import files, ownership
@@ -34,6 +34,8 @@ _MODULES = (
   *('tensorflow_datasets', 'ale_py'),
 )
 _CONFIG = 'config.json'
+_JUDGING = 'Look at what the model sees and dreams'
+_FILMING = 'Film the agents'
 
 
 def quickstart(
@@ -66,15 +68,11 @@ def _go_through(
   plan: Plan, workdir: pathlib.Path, progress: bool
 ) -> pathlib.Path:
   _check_directory(workdir / _CONFIG, plan.config)
-  phases = len(plan.data) + len(plan.runs) + len(plan.players)
-  phases += bool(plan.judge.agent) + bool(plan.evaluate.films)
-  clock = Clock(
-    workdir / 'timings.json', phases, plan.config['expected_minutes']
-  )
+  clock = Clock(workdir / 'timings.json', dict(_phases(plan)))
   for name in plan.data:
     _play(plan, name, clock, progress)
   for name, run in plan.runs.items():
-    with clock.phase(f'Train {name}', run.is_finished()) as to_do:
+    with clock.phase(_training(name), run.is_finished()) as to_do:
       if to_do:
         plays = run.config['run']['play_every']
         run.train(progress, play=make_player(run.config) if plays else None)
@@ -87,13 +85,41 @@ def _go_through(
   return write_report(workdir)
 
 
+def _phases(plan: Plan) -> Iterator[tuple[str, float]]:
+  """What is done, in this order, and the minutes that each is said to take."""
+  for name, spec in plan.data.items():
+    yield _replaying(plan, name), spec.minutes
+  for name in plan.runs:
+    yield _training(name), plan.config['runs'][name]['minutes']
+  if plan.judge.agent:
+    yield _JUDGING, plan.judge.minutes
+  for name, player in plan.players.items():
+    yield _playing(plan, name), player.minutes
+  if plan.evaluate.films:
+    yield _FILMING, plan.evaluate.film_minutes
+
+
+def _replaying(plan: Plan, name: str) -> str:
+  what = {PLAY: 'to learn from', NEW: 'of a new game'}[name]
+  return f'Replay play {what}: {", ".join(plan.games[name])}'
+
+
+def _training(name: str) -> str:
+  return f'Train {name}'
+
+
+def _playing(plan: Plan, name: str) -> str:
+  return (
+    f'Evaluate {plan.players[name].title} on {", ".join(plan.games_of(name))}'
+  )
+
+
 def _play(plan: Plan, name: str, clock: Clock, progress: bool) -> None:
   """Plays again what is recorded of a data set."""
   spec, games = plan.data[name], plan.games[name]
   output = plan.workdir / 'data' / name
-  what = {PLAY: 'to learn from', NEW: 'of a new game'}[name]
   done = set(games) <= set(stored.find_runs(output))
-  with clock.phase(f'Replay play {what}: {", ".join(games)}', done) as to_do:
+  with clock.phase(_replaying(plan, name), done) as to_do:
     if to_do:
       recorded_lib.play_again(
         plan.config['recordings'],
@@ -115,9 +141,7 @@ def _judge(
   spec, folder = plan.judge, plan.workdir / 'eval'
   if not spec.agent:
     return
-  with clock.phase(
-    'Look at what the model sees and dreams', (folder / QUALITY).exists()
-  ) as to_do:
+  with clock.phase(_JUDGING, (folder / QUALITY).exists()) as to_do:
     if not to_do:
       return
     cloner = None
@@ -151,9 +175,7 @@ def _evaluate(plan: Plan, clock: Clock, progress: bool) -> None:
     path, games = folder / f'{name}.jsonl', plan.games_of(name)
     wanted = len(games) * plan.protocol.rollouts
     done = path.exists() and path.read_text().count('\n') >= wanted
-    with clock.phase(
-      f'Evaluate {player.title} on {", ".join(games)}', done
-    ) as to_do:
+    with clock.phase(_playing(plan, name), done) as to_do:
       if to_do:
         evaluation.play(
           load_player(name, plan.checkpoint(name)),
@@ -194,7 +216,7 @@ def _film(plan: Plan, agents: Mapping[str, Agent], clock: Clock) -> None:
   if not plan.evaluate.films:
     return
   folder = plan.workdir / 'eval'
-  with clock.phase('Film the agents', (folder / 'videos').exists()) as to_do:
+  with clock.phase(_FILMING, (folder / 'videos').exists()) as to_do:
     if not to_do:
       return
     unfinished = folder / '.videos'

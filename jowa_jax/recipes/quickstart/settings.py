@@ -1,4 +1,8 @@
-"""What the fields of `configs/quickstart.py` mean and must be."""
+"""What the fields of `configs/quickstart.py` mean and must be.
+
+Minutes are how long something takes on some machine; what is left of all of it
+is reckoned from them.
+"""
 
 import dataclasses
 
@@ -9,6 +13,11 @@ TRAIN, FINETUNE = 'train', 'finetune'
 _TAKEN = ('data', 'tokens', 'eval', 'report', RANDOM)
 
 
+def _check_minutes(minutes: float, name: str = 'minutes') -> None:
+  if minutes <= 0:
+    raise ValueError(f'{name}={minutes} is not positive')
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
   """All of it; the sections are classes below."""
@@ -17,7 +26,6 @@ class Settings:
   new_game: str
   recordings: str
   seed: int
-  expected_minutes: float
   pretrained: dict
   data: dict
   runs: dict
@@ -25,10 +33,6 @@ class Settings:
   evaluate: dict
 
   def __post_init__(self):
-    if self.expected_minutes <= 0:
-      raise ValueError(
-        f'expected_minutes={self.expected_minutes} is not positive'
-      )
     if not self.data or set(self.data) - {PLAY, NEW}:
       raise ValueError(
         f'data={sorted(self.data)} must be {PLAY!r}, {NEW!r} or both'
@@ -51,8 +55,10 @@ class Data:
 
   checkpoints: tuple[int, ...]
   steps_per_checkpoint: int
+  minutes: float
 
   def __post_init__(self):
+    _check_minutes(self.minutes)
     if self.steps_per_checkpoint < 0:
       raise ValueError(
         f'steps_per_checkpoint={self.steps_per_checkpoint} is negative'
@@ -68,8 +74,10 @@ class Training:
   config: dict
   source: str
   model: str
+  minutes: float
 
   def __post_init__(self):
+    _check_minutes(self.minutes)
     if self.kind not in (TRAIN, FINETUNE):
       raise ValueError(f'kind={self.kind!r} is not {TRAIN} or {FINETUNE}')
     if self.kind == TRAIN and self.model:
@@ -86,8 +94,10 @@ class Judge:
   cloner: str
   num_dreams: int
   decisions: int
+  minutes: float
 
   def __post_init__(self):
+    _check_minutes(self.minutes)
     for name in ('num_dreams', 'decisions'):
       if getattr(self, name) < 1:
         raise ValueError(f'{name} must be at least 1, for the report')
@@ -103,6 +113,10 @@ class AgentConfig:
   title: str
   note: str
   options: dict  # of the method's policy
+  minutes: float
+
+  def __post_init__(self):
+    _check_minutes(self.minutes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,4 +136,8 @@ class Evaluate:
   agents: dict
   films: tuple[str, ...]
   film_decisions: int
+  film_minutes: float
   chapters: dict
+
+  def __post_init__(self):
+    _check_minutes(self.film_minutes, 'film_minutes')
