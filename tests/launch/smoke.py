@@ -250,6 +250,7 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
     path, test_networks.random_network(0, 'RoadRunner')
   ),
   # In the place of agents that the package had before.
+  'noisy.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'players.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'searched.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'tokenizer.safetensors': lambda path: save_file(
