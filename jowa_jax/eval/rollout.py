@@ -144,7 +144,8 @@ def evaluate(
   state = jax.device_put(policy.init(envs.tasks), place)
   _, rollouts = tally.take_next()
   time_step = envs.reset(seed, rollouts)
-  with _Progress(agent, tally.total, progress) as bar:
+  limit = protocol.max_decisions
+  with _Progress(agent, tally.total, limit, progress) as bar:
     while tally.active.any():
       before_decision()
       keys = decision_keys(seed, envs.tasks, envs.rollouts, tally.decisions)
@@ -249,14 +250,14 @@ class _Progress:
   How long an episode will be is not known: see `expected_decisions`.
   """
 
-  def __init__(self, agent: str, total: int, enabled: bool):
+  def __init__(self, agent: str, total: int, limit: int, enabled: bool):
     self._bar = tqdm.tqdm(
       desc=f'evaluate {agent}',
       unit='decision',
       disable=not enabled,
       dynamic_ncols=True,
     )
-    self._episodes = total
+    self._episodes, self._limit = total, limit
     self._finished: list[Rollout] = []
     self._shown = time.monotonic()
 
@@ -277,6 +278,7 @@ class _Progress:
         [rollout.decisions for rollout in self._finished],
         running,
         self._episodes,
+        self._limit,
       )
       self._bar.refresh()
 
@@ -291,25 +293,26 @@ class _Progress:
 
 
 def expected_decisions(
-  finished: Sequence[int], running: Sequence[int], episodes: int
+  finished: Sequence[int], running: Sequence[int], episodes: int, limit: int
 ) -> int:
   """A guess at the decisions of all episodes.
 
   An unfinished episode is taken to be as long as the finished ones on average,
   or twice as long when it is longer already, and so on; before one has
-  finished, to last as long again as it has so far.
+  finished, to last as long again as it has so far. None is longer than allowed.
 
   Args:
     finished: decisions of the finished episodes.
     running: decisions so far of the running ones.
     episodes: how many there will be, those not begun included.
+    limit: decisions after which an episode is cut off.
   """
   running = np.asarray(running, float)
   if len(finished):
     typical = np.mean(finished)
-    expected = (running // typical + 1) * typical
+    expected = np.minimum((running // typical + 1) * typical, limit)
   else:
-    expected = 2 * running
+    expected = np.minimum(2 * running, limit)
     typical = np.mean(expected)
   waiting = episodes - len(finished) - len(running)
   return round(sum(finished) + expected.sum() + waiting * typical)

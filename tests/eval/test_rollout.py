@@ -176,9 +176,12 @@ def test_slots_are_checked():
 def test_how_many_decisions_to_expect():
   expect = rollout_lib.expected_decisions
   # Nothing ended: as long again as so far, the waiting ones like the others.
-  assert expect([], [100, 300], 2) == 800
-  assert expect([], [100, 300], 3) == 1200
+  assert expect([], [100, 300], 2, 900) == 800
+  assert expect([], [100, 300], 3, 900) == 1200
   # Two ended after 150 on average: the running ones reach a multiple of it.
-  assert expect([100, 200], [50, 400], 4) == 300 + 150 + 450
-  assert expect([100, 200], [150, 400], 5) == 300 + 300 + 450 + 150
-  assert expect([100, 200], [], 2) == 300
+  assert expect([100, 200], [50, 400], 4, 900) == 300 + 150 + 450
+  assert expect([100, 200], [150, 400], 5, 900) == 300 + 300 + 450 + 150
+  assert expect([100, 200], [], 2, 900) == 300
+  # No episode is longer than the rules allow.
+  assert expect([], [100, 300], 3, 400) == 200 + 400 + 300
+  assert expect([100, 200], [50, 400], 4, 420) == 300 + 150 + 420
