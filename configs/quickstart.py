@@ -124,7 +124,7 @@ def _evaluate(smoke: bool) -> ConfigDict:
       agents=ConfigDict(),
       films=(),  # agents whose play is filmed
       film_decisions=8 if smoke else 200,
-      film_minutes=0.2 if smoke else 1.5,
+      film_minutes=0.2 if smoke else 1.8,
       chapters=ConfigDict(),
     )
   )
@@ -162,7 +162,7 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   config.data.new = _data((1,), 100) if smoke else _data((4,), 5_000)
   short = dict(context_length=2)
   runs, players = config.runs, config.evaluate.agents
-  minutes = 0.5 if smoke else 3.0
+  minutes = 0.5 if smoke else 3.5
   runs.finetuned = _run(
     'finetune', 'new', _finetuning('', steps, smoke), source, source, minutes
   )
@@ -199,7 +199,7 @@ def _full() -> ConfigDict:
   config.pretrained.shipped = 'pretrained'
   config.judge.agent = 'shipped'
   config.judge.num_dreams = 32
-  config.judge.minutes = 1.6
+  config.judge.minutes = 1.3
   config.evaluate = _evaluate(False)
   players = config.evaluate.agents
   players.random = _player('random', 'Random play', 'over the legal actions')
@@ -211,7 +211,7 @@ def _full() -> ConfigDict:
     # As many frames as planning leaves room for.
     context_length=2,
   )
-  players.shipped_beam = _planner('shipped', 11.0)
+  players.shipped_beam = _planner('shipped', 16.0)
   _new_game(config, 'shipped', 500, False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
