@@ -129,15 +129,20 @@ def over_games(
     'noises': sorted(
       {one.noise for one in summary.human.values() if one.mean.interval}
     ),
-    'improvements': [
+    'comparisons': [
       {
         'x': names[x].title,
         'y': names[y].title,
-        'cell': _cell(found.probability),
+        'cells': [
+          _cell(found.probability),
+          # All agents that are compared have reference scores of all games.
+          _cell(found.interquartile_mean),
+          _cell(found.mean),
+        ],
         'games': len(found.games),
         'noise': found.noise,
       }
-      for (x, y), found in summary.improvements.items()
+      for (x, y), found in summary.comparisons.items()
     ],
     'plots': list(_plots(summary, colors)),
     'legend': [

@@ -77,16 +77,6 @@ class Profile:
   noise: Noise
 
 
-@dataclasses.dataclass(frozen=True)
-class Improvement:
-  """How often a run of x beats a run of y, ties being half a win."""
-
-  probability: Estimate  # mean over the games
-  games: tuple[str, ...]  # that both played
-  runs: tuple[int, int]  # of each game, by x and by y
-  noise: Noise
-
-
 def aggregates(
   agents: Mapping[str, GameScores],
   *,
@@ -121,7 +111,7 @@ def aggregates(
   Raises:
     ValueError: see `normalized_matrix`; a bad `noise`, `reps` or `seed`.
   """
-  _check(noise, reps)
+  check(noise, reps)
   result = {}
   for agent, scores in agents.items():
     matrix = normalized_matrix(scores, reference, agent)
@@ -136,7 +126,7 @@ def aggregates(
     estimates = [
       Estimate(
         value=float(value),
-        interval=None if interval is None else _pair(interval[:, i]),
+        interval=None if interval is None else ends(interval[:, i]),
       )
       for i, value in enumerate(values)
     ]
@@ -180,7 +170,7 @@ def performance_profiles(
     ValueError: see `normalized_matrix`; `taus` is empty or not a list of
       finite numbers; a bad `noise`, `reps` or `seed`.
   """
-  _check(noise, reps)
+  check(noise, reps)
   thresholds = np.asarray(taus, float)
   if thresholds.ndim != 1 or not thresholds.size:
     raise ValueError('taus must be a list of at least one number')
@@ -207,54 +197,6 @@ def performance_profiles(
       noise=noise,
     )
   return result
-
-
-def probability_of_improvement(
-  x: GameScores,
-  y: GameScores,
-  *,
-  noise: Noise,
-  reps: int = 2000,
-  seed: int = 0,
-) -> Improvement:
-  """How likely a run of x beats a run of y in a game of both.
-
-  Scores are compared within a game, so they are not normalised and the games
-  need no reference scores. scipy also computes a p-value that is of no use
-  here: 2000 resamples of 15 games take about 20 s.
-
-  Args:
-    x: game -> raw scores, equally many for each game that y played too.
-    y: of the other agent, in the same form.
-    noise: what a run is, see the module's docstring.
-    reps: bootstrap resamples.
-    seed: the same seed gives the same interval.
-
-  Raises:
-    ValueError: x and y have no game in common; see also `on_common_games`;
-      games differ in their number of runs, or have none; a score is not
-      finite; a bad `noise`, `reps` or `seed`.
-  """
-  _check(noise, reps)
-  common = on_common_games({'x': x, 'y': y})
-  pair = [_matrix(scores, agent) for agent, scores in common.items()]
-  value = float(metrics.probability_of_improvement(*pair))
-  interval = None
-  if min(map(len, pair)) > 1:
-    with _numpy_seed(seed):
-      _, intervals = library.get_interval_estimates(
-        {'x, y': pair},
-        metrics.probability_of_improvement,
-        reps=reps,
-        confidence_interval_size=CONFIDENCE,
-      )
-    interval = _pair(intervals['x, y'][:, 0])
-  return Improvement(
-    probability=Estimate(value, interval),
-    games=tuple(sorted(common['x'])),
-    runs=(len(pair[0]), len(pair[1])),
-    noise=noise,
-  )
 
 
 def on_common_games(
@@ -291,7 +233,7 @@ def normalized_matrix(
       scores, or (Pooyan) a human score below the random one; `reference` is
       unknown.
   """
-  matrix = _matrix(scores, agent)
+  matrix = raw_matrix(scores, agent)
   games = sorted(scores)
   unusable = [
     game for game in games if not games_lib.has_reference(game, reference)
@@ -308,6 +250,11 @@ def normalized_matrix(
   return np.stack(columns, axis=1)
 
 
+def interquartile_mean(scores: np.ndarray) -> float:
+  """Of the games' means, of [runs, games]; see `aggregates`."""
+  return float(scipy.stats.trim_mean(scores.mean(axis=0), 0.25))
+
+
 def _statistics(scores: np.ndarray) -> np.ndarray:
   """The figures of `Aggregates`, in order, of [runs, games]."""
   means = scores.mean(axis=0)
@@ -315,7 +262,7 @@ def _statistics(scores: np.ndarray) -> np.ndarray:
     [
       metrics.aggregate_mean(scores),
       metrics.aggregate_median(scores),
-      scipy.stats.trim_mean(means, 0.25),
+      interquartile_mean(scores),
       metrics.aggregate_optimality_gap(scores),
       np.sum(means > 1),
     ]
@@ -329,7 +276,7 @@ def _estimate(
   if len(matrix) == 1:
     # Resampling one run gives it back each time: a zero width that is false.
     return without(matrix), None
-  with _numpy_seed(seed):
+  with numpy_seed(seed):
     values, intervals = with_interval({'': matrix})
   interval = np.asarray(intervals[''])
   if not np.ptp(interval, axis=0).any():
@@ -339,7 +286,7 @@ def _estimate(
 
 
 @contextlib.contextmanager
-def _numpy_seed(seed: int) -> Iterator[None]:
+def numpy_seed(seed: int) -> Iterator[None]:
   """Seeds numpy's global generator and puts its state back afterwards.
 
   rliable 1.2.0 draws from that one and ignores its `random_state`.
@@ -352,7 +299,7 @@ def _numpy_seed(seed: int) -> Iterator[None]:
     np.random.set_state(state)
 
 
-def _matrix(scores: GameScores, agent: str) -> np.ndarray:
+def raw_matrix(scores: GameScores, agent: str) -> np.ndarray:
   """Raw scores, [runs, games], games in alphabetical order."""
   if not scores:
     raise ValueError(f'No scores of {agent}')
@@ -369,14 +316,15 @@ def _matrix(scores: GameScores, agent: str) -> np.ndarray:
   return matrix
 
 
-def _check(noise: str, reps: int) -> None:
+def check(noise: str, reps: int) -> None:
+  """Raises ValueError if intervals cannot be made of this."""
   if noise not in ('rollouts', 'seeds'):
     raise ValueError(f"noise is {noise!r}, not 'rollouts' or 'seeds'")
   if reps < 1:
     raise ValueError(f'reps is {reps}: set it to at least 1')
 
 
-def _pair(interval: np.ndarray) -> tuple[float, float] | None:
-  """The ends; None where they are one: a width of 0 is no certainty."""
+def ends(interval: np.ndarray) -> tuple[float, float] | None:
+  """An interval's; None where they are one: width 0 is no certainty."""
   low, high = map(float, interval)
   return (low, high) if low < high else None

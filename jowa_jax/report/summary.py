@@ -11,18 +11,16 @@ from jowa_jax import games as games_lib
 from jowa_jax.eval.records import Rollout, by_run
 from jowa_jax.report import scores as scores_lib
 from jowa_jax.report import statistics
+from jowa_jax.report.comparisons import Comparison, compare
 from jowa_jax.report.scores import Score, ScoreTable
 from jowa_jax.report.statistics import (
   Aggregates,
   GameScores,
-  Improvement,
   Noise,
   Profile,
 )
 
-# Bootstrap resamples: of aggregates, and of comparisons, which are slow.
-REPS = 2000
-_COMPARISON_SHARE = 10
+REPS = 2000  # bootstrap resamples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Summary:
   dqn: dict[str, Aggregates]
   # Over the games that all agents played; empty if there is none.
   profiles: dict[str, Profile]
-  improvements: dict[tuple[str, str], Improvement]  # of the first on the second
+  comparisons: dict[tuple[str, str], Comparison]  # of the first with the second
   # agent -> training steps and the mean over games, of human-normalised scores.
   learning: dict[str, list[tuple[int, float]]]
   # agent -> parameters and interquartile mean of human-normalised scores, over
@@ -76,8 +74,8 @@ def summarize(
       profiles[agent] = profile
   # Runs are compared, not means of unlike numbers of them.
   alike = [a for a in profiles if _is_matrix(shared, a, noise)]
-  improvements = {
-    (x, y): _improvement(shared, x, y, noise, reps)
+  comparisons = {
+    (x, y): _comparison(shared, x, y, noise, reps)
     for i, x in enumerate(alike)
     for y in alike[:i]
   }
@@ -85,25 +83,20 @@ def summarize(
     human=human,
     dqn=aggregates_of(table, agents, 'dqn', reps),
     profiles=profiles,
-    improvements=improvements,
+    comparisons=comparisons,
     learning=_learning(rollouts),
     scaling=_scaling(table, rollouts),
   )
 
 
-def _improvement(
+def _comparison(
   table: ScoreTable, x: str, y: str, noise: Noise, reps: int
-) -> Improvement:
-  found = statistics.probability_of_improvement(
-    _runs(table, x, noise),
-    _runs(table, y, noise),
-    noise=noise,
-    reps=max(reps // _COMPARISON_SHARE, 1),
+) -> Comparison:
+  found = compare(
+    _runs(table, x, noise), _runs(table, y, noise), noise=noise, reps=reps
   )
-  if _are_clustered(table, x, noise) or _are_clustered(table, y, noise):
-    probability = dataclasses.replace(found.probability, interval=None)
-    found = dataclasses.replace(found, probability=probability)
-  return found
+  clustered = any(_are_clustered(table, agent, noise) for agent in (x, y))
+  return found.without_intervals() if clustered else found
 
 
 def aggregates_of(
@@ -262,7 +255,7 @@ def _scaling(
 
 
 def to_json(table: ScoreTable, summary: Summary) -> dict[str, Any]:
-  """Game -> agent -> figures, and 'aggregates' -> agent -> figures."""
+  """Game -> agent -> figures; and of all games, of agents and of pairs."""
   result: dict[str, Any] = {
     game: {
       agent: {
@@ -289,4 +282,8 @@ def to_json(table: ScoreTable, summary: Summary) -> dict[str, Any]:
     }
     for agent, figures in summary.human.items()
   }
+  result['comparisons'] = [
+    {'first': x, 'second': y, **dataclasses.asdict(found)}
+    for (x, y), found in summary.comparisons.items()
+  ]
   return result

@@ -9,6 +9,7 @@ from rliable import library, metrics
 
 from jowa_jax import games as games_lib
 from jowa_jax.report import statistics
+from jowa_jax.report.comparisons import compare
 
 DATA = pathlib.Path(__file__).parents[1] / 'data' / 'scores'
 # Half of the last printed decimal.
@@ -252,10 +253,6 @@ def test_one_run_has_no_interval():
   )['a']
   assert profile.interval is None
   assert profile.fractions.tolist() == [1, 0]
-  many = {'Assault': [1.0, 2.0], 'Pong': [1.0, 2.0]}
-  for x, y in ((scores, many), (many, scores)):
-    result = statistics.probability_of_improvement(x, y, noise='seeds')
-    assert result.probability.interval is None
 
 
 def test_equal_runs_have_no_interval():
@@ -287,44 +284,6 @@ def test_performance_profile_by_hand():
   assert profile.interval[1] == pytest.approx([1, 1, 1, 0.5, 0])
 
 
-def test_probability_of_improvement_by_hand():
-  def probability(x, y):
-    return statistics.probability_of_improvement(
-      x, y, noise='rollouts', reps=20
-    )
-
-  better = probability({'Pong': [3, 4, 5]}, {'Pong': [1, 2]})
-  # Every resample wins, which so few runs do not make certain.
-  assert better.probability == statistics.Estimate(1, None)
-  assert better.runs == (3, 2)
-  worse = probability({'Pong': [1, 2]}, {'Pong': [3, 4, 5]})
-  assert worse.probability == statistics.Estimate(0, None)
-  same = probability({'Pong': [1, 2]}, {'Pong': [1, 2]})
-  assert same.probability.value == 0.5
-  # Pong: 3 wins and a tie of 4. AirRaid, without reference scores: 0.
-  mixed = probability(
-    {'Pong': [3, 2], 'AirRaid': [0, 0]}, {'Pong': [2, 1], 'AirRaid': [5, 5]}
-  )
-  assert mixed.games == ('AirRaid', 'Pong')
-  assert mixed.probability.value == pytest.approx(3.5 / 4 / 2)
-
-
-def test_agents_are_compared_in_the_games_of_both():
-  x = {'Pong': [3, 4], 'Assault': [1.0]}  # Not of equal counts, but not used.
-  y = {'Pong': [1, 2], 'Zaxxon': [1, 2]}
-  result = statistics.probability_of_improvement(x, y, noise='rollouts', reps=5)
-  assert result.games == ('Pong',)
-  assert result.probability.value == 1
-  assert statistics.on_common_games({'x': x, 'y': y}) == {
-    'x': {'Pong': [3, 4]},
-    'y': {'Pong': [1, 2]},
-  }
-  with pytest.raises(ValueError, match='No game in common: x, y'):
-    statistics.on_common_games({'x': x, 'y': {'Zaxxon': [1]}})
-  with pytest.raises(ValueError, match='no agents'):
-    statistics.on_common_games({})
-
-
 def test_an_agents_aggregates_are_its_own(rollouts):
   few = {game: rollouts['JOWA_40M'][game] for game in ('Assault', 'Zaxxon')}
   together = _aggregates({**rollouts, 'few': few}, reps=20)
@@ -343,14 +302,12 @@ def test_intervals_depend_on_the_seed_alone(rollouts):
     before = np.random.get_state()[1].tolist(), np.random.get_state()[2]
     mean = statistics.aggregates(few, **kwargs)['a'].mean.interval
     profile = statistics.performance_profiles(few, [2.3, 2.4], **kwargs)
-    chance = statistics.probability_of_improvement(
-      few['a'], {'Assault': [1300, 1400, 1500]}, **kwargs
-    )
+    better = compare(few['a'], {'Assault': [1300, 1400, 1500]}, **kwargs)
     # and they draw what they would have drawn.
     after = np.random.get_state()[1].tolist(), np.random.get_state()[2]
     assert before == after
     interval = profile['a'].interval.tolist()
-    return mean, interval, chance.probability.interval
+    return mean, interval, better.probability.interval, better.mean.interval
 
   assert all_intervals(1) == all_intervals(1)
   assert all_intervals(1) != all_intervals(2)

@@ -50,15 +50,18 @@ def test_aggregates(found):
 
 
 def test_comparisons(found):
-  assert set(found.improvements) == {
+  assert set(found.comparisons) == {
     ('jowa', 'random'),
     ('very_big', 'random'),
     ('very_big', 'jowa'),
   }
-  better = found.improvements['very_big', 'jowa']
+  better = found.comparisons['very_big', 'jowa']
   # Assault: one of two is beaten, the other tied; Pong: all tied.
   assert better.probability.value == pytest.approx((0.75 + 0.5) / 2)
-  assert found.improvements['jowa', 'random'].probability.value == 1
+  # Means of games: 2 and 1 less 1.5 and 1.
+  assert better.mean.value == pytest.approx(0.25)
+  assert better.mean.interval == pytest.approx((0, 0.5))
+  assert found.comparisons['jowa', 'random'].probability.value == 1
   assert set(found.profiles) == {'random', 'jowa', 'very_big', 'data'}
 
 
@@ -128,7 +131,9 @@ def test_seeds_in_one_game_alone_are_no_runs_of_all():
 
 def test_json(played, found):
   figures = summary.to_json(scores.score_table(played), found)
-  assert list(figures) == ['AirRaid', 'Assault', 'Pong', 'aggregates']
+  assert list(figures) == [
+    *('AirRaid', 'Assault', 'Pong', 'aggregates', 'comparisons')
+  ]
   assert figures['Assault']['random'] == {
     'mean': 222.4,
     'standard_error': None,  # of equal episodes
@@ -139,6 +144,9 @@ def test_json(played, found):
   }
   mean = figures['aggregates']['jowa']['mean']
   assert mean['value'] == pytest.approx(1.25) and len(mean['interval']) == 2
+  first = figures['comparisons'][0]
+  assert (first['first'], first['second']) == ('jowa', 'random')
+  assert first['mean']['value'] == pytest.approx(1.25)
 
 
 def test_the_page_says_which_noise_it_shows(played):
@@ -168,7 +176,7 @@ def test_episodes_are_compared_with_episodes():
     ],
   }
   found = summary.summarize(scores.score_table(seeds), seeds, REPS)
-  better = found.improvements['jowa', 'random']
+  better = found.comparisons['jowa', 'random']
   # Half of the ones against a quarter of the others: 3/8 + half of the ties.
   assert better.probability.value == pytest.approx(3 / 8 + (1 / 8 + 3 / 8) / 2)
   assert better.noise == 'rollouts' and better.runs == (16, 8)
