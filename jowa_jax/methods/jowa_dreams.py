@@ -67,8 +67,35 @@ def remember(
   return Memory(cache=cache, frame=context.seen[:, -1]), q
 
 
+def choose_decoder(
+  decoder: str | None,
+  environments: int,
+  shares: Sequence[float] | None = (),
+  schedule: Sequence[float] = (),
+) -> str:
+  """What dreams are decoded with: as asked, or what is fastest here.
+
+  A pass over all of a frame's tokens takes an accelerator little longer than
+  one over a single token, so few passes are fastest. A CPU takes a time for
+  every token, and passes over whole frames run some of them many times; only
+  where one environment is alone are those that stand left out, see
+  `decode.parallel`. `launch.benchmark --suite=plan --checkpoint` measures both.
+
+  Args:
+    decoder: one of `DECODERS`; None for the fastest.
+    environments: that are dreamed of together.
+    shares: see `decode.parallel`, which alone can be told them.
+    schedule: see `decode.parallel`, which alone can be told it.
+  """
+  if decoder is not None:
+    return decoder
+  told = bool(shares or schedule)
+  cpu = jax.default_backend() == 'cpu'
+  return 'sequential' if cpu and environments > 1 and not told else 'parallel'
+
+
 def check_options(
-  decoder: str,
+  decoder: str | None,
   temperature: float = 0.0,
   shares: Sequence[float] = (),
   schedule: Sequence[float] = (),
@@ -77,7 +104,7 @@ def check_options(
   decode.check_shares(shares, schedule)
   if decoder == 'sequential' and (shares or schedule):
     raise ValueError('shares and schedule are of the parallel decoder')
-  if decoder not in DECODERS or temperature < 0:
+  if decoder not in (None, *DECODERS) or temperature < 0:
     raise ValueError(
       f'decoder={decoder!r} must be in {DECODERS} and '
       f'temperature={temperature} at least 0'
@@ -89,7 +116,7 @@ def world_model(
   params: Params,
   tasks: chex.Array,
   *,
-  decoder: str = 'parallel',
+  decoder: str | None = None,
   temperature: float | chex.Array = 0.0,
   shares: Sequence[float] = (),
   schedule: Sequence[float] = (),
@@ -100,7 +127,8 @@ def world_model(
     config: sizes of the model.
     params: with the top-level names of `world_action.init`.
     tasks: [E] int32, the games of the environments.
-    decoder: how frames are decoded greedily, one of `DECODERS`.
+    decoder: how frames are decoded greedily, one of `DECODERS`; by default
+      `choose_decoder`'s.
     temperature: frames and rewards are drawn from the softmax of logits over
       temperature, token by token; the number 0 is greedy. An array [] above 0
       is for programs that are compiled once for all temperatures.
@@ -112,6 +140,7 @@ def world_model(
   """
   if not isinstance(temperature, jax.Array):
     check_options(decoder, temperature, shares, schedule)
+  decoder = choose_decoder(decoder, len(tasks), shares, schedule)
   dreamer = _Dreamer(
     config, params, tasks, decoder, temperature, shares, schedule
   )
@@ -132,7 +161,7 @@ def imagine(
   key: chex.PRNGKey | None = None,
   *,
   temperature: float = 0.0,
-  decoder: str = 'parallel',
+  decoder: str | None = None,
   shares: Sequence[float] = (),
 ) -> Imagined:
   """Dreams `horizon` steps from real contexts (JOWA section 4.2).

@@ -19,7 +19,7 @@ from jowa_jax.plan.base import faulty
 from jowa_jax.plan.beam import PATH_SCORES, beam_search
 from jowa_jax.types import History, Params
 
-_DREAMS = dict(horizon=2, decoder='parallel', shares=None, schedule=())
+_DREAMS = dict(horizon=2, decoder=None, shares=None, schedule=())
 # The options that each planner reads, and their values if not given.
 PLANNERS = {
   'none': dict(temperature=0.0),
@@ -244,16 +244,19 @@ def _world(
   tasks: chex.Array,
 ):
   """The world model that a planner searches in."""
-  shares = settings['shares']
+  shares, schedule = settings['shares'], settings['schedule']
+  decoder = jowa_dreams.choose_decoder(
+    settings['decoder'], len(tasks), shares, schedule
+  )
   if shares is None:
-    shares = default_shares(settings['decoder'], len(tasks))
+    shares = default_shares(decoder, len(tasks))
   return jowa_dreams.world_model(
     model,
     params,
     tasks,
-    decoder=settings['decoder'],
+    decoder=decoder,
     shares=shares,
-    schedule=settings['schedule'],
+    schedule=schedule,
   )
 
 

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 
 from jowa_jax import games
-from jowa_jax.methods.jowa_dreams import DECODERS, remember, world_model
+from jowa_jax.methods.jowa_dreams import (
+  DECODERS,
+  choose_decoder,
+  imagine,
+  remember,
+  world_model,
+)
 from jowa_jax.models import world_action
 from jowa_jax.models.backbone import BackboneConfig
 from jowa_jax.models.heads import HeadSizes
@@ -262,3 +268,34 @@ def test_world_heads_that_diverged_give_no_action(params):
 def test_bad_options_are_errors(params, options, message):
   with pytest.raises(ValueError, match=message):
     world_model(CONFIG, params, TASKS, **options)
+
+
+@pytest.mark.parametrize(
+  ('backend', 'environments', 'told', 'decoder'),
+  [
+    ('cpu', 8, {}, 'sequential'),
+    # Its passes are packed.
+    ('cpu', 1, {}, 'parallel'),
+    # Only the parallel decoder can be told these.
+    ('cpu', 8, {'schedule': (1.0, 0.5)}, 'parallel'),
+    ('cpu', 8, {'shares': (0.5,)}, 'parallel'),
+    ('gpu', 8, {}, 'parallel'),
+    ('tpu', 1, {}, 'parallel'),
+  ],
+)
+def test_the_decoder_is_the_fastest_of_the_device(
+  monkeypatch, backend, environments, told, decoder
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  assert choose_decoder(None, environments, **told) == decoder
+  for asked in DECODERS:
+    assert choose_decoder(asked, environments, **told) == asked
+
+
+@pytest.mark.parametrize('backend', ['cpu', 'gpu'])
+def test_dreams_are_decoded_with_it(monkeypatch, params, backend):
+  """A decoder that takes a pass for every token takes the most."""
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  context = contexts(0)
+  found = imagine(CONFIG, params, context, lambda step, q, key: q.argmax(-1), 1)
+  assert (found.passes == 4).all() == (backend == 'cpu')
