@@ -104,22 +104,22 @@ class Backbone(nn.Module):
     revision: Revision | None = None,
     deterministic: bool = True,
   ) -> tuple[chex.Array, Span]:
-    """Runs N tokens of every row, or M of them all again.
+    """Runs N tokens of every row, M of them all again, or one column.
 
     Args:
       ids: [B, N] int32; observation tokens and, at the last place of each
-        block, actions.
+        block, actions. [B, 1] of a column.
       tasks: [B] int32, the games' task ids.
       cache: what came before, if anything, of as many sequences or of fewer,
         each continued by as many neighbouring rows.
       start: [B] int32, tokens before a row's first, whole blocks of padding;
         only without a cache.
-      revision: which tokens to run again, and what the others are.
+      revision: which tokens to run, and what the others are.
       deterministic: no dropout (otherwise the rng 'dropout' is used).
 
     Returns:
-      Hidden states [B, N, D], or [M, D] of those run again; and the keys and
-      values of all B x N tokens.
+      Hidden states [B, N, D], or [M, D] of those run again, or [B, 1, D] of a
+      column; and the keys and values of all B x N tokens.
 
     Raises:
       ValueError: more tokens than the position table has places for.
@@ -127,13 +127,16 @@ class Backbone(nn.Module):
     cfg = self.config
     batch, tokens = ids.shape
     spans = () if cache is None else cache.spans
+    positions = jnp.arange(tokens)[None]
+    if revision is not None and revision.is_column:
+      tokens = revision.span.valid.shape[1]
+      positions = positions + revision.places
     slots = tokens + sum(span.valid.shape[1] for span in spans)
     if slots > cfg.max_tokens:
       raise ValueError(
         f'{slots} tokens, but the position table has {cfg.max_tokens}: shorten '
         'the context or the horizon'
       )
-    positions = jnp.arange(tokens)[None]
     if cache is not None:
       before = jnp.repeat(cache.length, batch // len(cache.length))
       positions = positions + before[:, None]

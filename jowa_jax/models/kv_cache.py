@@ -37,10 +37,17 @@ class KVCache:
 
 @chex.dataclass(frozen=True)
 class Revision:
-  """Tokens of a span that are run again, since ones before them changed."""
+  """Tokens of a span that are run: again, since ones before them changed, or
+  for the first time, column by column."""
 
   span: Span  # of all B rows of N tokens, as they were
-  places: chex.Array  # [M] int32, row * N + column; B * N stands for none
+  # [M] int32, row * N + column, where B * N stands for none; or [] int32, the
+  # column that is run of all rows: those before it are read, and none after.
+  places: chex.Array
+
+  @property
+  def is_column(self) -> bool:
+    return not self.places.ndim
 
 
 def pick(x: chex.Array, places: chex.Array) -> chex.Array:
@@ -125,17 +132,4 @@ def write_rows(span: Span, new: Span, slots: chex.Array) -> Span:
     keys=jax.tree.map(put_heads, span.keys, new.keys),
     values=jax.tree.map(put_heads, span.values, new.values),
     valid=put(span.valid, new.valid, 0),
-  )
-
-
-def write(span: Span, new: Span, slot: chex.Array) -> Span:
-  """Writes the tokens of `new` to the slots from `slot` [] on."""
-
-  def put(old, x):
-    return lax.dynamic_update_slice_in_dim(old, x.astype(old.dtype), slot, 2)
-
-  return Span(
-    keys=jax.tree.map(put, span.keys, new.keys),
-    values=jax.tree.map(put, span.values, new.values),
-    valid=lax.dynamic_update_slice_in_dim(span.valid, new.valid, slot, 1),
   )

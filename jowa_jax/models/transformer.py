@@ -192,7 +192,17 @@ class Dense(nn.Module):
 
 
 def _revise(old, places, new):
-  """Writes the vectors [1, heads, M, head_dim] of places to old ones."""
+  """Writes the vectors of places to old ones, [B, heads, N, head_dim].
+
+  Args:
+    old: [B, heads, N, head_dim].
+    places: see `Revision`.
+    new: [1, heads, M, head_dim]; [B, heads, 1, head_dim] of a column.
+  """
+  if not places.ndim:
+    return lax.dynamic_update_slice_in_dim(
+      old, new.astype(old.dtype), places, 2
+    )
   by_token = jnp.swapaxes(old, 1, 2)
   revised = kv_cache.put(by_token, places, jnp.swapaxes(new, 1, 2)[0])
   return jnp.swapaxes(revised, 1, 2)
@@ -208,7 +218,7 @@ class Attention(nn.Module):
     """The output [B, N, D] and the tokens' (keys, values).
 
     Args:
-      x: [B, N, D]; [1, M, D] where some are run again.
+      x: [B, N, D]; [1, M, D] where some are run again, [B, 1, D] of a column.
       valid: [B or 1, N] bool, which of the N slots hold tokens; None for all.
       mask: [B or 1, N, N] bool, which slots a query may read; None for those
         up to its own.
@@ -243,10 +253,15 @@ class Attention(nn.Module):
       return proj(jnp.swapaxes(y, 1, 2)), (k, v)
     if again is not None:
       old_k, old_v, places = again
+      # What is read is what was written: a loop over columns copies nothing.
       k = _revise(old_k, places, k)
       v = _revise(old_v, places, v)
-      # Queries of other tokens are answered too, and not read.
-      q = _revise(jnp.zeros(k.shape, q.dtype), places, q)
+      if places.ndim:
+        # Queries of other tokens are answered too, and not read.
+        q = _revise(jnp.zeros(k.shape, q.dtype), places, q)
+      else:
+        # `valid` says what is there.
+        mask = jnp.bool_(True)
     if mask is None:
       slots = jnp.arange(k.shape[2])
       mask = (slots[:, None] >= slots)[None]
@@ -256,7 +271,7 @@ class Attention(nn.Module):
     spans.append((k, v, mask))
     y = attention.over_spans(q, spans, lambda w: drop(w, deterministic))
     y = jnp.swapaxes(y, 1, 2)
-    if again is not None:
+    if again is not None and places.ndim:
       y = kv_cache.pick(y, places)[None]
     return proj(y), (k, v)
 
@@ -302,21 +317,25 @@ def run_layers(
 
   Args:
     config: of the layers.
-    x: [B, N, D], in the type they compute in.
+    x: [B, N, D], in the type they compute in; [B, 1, D] of a column.
     valid: [B or 1, N] bool, which slots hold tokens; None for all.
     mask: [B or 1, N, N] bool, which of the N slots a query may read; None for
       those up to its own, which is computed in blocks.
     spans: keys and values of what came before, all of which every query may
       read, of as many sequences or of fewer, see `kv_cache`.
-    revision: which tokens to run again, and what the others are.
+    revision: which tokens to run, and what the others are.
     deterministic: no dropout (otherwise the rng 'dropout' is used).
 
   Returns:
-    Hidden states [B, N, D], or [M, D] of those run again; and the keys and
-    values of all B x N tokens.
+    Hidden states [B, N, D], or [M, D] of those run again, or [B, 1, D] of a
+    column; and the keys and values of all B x N tokens.
   """
   rows, tokens = x.shape[:2]
-  if revision is not None:
+  column = revision is not None and revision.is_column
+  if column:
+    tokens = revision.span.valid.shape[1]
+    valid = (jnp.arange(tokens) <= revision.places)[None]
+  elif revision is not None:
     x = kv_cache.pick(x, revision.places)[None]
   layer = nn.remat(Layer, static_argnums=(6,)) if config.remat else Layer
   keys, values, again = [], [], None
@@ -335,4 +354,4 @@ def run_layers(
   held = jnp.bool_(True) if valid is None else valid
   held = jnp.broadcast_to(held, (rows, tokens))
   span = Span(keys=tuple(keys), values=tuple(values), valid=held)
-  return x if revision is None else x[0], span
+  return x if revision is None or column else x[0], span

@@ -212,22 +212,20 @@ def sequential(
   """
   batch = actions.shape[0]
   _, like = jax.eval_shape(forward, cache, actions[:, None], None)
-  buffer = kv_cache.empty_span(like, num_tokens + 1, batch)
+  empty = kv_cache.empty_span(like, num_tokens + 1, batch)
 
   def step(carry, place):
-    ids, buffer = carry
-    seen = cache.replace(
-      frames=(*cache.frames, buffer), length=cache.length + place
-    )
-    hidden, new = forward(seen, ids[:, None], None)
+    ids, span = carry
+    column = Revision(span=span, places=place)
+    hidden, span = forward(cache, ids[:, None], column)
     hidden = hidden[:, 0]
     drawn = None if key is None else jax.random.fold_in(key, place)
     token = predict(hidden, drawn)
-    return (token, kv_cache.write(buffer, new, place)), (token, hidden)
+    return (token, span), (token, hidden)
 
   # The last pass feeds the last token: its hidden state is what is wanted.
   (_, span), (tokens, hidden) = lax.scan(
-    step, (actions, buffer), jnp.arange(num_tokens + 1)
+    step, (actions, empty), jnp.arange(num_tokens + 1)
   )
   runs = jnp.ones((batch, num_tokens + 1), jnp.int32)
   return Decoded(tokens[:-1].T, hidden[0], hidden[-1], span, runs)

@@ -175,6 +175,29 @@ def test_a_revision_runs_the_tokens_it_names(params):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_columns_fill_a_span(params):
+  """One after the other they compute what all of the tokens do together."""
+  ids = np.random.default_rng(0).integers(0, VOCAB, (2, 6)).astype(np.int32)
+  tasks = np.array([3, 8], np.int32)
+  backbone = Backbone(CONFIG.backbone)
+  variables = {'params': params['backbone']}
+  expected, whole = backbone.apply(variables, ids, tasks)
+  # What is in the slots after a column is not read.
+  span = jax.tree.map(lambda x: jnp.full_like(x, 9), whole)
+  for column in range(6):
+    revision = Revision(span=span, places=jnp.int32(column))
+    hidden, span = backbone.apply(
+      variables, ids[:, column, None], tasks, revision=revision
+    )
+    np.testing.assert_allclose(hidden[:, 0], expected[:, column], atol=1e-5)
+    filled = np.arange(6) <= column
+    np.testing.assert_array_equal(span.valid, np.broadcast_to(filled, (2, 6)))
+  for ours, theirs in zip(
+    jax.tree.leaves(span), jax.tree.leaves(whole), strict=True
+  ):
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
 def passes_of(found):
   return (found.runs > 0).sum(axis=1)
 
