@@ -130,30 +130,36 @@ def _evaluate(smoke: bool) -> ConfigDict:
   )
 
 
-def _finetuning(method: str, steps: int, smoke: bool) -> ConfigDict:
-  """The same steps with a checkpoint and without, on all 5,000 transitions.
+def _finetuning(
+  method: str, steps: int, smoke: bool, scratch: bool = False
+) -> ConfigDict:
+  """Some steps on all 5,000 transitions, from a checkpoint or from nothing.
 
-  The tokenizer is trained on first: four games say little of a fifth's sprites.
+  As in the paper, a checkpoint's tokenizer stays as it is: trained on, its
+  codes come to mean something else, and what the rest has learned is lost. From
+  nothing, half of the steps are the tokenizer's.
   """
   size = 'smoke' if smoke else 'quickstart'
   config = finetune.get_config(f'{method}_{size}' if method else size).unlock()
   config.data.transitions = None
   config.run.play_every = 0
-  tokenizer = 4 if smoke else 500
-  training = config.tokenizer_training
-  training.frames_per_step = 16 if smoke else 32
-  # Codes that the new game does not use become its own.
-  training.restart_period = 2 if smoke else 50
-  training.restart_until = int(0.8 * tokenizer)
-  config.finetune.train_tokenizer = True
-  config.finetune.tokenizer_steps = tokenizer
-  config.finetune.tokenizer = common.optimizer(2e-3, 0.0, 0, 'cosine', 0.05)
   config.run.batch_size = 4 if smoke else 16
-  config.stages.finetune.steps = steps
+  stage = config.stages.finetune
+  stage.steps = steps
+  for part in stage.parts:
+    stage[part].decay, stage[part].final_fraction = 'cosine', 0.05
   config.finetune.model = 'checkpoint'
-  config.finetune.scratch.steps = steps
-  scratch = config.finetune.scratch.tokenizer_training
-  scratch.restart_until = training.restart_until
+  if scratch:
+    tokenizer = steps // 2
+    config.finetune.tokenizer_steps = tokenizer
+    config.finetune.tokenizer = common.optimizer(2e-3, 0.0, 0, 'cosine', 0.05)
+    config.finetune.scratch.steps = steps - tokenizer
+    training = config.tokenizer_training
+    training.frames_per_step = 16 if smoke else 32
+    training.restart_at_errors = True
+    config.finetune.scratch.tokenizer_training.restart_until = int(
+      0.8 * tokenizer
+    )
   return config
 
 
@@ -162,7 +168,7 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   config.data.new = _data((1,), 100) if smoke else _data((4,), 5_000)
   short = dict(context_length=2)
   runs, players = config.runs, config.evaluate.agents
-  minutes = 0.5 if smoke else 3.5
+  minutes = 0.5 if smoke else 1.5
   runs.finetuned = _run(
     'finetune', 'new', _finetuning('', steps, smoke), source, source, minutes
   )
@@ -172,9 +178,8 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   )
   if smoke:
     return
-  runs.scratch = _run(
-    'finetune', 'new', _finetuning('', steps, smoke), '', source, minutes
-  )
+  nothing = _finetuning('', steps, smoke, scratch=True)
+  runs.scratch = _run('finetune', 'new', nothing, '', source, minutes)
   cloned = _finetuning('mtbc', steps, smoke)
   # The pretrained agent has no policy heads.
   cloned.init_from.params = ('tokenizer', 'backbone')
@@ -211,8 +216,8 @@ def _full() -> ConfigDict:
     # As many frames as planning leaves room for.
     context_length=2,
   )
-  players.shipped_beam = _planner('shipped', 16.0)
-  _new_game(config, 'shipped', 500, False)
+  players.shipped_beam = _planner('shipped', 4.0)
+  _new_game(config, 'shipped', 400, False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
     dict(
@@ -264,7 +269,7 @@ def _scratch(smoke: bool) -> ConfigDict:
     'jowa', 'JOWA, greedy', 'the best Q-value, no planning', **short
   )
   players.jowa_beam = (
-    _planner('jowa', 0.2, horizon=1) if smoke else _planner('jowa', 5.0)
+    _planner('jowa', 0.2, horizon=1) if smoke else _planner('jowa', 2.0)
   )
   config.evaluate.films = ('jowa_beam',)
   config.evaluate.chapters = ConfigDict(
