@@ -13,6 +13,7 @@ import pathlib
 import numpy as np
 from absl import flags
 
+from jowa_jax import devices
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import build
 from jowa_jax.envs.protocol import Protocol
@@ -52,6 +53,7 @@ _PROGRESS = flags.DEFINE_bool('progress', True, 'Show a progress bar.')
 
 
 def main() -> None:
+  devices.divide_cpu()
   games = games_lib.parse_games(_GAMES.value, variants=True)
   rules = _CONFIG.value.protocol.to_dict()
   if _ROLLOUTS.value is not None:

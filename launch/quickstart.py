@@ -20,8 +20,10 @@ _PROGRESS = flags.DEFINE_bool('progress', True, 'Show progress bars.')
 def main() -> None:
   # Imported late: it brings in everything, and flag errors come faster.
   with common.importing():
+    from jowa_jax import devices
     from jowa_jax.recipes.quickstart import quickstart
 
+  devices.divide_cpu()
   page = quickstart(_CONFIG.value.to_dict(), _WORKDIR.value, _PROGRESS.value)
   print(f'\nThe report is in {page}')
 

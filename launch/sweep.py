@@ -12,6 +12,7 @@ from typing import Any
 
 from absl import flags
 
+from jowa_jax import devices
 from jowa_jax import games as games_lib
 from jowa_jax.configuration import build
 from jowa_jax.envs.protocol import Protocol
@@ -64,6 +65,7 @@ def _value(text: str) -> Any:
 
 
 def main() -> None:
+  devices.divide_cpu()
   rules = _CONFIG.value.protocol.to_dict()
   output = pathlib.Path(_OUTPUT.value)
   settings = parse_settings(_SETTINGS.value, _CONTEXTS.value)
