@@ -140,7 +140,7 @@ def over_games(
           _cell(found.mean),
         ],
         'games': len(found.games),
-        'noise': found.noise,
+        'noise': 'seeds' if found.noise == 'seeds' else 'episodes',
       }
       for (x, y), found in summary.comparisons.items()
     ],

@@ -31,7 +31,8 @@ class Summary:
   dqn: dict[str, Aggregates]
   # Over the games that all agents played; empty if there is none.
   profiles: dict[str, Profile]
-  comparisons: dict[tuple[str, str], Comparison]  # of the first with the second
+  # Of the first with the second, over the games that both played.
+  comparisons: dict[tuple[str, str], Comparison]
   # agent -> training steps and the mean over games, of human-normalised scores.
   learning: dict[str, list[tuple[int, float]]]
   # agent -> parameters and interquartile mean of human-normalised scores, over
@@ -72,21 +73,37 @@ def summarize(
       if _are_clustered(shared, agent, noise):
         profile = dataclasses.replace(profile, interval=None)
       profiles[agent] = profile
-  # Runs are compared, not means of unlike numbers of them.
-  alike = [a for a in profiles if _is_matrix(shared, a, noise)]
-  comparisons = {
-    (x, y): _comparison(shared, x, y, noise, reps)
-    for i, x in enumerate(alike)
-    for y in alike[:i]
-  }
   return Summary(
     human=human,
     dqn=aggregates_of(table, agents, 'dqn', reps),
     profiles=profiles,
-    comparisons=comparisons,
+    comparisons=_comparisons(table, list(human), reps),
     learning=_learning(rollouts),
     scaling=_scaling(table, rollouts),
   )
+
+
+def _comparisons(
+  table: ScoreTable, agents: Sequence[str], reps: int
+) -> dict[tuple[str, str], Comparison]:
+  """Of all pairs that can be compared, in the games that both played."""
+  found = {}
+  for i, x in enumerate(agents):
+    for y in agents[:i]:
+      both = {
+        game: played
+        for game, played in table.items()
+        if {x, y} <= played.keys() and games_lib.has_reference(game)
+      }
+      if not both:
+        continue
+      # Side by side, an episode is an episode, unless both have seeds.
+      noises = {_noise(both, agent) for agent in (x, y)}
+      noise = 'seeds' if noises == {'seeds'} else 'rollouts'
+      # Runs are compared, not means of unlike numbers of them.
+      if all(_is_matrix(both, agent, noise) for agent in (x, y)):
+        found[x, y] = _comparison(both, x, y, noise, reps)
+  return found
 
 
 def _comparison(

@@ -65,6 +65,30 @@ def test_comparisons(found):
   assert set(found.profiles) == {'random', 'jowa', 'very_big', 'data'}
 
 
+def test_pairs_are_compared_in_the_games_of_both():
+  """No game was played by all three."""
+  records = {
+    'x': rollouts('x', 'Assault', [222.4, 742.0]),
+    'y': rollouts('y', 'Assault', [222.4] * 2) + rollouts('y', 'Pong', [0, 1]),
+    'z': rollouts('z', 'Pong', [2, 3]),
+  }
+  found = summary.summarize(scores.score_table(records), records, REPS)
+  assert not found.profiles
+  pairs = found.comparisons
+  assert {pair: one.games for pair, one in pairs.items()} == {
+    ('y', 'x'): ('Assault',),
+    ('z', 'y'): ('Pong',),
+  }
+  assert pairs['y', 'x'].mean.value == pytest.approx(-0.5)
+  names = {agent: Label(agent.upper()) for agent in records}
+  rows = over_games(found, agent_colors(records), names)['comparisons']
+  assert [(row['x'], row['y'], row['noise']) for row in rows] == [
+    ('Y', 'X', 'episodes'),
+    ('Z', 'Y', 'episodes'),
+  ]
+  assert rows[0]['cells'][1]['value'] == '−0.500'
+
+
 def test_scaling_and_learning(played):
   assert summary.summarize(
     scores.score_table(played), played, REPS
