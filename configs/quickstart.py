@@ -155,7 +155,7 @@ def _finetuning(
     config.finetune.tokenizer = common.optimizer(2e-3, 0.0, 0, 'cosine', 0.05)
     config.finetune.scratch.steps = steps - tokenizer
     training = config.tokenizer_training
-    training.frames_per_step = 16 if smoke else 32
+    training.frames_per_step = 32
     training.restart_at_errors = True
     config.finetune.scratch.tokenizer_training.restart_until = int(
       0.8 * tokenizer

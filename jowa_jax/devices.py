@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+_MOST = 4  # devices that a CPU is made
 _VIRTUAL = 'xla_force_host_platform_device_count'
 
 
@@ -52,22 +53,25 @@ def cost(compiled: jax.stages.Compiled) -> dict[str, Any]:
   }
 
 
-def divide_cpu(most: int = 4) -> None:
+def divide_cpu() -> None:
   """Makes the CPU as many devices as it has cores, for programs that play.
 
   What a small model computes for a decision is too little to be divided among
   cores; games are divided over devices, and each then decides on its own core.
-  Training on as many devices takes as long as on one that has all cores.
+  Training on two such devices takes as long as on one that has both cores.
+  They are a power of two, so that they divide batches, and four at most, as
+  each holds all parameters.
 
-  Does nothing where XLA_FLAGS name a number of devices. To be called before JAX
-  computes anything.
+  Does nothing where XLA_FLAGS or JAX_NUM_CPU_DEVICES say how many devices the
+  CPU is.
 
-  Args:
-    most: devices. They are a power of two, so that they divide batches.
+  Raises:
+    RuntimeError: JAX has computed something already.
   """
-  if _VIRTUAL in os.environ.get('XLA_FLAGS', ''):
+  given = jax.config.jax_num_cpu_devices != -1
+  if given or _VIRTUAL in os.environ.get('XLA_FLAGS', ''):
     return
   able = getattr(os, 'sched_getaffinity', None)  # not on macOS
   cores = len(able(0)) if able else os.cpu_count() or 1
-  count = 1 << (min(cores, most).bit_length() - 1)
+  count = 1 << (min(cores, _MOST).bit_length() - 1)
   jax.config.update('jax_num_cpu_devices', count)

@@ -306,7 +306,9 @@ def _check_setup(
     raise RecordError(
       f'{path} holds rollouts of {rollout.game} of another evaluation; give '
       'another --output, or restore what differs (environments: --games, '
-      '--rollouts, --slots and --max_environments):\n  ' + '\n  '.join(changed)
+      '--rollouts, --slots and --max_environments; devices of a CPU, one for '
+      'each of its cores, four at most: JAX_NUM_CPU_DEVICES):\n  '
+      + '\n  '.join(changed)
     )
 
 

@@ -84,7 +84,7 @@ def choose_decoder(
   Args:
     decoder: one of `DECODERS`; None for the fastest.
     environments: that are dreamed of together.
-    shares: see `decode.parallel`, which alone can be told them.
+    shares: see `decode.parallel`, which alone can be told them; none if None.
     schedule: see `decode.parallel`, which alone can be told it.
   """
   if decoder is not None:

@@ -122,7 +122,8 @@ class Backbone(nn.Module):
       column; and the keys and values of all B x N tokens.
 
     Raises:
-      ValueError: more tokens than the position table has places for.
+      ValueError: more tokens than the position table has places for; `start`
+        beside a column.
     """
     cfg = self.config
     batch, tokens = ids.shape

@@ -251,17 +251,18 @@ class Attention(nn.Module):
       words, rate = drop.words(deterministic), cfg.attention_dropout
       y = attention.causal(q, k, v, valid, words, rate, cfg.query_block)
       return proj(jnp.swapaxes(y, 1, 2)), (k, v)
+    column = again is not None and not again[2].ndim
     if again is not None:
       old_k, old_v, places = again
       # What is read is what was written: a loop over columns copies nothing.
       k = _revise(old_k, places, k)
       v = _revise(old_v, places, v)
-      if places.ndim:
-        # Queries of other tokens are answered too, and not read.
-        q = _revise(jnp.zeros(k.shape, q.dtype), places, q)
-      else:
+      if column:
         # `valid` says what is there.
         mask = jnp.bool_(True)
+      else:
+        # Queries of other tokens are answered too, and not read.
+        q = _revise(jnp.zeros(k.shape, q.dtype), places, q)
     if mask is None:
       slots = jnp.arange(k.shape[2])
       mask = (slots[:, None] >= slots)[None]
@@ -271,7 +272,7 @@ class Attention(nn.Module):
     spans.append((k, v, mask))
     y = attention.over_spans(q, spans, lambda w: drop(w, deterministic))
     y = jnp.swapaxes(y, 1, 2)
-    if again is not None and places.ndim:
+    if again is not None and not column:
       y = kv_cache.pick(y, places)[None]
     return proj(y), (k, v)
 
@@ -329,10 +330,15 @@ def run_layers(
   Returns:
     Hidden states [B, N, D], or [M, D] of those run again, or [B, 1, D] of a
     column; and the keys and values of all B x N tokens.
+
+  Raises:
+    ValueError: `valid` or `mask` beside a column.
   """
   rows, tokens = x.shape[:2]
   column = revision is not None and revision.is_column
   if column:
+    if valid is not None or mask is not None:
+      raise ValueError('A column reads what is before it, of valid slots alone')
     tokens = revision.span.valid.shape[1]
     valid = (jnp.arange(tokens) <= revision.places)[None]
   elif revision is not None:

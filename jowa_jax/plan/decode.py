@@ -24,8 +24,8 @@ from jax import lax
 from jowa_jax.models import kv_cache
 from jowa_jax.models.kv_cache import KVCache, Revision, Span
 
-# (cache, ids [B, N], revision) -> hidden states and keys and values, as of
-# `Backbone`.
+# (cache, ids [B, N], or [B, 1] of a column, revision) -> hidden states and keys
+# and values, as of `Backbone`.
 Forward = Callable[
   [KVCache, chex.Array, Revision | None], tuple[chex.Array, Span]
 ]
@@ -200,7 +200,7 @@ def sequential(
   num_tokens: int,
   key: chex.PRNGKey | None = None,
 ) -> Decoded:
-  """Decodes token by token: the reference, and the way to draw tokens.
+  """Decodes token by token: how tokens are drawn, and fastest on a CPU.
 
   Args:
     forward: the backbone.

@@ -11,7 +11,7 @@ from rliable import library, metrics
 
 from jowa_jax import games as games_lib
 from jowa_jax.report import statistics
-from jowa_jax.report.statistics import Estimate, GameScores, Noise, Reference
+from jowa_jax.report.statistics import Estimate, GameScores, Noise
 
 # Resamples of a probability are as many times fewer: scipy computes a p-value
 # beside each, and 2000 of 15 games take about 20 s.
@@ -24,7 +24,7 @@ class Comparison:
 
   # How often a run of x beats one of y, ties half; mean over the games.
   probability: Estimate
-  # x less y, of normalised scores; None if a game has no reference scores.
+  # x less y, human-normalised; None if a game has no reference scores.
   mean: Estimate | None
   interquartile_mean: Estimate | None
   games: tuple[str, ...]  # that both played
@@ -50,7 +50,6 @@ def compare(
   y: GameScores,
   *,
   noise: Noise,
-  reference: Reference = 'human',
   reps: int = 2000,
   seed: int = 0,
 ) -> Comparison:
@@ -63,7 +62,6 @@ def compare(
     x: game -> raw scores, equally many for each game that y played too.
     y: of the other agent, in the same form.
     noise: what a run is, see `statistics`.
-    reference: whose score is 1, 'human' or 'dqn'.
     reps: bootstrap resamples of differences; of probabilities, a tenth.
     seed: the same seed gives the same intervals.
 
@@ -81,9 +79,9 @@ def compare(
     pair, lambda a, b: [metrics.probability_of_improvement(a, b)], few, seed
   )
   mean = interquartile_mean = None
-  if all(games_lib.has_reference(game, reference) for game in games):
+  if all(games_lib.has_reference(game) for game in games):
     normalized = [
-      statistics.normalized_matrix(scores, reference, agent)
+      statistics.normalized_matrix(scores, agent=agent)
       for agent, scores in common.items()
     ]
     mean, interquartile_mean = _estimates(normalized, _differences, reps, seed)

@@ -50,7 +50,7 @@ def summarize(
   Args:
     table: see `scores.score_table`.
     rollouts: that it is of, by agent.
-    reps: bootstrap resamples.
+    reps: bootstrap resamples. Each pair of agents takes about a second of 2000.
   """
   agents = list(rollouts)
   human = aggregates_of(table, agents, 'human', reps)

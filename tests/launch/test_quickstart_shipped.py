@@ -77,6 +77,19 @@ def config(recording, packed):
   return config.to_dict()
 
 
+def test_the_new_game_is_learned_in_as_many_steps_by_all():
+  runs = quickstart_config.get_config('full').runs
+  steps = {}
+  for name in runs.order:
+    config = runs[name].config
+    steps[name] = config.stages.finetune.steps
+    if not runs[name].source:
+      options = config.finetune
+      steps[name] = options.tokenizer_steps + options.scratch.steps
+  assert set(steps) == {'finetuned', 'scratch', 'cloned'}
+  assert len(set(steps.values())) == 1
+
+
 @pytest.mark.slow
 def test_from_a_packed_agent_to_the_page(config, tmp_path, capsys):
   page = quickstart(config, tmp_path, progress=False).read_text()

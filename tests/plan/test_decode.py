@@ -198,6 +198,18 @@ def test_columns_fill_a_span(params):
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
+def test_a_column_goes_with_no_padding(params):
+  backbone = Backbone(CONFIG.backbone)
+  variables = {'params': params['backbone']}
+  ids, tasks = np.zeros((2, 1), np.int32), np.array([3, 8], np.int32)
+  _, span = backbone.apply(variables, ids, tasks)
+  column = Revision(span=span, places=jnp.int32(0))
+  with pytest.raises(ValueError, match='A column reads'):
+    backbone.apply(
+      variables, ids, tasks, start=jnp.zeros(2, jnp.int32), revision=column
+    )
+
+
 def passes_of(found):
   return (found.runs > 0).sum(axis=1)
 

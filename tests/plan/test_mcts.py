@@ -33,7 +33,7 @@ def search(
   choose_by='value',
 ):
   memory, q = remember(CONFIG, params, context)
-  model = world_model(CONFIG, params, context.tasks)
+  model = world_model(CONFIG, params, context.tasks, decoder='parallel')
   found = tree_search(
     model,
     q + q_bias,

@@ -177,7 +177,9 @@ def encode(config, frames, mesh):
 def plan(config, mesh):
   """Decides for eight environments, on one device and on all of them."""
   method, _, state, _, _ = helpers.begin(config, 'stage2', mesh, {})
-  policy = method.policy(planner='beam', horizon=1, epsilon=0.0)
+  policy = method.policy(
+    planner='beam', horizon=1, epsilon=0.0, decoder='parallel'
+  )
   tasks = np.arange(8, dtype=np.int32)
   found = []
   for devices in (mesh.devices.reshape(-1)[:1], mesh.devices.reshape(-1)):
