@@ -155,15 +155,17 @@ def _plan() -> list[dict]:
     )
   print(plan.describe(results))
   if _CHECKPOINT.value:
-    trained = passes.measure(
-      _CHECKPOINT.value,
-      games.parse_games(_GAMES.value),
-      _DECISIONS.value,
-      width=width,
-      horizon=horizon,
-    )
-    print(passes.describe(trained))
-    results += trained
+    for count in _numbers(_ENVIRONMENTS):
+      trained = passes.measure(
+        _CHECKPOINT.value,
+        games.parse_games(_GAMES.value),
+        _DECISIONS.value,
+        count,
+        width=width,
+        horizon=horizon,
+      )
+      print(passes.describe(trained))
+      results += trained
   return results
 
 
