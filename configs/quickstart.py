@@ -57,7 +57,7 @@ def _run(
 
 
 def _player(
-  agent: str, title: str, note: str, minutes: float = 0.3, **options
+  agent: str, title: str, note: str, minutes: float = 0.2, **options
 ) -> ConfigDict:
   """Who plays: a run, a pretrained agent, or 'random'."""
   return ConfigDict(
@@ -124,7 +124,7 @@ def _evaluate(smoke: bool) -> ConfigDict:
       agents=ConfigDict(),
       films=(),  # agents whose play is filmed
       film_decisions=8 if smoke else 200,
-      film_minutes=0.2 if smoke else 1.8,
+      film_minutes=0.2 if smoke else 1.3,
       chapters=ConfigDict(),
     )
   )
@@ -168,7 +168,7 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   config.data.new = _data((1,), 100) if smoke else _data((4,), 5_000)
   short = dict(context_length=2)
   runs, players = config.runs, config.evaluate.agents
-  minutes = 0.5 if smoke else 1.5
+  minutes = 0.5 if smoke else 1.9
   runs.finetuned = _run(
     'finetune', 'new', _finetuning('', steps, smoke), source, source, minutes
   )
@@ -179,11 +179,11 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   if smoke:
     return
   nothing = _finetuning('', steps, smoke, scratch=True)
-  runs.scratch = _run('finetune', 'new', nothing, '', source, minutes)
+  runs.scratch = _run('finetune', 'new', nothing, '', source, 1.7)
   cloned = _finetuning('mtbc', steps, smoke)
   # The pretrained agent has no policy heads.
   cloned.init_from.params = ('tokenizer', 'backbone')
-  runs.cloned = _run('finetune', 'new', cloned, source, source, minutes)
+  runs.cloned = _run('finetune', 'new', cloned, source, source, 1.3)
   runs.order = (*runs.order, 'scratch', 'cloned')
   players.scratch = _player(
     'scratch', 'JOWA, from scratch', 'the same steps from nothing', **short
@@ -204,7 +204,7 @@ def _full() -> ConfigDict:
   config.pretrained.shipped = 'pretrained'
   config.judge.agent = 'shipped'
   config.judge.num_dreams = 32
-  config.judge.minutes = 1.3
+  config.judge.minutes = 0.9
   config.evaluate = _evaluate(False)
   players = config.evaluate.agents
   players.random = _player('random', 'Random play', 'over the legal actions')
@@ -212,11 +212,11 @@ def _full() -> ConfigDict:
     'shipped',
     'JOWA, greedy',
     'the best Q-value, no planning',
-    0.7,
+    0.5,
     # As many frames as planning leaves room for.
     context_length=2,
   )
-  players.shipped_beam = _planner('shipped', 4.0)
+  players.shipped_beam = _planner('shipped', 2.3)
   _new_game(config, 'shipped', 400, False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
@@ -269,7 +269,7 @@ def _scratch(smoke: bool) -> ConfigDict:
     'jowa', 'JOWA, greedy', 'the best Q-value, no planning', **short
   )
   players.jowa_beam = (
-    _planner('jowa', 0.2, horizon=1) if smoke else _planner('jowa', 2.0)
+    _planner('jowa', 0.2, horizon=1) if smoke else _planner('jowa', 1.2)
   )
   config.evaluate.films = ('jowa_beam',)
   config.evaluate.chapters = ConfigDict(
