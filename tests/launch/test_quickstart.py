@@ -278,16 +278,22 @@ def test_another_config_is_refused(config, recording, launch, tmp_path):
 
 
 def test_runs_of_one_tokenizer_share_what_it_encoded(config, tmp_path):
+  def caches(runs):
+    return {
+      name: pathlib.Path(run.config['data']['token_cache']).name
+      for name, run in runs.items()
+    }
+
   runs = make_plan(config, tmp_path).runs
-  caches = {
-    name: run.config['data']['token_cache'] for name, run in runs.items()
-  }
-  assert caches == {
-    'jowa': str(tmp_path / 'tokens' / 'play-jowa'),
-    'mtbc': str(tmp_path / 'tokens' / 'play-jowa'),
-    # Its tokenizer is trained on.
-    'finetuned': str(tmp_path / 'tokens' / 'new-finetuned'),
-  }
+  play = {'jowa': 'play-jowa', 'mtbc': 'play-jowa'}
+  assert caches(runs) == {**play, 'finetuned': 'new-jowa'}
+  assert runs['jowa'].config['data']['token_cache'] == str(
+    tmp_path / 'tokens' / 'play-jowa'
+  )
+  # Where the tokenizer is trained on, its codes are others.
+  config['runs']['finetuned']['config']['finetune']['train_tokenizer'] = True
+  changed = caches(make_plan(config, tmp_path).runs)
+  assert changed == {**play, 'finetuned': 'new-finetuned'}
   assert runs['mtbc'].config['init_from']['checkpoints'] == str(
     tmp_path / 'jowa' / 'checkpoints'
   )
