@@ -286,14 +286,15 @@ def test_runs_of_one_tokenizer_share_what_it_encoded(config, tmp_path):
 
   runs = make_plan(config, tmp_path).runs
   play = {'jowa': 'play-jowa', 'mtbc': 'play-jowa'}
-  assert caches(runs) == {**play, 'finetuned': 'new-jowa'}
+  # Its tokenizer is trained on.
+  assert caches(runs) == {**play, 'finetuned': 'new-finetuned'}
   assert runs['jowa'].config['data']['token_cache'] == str(
     tmp_path / 'tokens' / 'play-jowa'
   )
-  # Where the tokenizer is trained on, its codes are others.
-  config['runs']['finetuned']['config']['finetune']['train_tokenizer'] = True
-  changed = caches(make_plan(config, tmp_path).runs)
-  assert changed == {**play, 'finetuned': 'new-finetuned'}
+  # One that stays as it is has the codes of its source.
+  config['runs']['finetuned']['config']['finetune']['train_tokenizer'] = False
+  kept = caches(make_plan(config, tmp_path).runs)
+  assert kept == {**play, 'finetuned': 'new-jowa'}
   assert runs['mtbc'].config['init_from']['checkpoints'] == str(
     tmp_path / 'jowa' / 'checkpoints'
   )

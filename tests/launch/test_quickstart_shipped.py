@@ -82,10 +82,9 @@ def test_the_new_game_is_learned_in_as_many_steps_by_all():
   steps = {}
   for name in runs.order:
     config = runs[name].config
-    steps[name] = config.stages.finetune.steps
-    if not runs[name].source:
-      options = config.finetune
-      steps[name] = options.tokenizer_steps + options.scratch.steps
+    options, stage = config.finetune, config.stages.finetune
+    rest = stage.steps if runs[name].source else options.scratch.steps
+    steps[name] = options.tokenizer_steps + rest
   assert set(steps) == {'finetuned', 'scratch', 'cloned'}
   assert len(set(steps.values())) == 1
 
@@ -131,12 +130,11 @@ def test_the_runs_start_from_what_they_say(config, packed, tmp_path):
   for run in runs.values():
     for section in ('tokenizer', 'backbone', 'heads'):
       assert run.config[section] == agent.config[section]
-  # A pretrained tokenizer stays as it is.
   trained = {n: [set(s.optimizers) for s in r.stages] for n, r in runs.items()}
   assert trained == {
-    'finetuned': [{'world_action'}],
+    'finetuned': [{'tokenizer'}, {'world_action'}],
     'scratch': [{'tokenizer'}, {'world_action'}],
-    'cloned': [{'policy'}],
+    'cloned': [{'tokenizer'}, {'policy'}],
   }
 
 
