@@ -102,8 +102,8 @@ def test_files_of_pods_can_be_read():
 def _has_field(given, field, script) -> bool:
   """Whether a command's config has a field."""
   files = [f.removeprefix('--config=') for f in given if f[:9] == '--config=']
-  default = {'collect': 'configs/collect.py', 'evaluate': 'configs/evaluate.py'}
-  name, _, variant = (files or [default[script]])[0].partition(':')
+  # The default of a script is the file of its name.
+  name, _, variant = (files or [f'configs/{script}.py'])[0].partition(':')
   module = importlib.import_module(name.removesuffix('.py').replace('/', '.'))
   config = module.get_config(*([variant] if variant else []))
   for part in field.split('.'):
