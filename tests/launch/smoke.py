@@ -28,6 +28,7 @@ SUBSTITUTIONS = (
   (r'(configs/(jowa|finetune)\.py):40m', r'\1:smoke'),
   (r'(configs/finetune_online\.py):(resnet34|quickstart)', r'\1:smoke'),
   (r'(configs/study\.py):(laptop|overnight)', r'\1:smoke'),
+  (r'(configs/quickstart\.py):full', r'\1:smoke'),
   (r'^--games=pretrain$', '--games=Assault,Carnival'),
   (r'^--games=Freeway,MsPacman,Qbert,RoadRunner$', '--games=RoadRunner'),
   (r'^--fraction=0\.1', '--fraction=0.5'),
@@ -88,6 +89,11 @@ EXTRA = (
     '--rounds=1 --decisions=40 --environments=2 --steps=2 --final_steps=2',
   ),
   ('evaluate', '', _SHORT),
+  # One episode cannot be held out of one.
+  (
+    *('finetune', '--config.data.held_out_fraction='),
+    f'{_TUNED} --config.data.held_out_fraction=0 --config.run.evaluate_every=0',
+  ),
   ('finetune', '--config=configs/finetune.py:quickstart', _TUNED),
   ('finetune', '--config=configs/finetune.py:scaled_ql', _TUNED),
   ('finetune', '--config=configs/finetune.py:ficc', _TUNED),
@@ -107,6 +113,10 @@ EXTRA = (
     *('prepare_data', ''),
     '--runner=FnApiRunner --direct_num_workers=1 '
     '--direct_running_mode=in_memory',
+  ),
+  (
+    *('quickstart', '--config=configs/quickstart.py:smoke'),
+    '--config.evaluate.protocol.rollouts=1',
   ),
   ('quickstart', '', '--config=configs/quickstart.py:smoke'),
   ('study', '--print_commands', ''),
