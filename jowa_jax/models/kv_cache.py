@@ -37,8 +37,11 @@ class KVCache:
 
 @chex.dataclass(frozen=True)
 class Revision:
-  """Tokens of a span that are run: again, since ones before them changed, or
-  for the first time, column by column."""
+  """Tokens of a span that are run.
+
+  Again, since ones before them changed; or for the first time, a column of all
+  rows after the other.
+  """
 
   span: Span  # of all B rows of N tokens, as they were
   # [M] int32, row * N + column, where B * N stands for none; or [] int32, the

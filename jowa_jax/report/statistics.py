@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-import scipy.stats
 from rliable import library, metrics
 
 from jowa_jax import games as games_lib
@@ -252,7 +251,10 @@ def normalized_matrix(
 
 def interquartile_mean(scores: np.ndarray) -> float:
   """Of the games' means, of [runs, games]; see `aggregates`."""
-  return float(scipy.stats.trim_mean(scores.mean(axis=0), 0.25))
+  # `scipy.stats.trim_mean` takes ten times as long, in every resample.
+  means = np.sort(scores.mean(axis=0))
+  cut = len(means) // 4
+  return float(means[cut : len(means) - cut].mean())
 
 
 def _statistics(scores: np.ndarray) -> np.ndarray:
