@@ -73,6 +73,8 @@ def test_small_agents_make_runs(name, tmp_path):
   config['init_from']['checkpoints'] = 'x'
   run = Run(config, tmp_path / 'run')
   assert run.config['method'] == name.removesuffix('_smoke')
+  # Or all segments would begin at the same decisions.
+  assert config['data']['stride'] < run.method.spec.length
 
 
 @pytest.mark.parametrize('end', ['', '_smoke'])

@@ -29,7 +29,8 @@ class DataConfig:
   Attributes:
     directory: of the data sets (see `stored.load_episodes`).
     games: games, or names of lists of them.
-    stride: steps between neighbouring segments.
+    stride: steps between neighbouring segments, better fewer than they have:
+      where none overlap, a model never sees one that begins elsewhere.
     padding: the side on which short segments are padded, 'right' or 'left'.
     held_out_fraction: share of each game's episodes kept from training.
     balance_games: draw all games equally often, whatever their sizes.
@@ -129,6 +130,13 @@ class TrainingData:
       episodes, config.held_out_fraction, seed
     )
     self.episodes = episodes
+    if config.stride >= spec.length > 1:
+      logging.warning(
+        'data.stride=%d: segments of %d steps do not overlap, so all begin at '
+        'multiples of %d, and play begins its contexts anywhere; '
+        'data.stride=1 draws segments from every step',
+        *(config.stride, spec.length, config.stride),
+      )
     around = (spec.fields, spec.history, spec.lookahead)
     self.train = SegmentDataset(
       train, spec.length, config.stride, config.padding, *around

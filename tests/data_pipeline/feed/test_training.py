@@ -131,7 +131,7 @@ def one_game_without_rewards(atari_data_dir, monkeypatch):
 
 
 def test_a_share_of_segments_with_rewards(one_game_without_rewards, caplog):
-  options = dict(batch_size=40, length=3, balance_games=True)
+  options = dict(batch_size=40, length=3, stride=2, balance_games=True)
   data = _data(one_game_without_rewards, reward_share=0.5, **options)
   (record,) = caplog.records
   assert 'data.reward_share=0.5: no segment of Assault' in record.getMessage()
@@ -226,6 +226,15 @@ def test_held_out_batches_are_fixed_and_spread(split):
   assert len(set(places)) == len(places) == 8
   many = split.held_out_batches(10_000)
   assert len(many) == split.held_out.num_segments // 4
+
+
+@pytest.mark.parametrize(('length', 'stride'), [(4, 4), (4, 5), (4, 3), (1, 1)])
+def test_says_that_segments_do_not_overlap(
+  atari_data_dir, caplog, length, stride
+):
+  _data(atari_data_dir, length=length, stride=stride)
+  apart = length > 1 and stride >= length
+  assert ('data.stride=1 draws segments' in caplog.text) == apart
 
 
 def test_few_held_out_segments_make_one_smaller_batch(atari_data_dir):
