@@ -220,7 +220,7 @@ def world_action_losses(
   real = jnp.ones(batch.task.shape, bool)
   if batch.imagined is not None:
     real = ~batch.imagined
-  actions, of_world, trained = batch.actions, real, None
+  actions, trained, of_world = batch.actions, None, slice(None)
   if losses.hide_actions and target_params is not None and key is not None:
     actions, hidden_rows = hide_actions(
       losses.hide_actions,
@@ -228,7 +228,9 @@ def world_action_losses(
       # Not one of the keys that were there before it: these stay the same.
       jax.random.fold_in(key, 3),
     )
-    of_world = real & ~hidden_rows
+    # The others alone get logits of tokens, which cost a quarter of a step.
+    count = len(hidden_rows) - round(losses.hide_actions * len(hidden_rows))
+    of_world = jnp.flatnonzero(~hidden_rows, size=count)
     # The first frame of a segment has no actions before it.
     first = jnp.arange(batch.actions.shape[1]) == 0
     trained = hidden_rows[:, None] | first
@@ -238,8 +240,13 @@ def world_action_losses(
   terms, metrics = {}, {}
   weight = 1.0 if target_params is None else losses.world_weight
   if weight:
-    logits = world_action.world_logits(backbone, params['world_heads'], hidden)
-    metrics = world_terms(logits, tokens, batch, of_world)
+    told, seen, is_real = jax.tree.map(
+      lambda x: x[of_world], (batch, tokens, real)
+    )
+    logits = world_action.world_logits(
+      backbone, params['world_heads'], hidden[of_world]
+    )
+    metrics = world_terms(logits, seen, told, is_real)
     terms = {name: weight * term for name, term in metrics.items()}
   if target_params is not None:
     read = world_action.at_last_observation(backbone, hidden)
