@@ -156,6 +156,14 @@ def _objectives(config: JowaConfig) -> dict[str, Objective]:
   }
   outputs = model.backbone.num_actions * model.returns.num_atoms
   q_flops = flops.ensemble(model.backbone, model.heads, outputs)
+  # Segments whose actions are hidden do not train the world heads.
+  shown = 1 - config.losses.hide_actions
+  joint_flops = {
+    **world_flops,
+    'world_heads': shown * world_flops['world_heads'],
+    'q_heads': q_flops,
+    'target_q_heads': q_flops,
+  }
   return {
     'tokenizer': tokenizer_lib.objective(
       config.tokenizer, config.tokenizer_training
@@ -166,7 +174,7 @@ def _objectives(config: JowaConfig) -> dict[str, Objective]:
     'world_action': Objective(
       ('backbone', 'world_heads', 'q_heads'),
       functools.partial(loss, True),
-      {**world_flops, 'q_heads': q_flops, 'target_q_heads': q_flops},
+      joint_flops,
       augment=imagine if imagination.policy else None,
       rows=2 if imagination.policy else 1,
       decays=decays,
