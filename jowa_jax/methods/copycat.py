@@ -12,6 +12,11 @@ import jax.numpy as jnp
 from jowa_jax import games
 
 
+def count_hidden(share: float, rows: int) -> int:
+  """How many rows `hide_actions` hides."""
+  return round(share * rows)
+
+
 def hide_actions(
   share: float, actions: chex.Array, key: chex.PRNGKey
 ) -> tuple[chex.Array, chex.Array]:
@@ -27,7 +32,7 @@ def hide_actions(
   """
   rows_key, key = jax.random.split(key)
   order = jax.random.permutation(rows_key, len(actions))
-  rows = order < round(share * len(actions))
+  rows = order < count_hidden(share, len(actions))
   drawn = jax.random.randint(key, actions.shape, 0, games.NUM_ACTIONS)
   drawn = drawn.astype(actions.dtype)
   return jnp.where(rows[:, None], drawn, actions), rows

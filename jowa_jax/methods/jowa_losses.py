@@ -13,7 +13,7 @@ from jowa_jax.losses import q_learning
 from jowa_jax.losses import world as world_losses
 from jowa_jax.losses.masked import masked_mean
 from jowa_jax.methods.base import Metrics, Ratio
-from jowa_jax.methods.copycat import hide_actions
+from jowa_jax.methods.copycat import count_hidden, hide_actions
 from jowa_jax.models import world_action
 from jowa_jax.models.heads import WorldLogits
 from jowa_jax.models.world_action import ReturnConfig, WorldActionConfig
@@ -229,8 +229,9 @@ def world_action_losses(
       jax.random.fold_in(key, 3),
     )
     # The others alone get logits of tokens, which cost a quarter of a step.
-    count = len(hidden_rows) - round(losses.hide_actions * len(hidden_rows))
-    of_world = jnp.flatnonzero(~hidden_rows, size=count)
+    rows = len(hidden_rows)
+    shown = rows - count_hidden(losses.hide_actions, rows)
+    of_world = jnp.flatnonzero(~hidden_rows, size=shown)
     # The first frame of a segment has no actions before it.
     first = jnp.arange(batch.actions.shape[1]) == 0
     trained = hidden_rows[:, None] | first
