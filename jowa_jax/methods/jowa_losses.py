@@ -43,10 +43,9 @@ class JowaLosses:
     target_period: steps between copies of the target heads.
     hide_actions: share of a batch's segments whose Q is trained from contexts
       with random actions in place of those taken, while the other segments
-      train the world part, and Q at their first frames alone. 0 trains both on
-      all, as in the paper. Where play
-      repeats itself, the action taken last tells the next one better than any
-      frame, so that Q learns to copy it and to look at nothing (de Haan et
+      train the world part alone. 0 trains both on all, as in the paper. Where
+      play repeats itself, the action taken last tells the next one better than
+      any frame, so that Q learns to copy it and to look at nothing (de Haan et
       al., 2019, "Causal confusion in imitation learning").
   """
 
@@ -232,9 +231,7 @@ def world_action_losses(
     rows = len(hidden_rows)
     shown = rows - count_hidden(losses.hide_actions, rows)
     of_world = jnp.flatnonzero(~hidden_rows, size=shown)
-    # The first frame of a segment has no actions before it.
-    first = jnp.arange(batch.actions.shape[1]) == 0
-    trained = hidden_rows[:, None] | first
+    trained = jnp.broadcast_to(hidden_rows[:, None], batch.actions.shape)
   hidden = world_action.hidden_states(
     backbone, params['backbone'], tokens, actions, batch.task, keys[0]
   )

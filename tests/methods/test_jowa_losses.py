@@ -151,19 +151,17 @@ def test_of_two_segments_one_trains_q_and_the_other_the_world(
     for row, (terms, _) in enumerate(alone)
     if all(np.isclose(mixed[name], terms[name], rtol=1e-5) for name in WORLD)
   ]
-  # Q reads first frames before any action, and the hidden row's others after
-  # random ones; of the row that is shown it is trained at the first alone.
+  # Q reads first frames before any action, and later ones after random ones.
   _, of_hidden = alone[1 - shown]
   assert not np.isclose(metrics['q/td'], of_hidden['q/td'], rtol=1e-5)
-  first = np.zeros_like(batch.mask)
-  first[:, :1] = True
-  begun = batch.replace(mask=batch.mask & first)
+  first = batch.mask.copy()
+  first[:, 1:] = False
   before, known = (
     fn(
-      *(small.MODEL, JowaLosses(hide_actions=share)),
-      *(params, targets, tokens, begun, jax.random.key(seed)),
+      *(small.MODEL, JowaLosses(hide_actions=share), params, targets, tokens),
+      *(batch.replace(mask=mask), jax.random.key(seed)),
     )[1]['q/data_value']
-    for share in (0.5, 0.0)
+    for share, mask in ((0.5, first), (0.0, first & (rows != shown)[:, None]))
   )
   np.testing.assert_allclose(before, known, rtol=1e-5)
   moved = {}
