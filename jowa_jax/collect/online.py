@@ -229,10 +229,8 @@ class OnlineFeed:
     dataset = SegmentDataset(
       self.replay.episodes(),
       self._spec.length,
-      fields=self._spec.fields,
       stride=1,
-      history=self._spec.history,
-      lookahead=self._spec.lookahead,
+      **self._spec.reading,
     )
     sampler = Sampler([dataset.num_segments], self._batch_size, self._seed)
     for _, batch in pipeline.batches(

@@ -71,8 +71,9 @@ def _counts(
 ) -> np.ndarray:
   """How often actions were told as latent ones, [60, A, K]."""
   spec = agent.method.spec
-  around = (spec.fields, spec.history, spec.lookahead)
-  data = SegmentDataset(episodes, spec.length, spec.length, 'right', *around)
+  data = SegmentDataset(
+    episodes, spec.length, spec.length, 'right', **spec.reading
+  )
   places = evenly(data.num_segments, num_segments)
   tell = jax.jit(agent.method.latents.told)
   total = 0

@@ -198,9 +198,7 @@ def windows(
     spec.length,
     stride=spec.length,
     padding=agent.config['data'].get('padding', DataConfig.padding),
-    fields=spec.fields,
-    history=spec.history,
-    lookahead=spec.lookahead,
+    **spec.reading,
   )
   for start in range(0, data.num_segments, batch_size):
     chosen = np.arange(start, start + batch_size)

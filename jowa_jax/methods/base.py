@@ -190,6 +190,12 @@ class BatchSpec(NamedTuple):
   fields: frozenset[str] = frozenset()
   statistics: tuple[str, ...] = ()
 
+  @property
+  def reading(self) -> dict[str, Any]:
+    """What a `data.feed.dataset.SegmentDataset` reads beside the length."""
+    names = ('fields', 'history', 'lookahead')
+    return {name: getattr(self, name) for name in names}
+
 
 class Policy(NamedTuple):
   """A batched agent: one call of `act` serves all environments.

@@ -137,15 +137,14 @@ class TrainingData:
         'data.stride=1 draws segments from every step',
         *(config.stride, spec.length, config.stride),
       )
-    around = (spec.fields, spec.history, spec.lookahead)
     self.train = SegmentDataset(
-      train, spec.length, config.stride, config.padding, *around
+      train, spec.length, config.stride, config.padding, **spec.reading
     )
     # Every held-out step has a loss in one segment.
     self.held_out = None
     if held_out:
       self.held_out = SegmentDataset(
-        held_out, spec.length, spec.length, 'right', *around
+        held_out, spec.length, spec.length, 'right', **spec.reading
       )
     self._config = config
     self._batch_size = batch_size
