@@ -13,8 +13,25 @@ from jowa_jax import games
 
 
 def count_hidden(share: float, rows: int) -> int:
-  """How many rows `hide_actions` hides."""
-  return round(share * rows)
+  """How many rows `hide_actions` hides.
+
+  Of a share between 0 and 1 some are hidden and some are not.
+
+  Args:
+    share: of the rows, in [0, 1].
+    rows: of a batch, or of a micro-batch.
+
+  Raises:
+    ValueError: there is one row to be divided.
+  """
+  if not 0 < share < 1:
+    return int(share * rows)
+  if rows < 2:
+    raise ValueError(
+      f'losses.hide_actions={share} divides a batch, and there is one segment '
+      'to divide: raise run.batch_size, or lower run.accumulate'
+    )
+  return min(max(round(share * rows), 1), rows - 1)
 
 
 def hide_actions(
