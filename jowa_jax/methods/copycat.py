@@ -46,6 +46,9 @@ def hide_actions(
 
   Returns:
     The actions to read [B, T], and whether a row's are hidden [B] bool.
+
+  Raises:
+    ValueError: see `count_hidden`.
   """
   rows_key, key = jax.random.split(key)
   order = jax.random.permutation(rows_key, len(actions))
