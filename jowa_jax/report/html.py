@@ -55,7 +55,7 @@ def write_report(
     workdir: what a quickstart left, see `inputs.read_inputs`. Whatever is
       absent is left out, and the page says so.
     output: the page, `<workdir>/report/index.html` by default. Its tables are
-      written beside it, as CSV, Markdown and LaTeX.
+      written beside it, as CSV, Markdown and LaTeX, and its bars as `bars.svg`.
     results: more files of rollouts, or folders of them.
     runs: more directories of training runs.
     pictures: what `launch.judge` wrote, and videos, see `inputs.read_inputs`.
@@ -80,7 +80,9 @@ def write_report(
   inputs = read_inputs(workdir, results, runs, pictures)
   table = scores_lib.score_table(inputs.rollouts)
   summary = summarize(table, inputs.rollouts, reps)
-  text = render(inputs, table, summary, reps)
+  names, colors = _names(inputs), agent_colors(inputs.rollouts)
+  first = opening.first_screen(inputs, table, names, colors, reps)
+  text = _render(inputs, table, summary, first)
   # Page and tables are of one command, whichever of two is the last.
   lock = page.with_name(f'.{page.name}.owner')
   with ownership.owned(lock, wait=True):
@@ -89,17 +91,19 @@ def write_report(
       folder = page.parent if workdir is None else pathlib.Path(workdir)
       files.write_text(folder / 'scores.json', figures + '\n')
       write_tables(page.parent, table, summary)
+      if first['figure']:
+        files.write_text(page.with_name(opening.FIGURE), first['figure'])
     files.write_text(page, text)
   return page
 
 
-def render(
+def _render(
   inputs: Inputs,
   table: scores_lib.ScoreTable,
   summary: Summary,
-  reps: int = REPS,
+  first: Mapping[str, Any],
 ) -> str:
-  """The page as HTML text."""
+  """The page as HTML text, with what `opening.first_screen` put first."""
   games = sorted(
     {*table, *inputs.quality, *inputs.latents, *inputs.reconstructions}
     | {*inputs.dreams}
@@ -108,7 +112,7 @@ def render(
   names = _names(inputs)
   return template('page.html.jinja').render(
     title=_title(inputs, games),
-    opening=opening.first_screen(inputs, table, names, colors, reps),
+    opening=first,
     subtitle=_subtitle(inputs, table),
     chapters=chapters(inputs.summary, table, names, colors),
     scores=[

@@ -17,6 +17,7 @@ from jowa_jax.report.summary import aggregates_of
 
 _MANY = 8  # games from which the middle half of them says more than the mean
 _MOST_BARS = 12
+FIGURE = 'bars.svg'  # the chart as a file, beside the page
 _SURE = 1.96  # standard errors, two-sided at 95 %
 
 
@@ -196,6 +197,23 @@ def chart(bars: Sequence[Bar]) -> dict[str, Any]:
   }
 
 
+def figure(bars: Sequence[Bar]) -> str:
+  """Bars as an SVG file of their own, for a README or a paper."""
+
+  def percents(interval: tuple[float, float] | None):
+    return interval and (100 * interval[0], 100 * interval[1])
+
+  return plots.standalone(
+    plots.bars(
+      [bar.title for bar in bars],
+      [bar.color for bar in bars],
+      [100 * bar.estimate.value for bar in bars],
+      [percents(bar.estimate.interval) for bar in bars],
+      x_label='of the way from random play to a human, %',
+    )
+  )
+
+
 def best_film(
   videos: Mapping[str, Mapping[str, bytes]], table: ScoreTable
 ) -> tuple[str, str] | None:
@@ -265,7 +283,7 @@ def first_screen(
     agents = [a for a in chapter['agents'] if a in inputs.rollouts]
     games = [game for game in chapter['games'] if game in table]
   opened: dict[str, Any] = dict.fromkeys(
-    ('sentence', 'chart', 'caption', 'film', 'dream')
+    ('sentence', 'chart', 'caption', 'figure', 'film', 'dream')
   )
   titles = {agent: label.title for agent, label in names.items()}
   found = compare(table, agents, games, reps)
@@ -278,6 +296,7 @@ def first_screen(
       'sentence': sentence(found, table, titles),
       'chart': chart(bars),
       'caption': describe(found),
+      'figure': figure(bars),
     }
   if film := best_film(inputs.videos, table):
     game, agent = film

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import types
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ REPS = 20  # resamples
 SECTIONS = (
   'over-games scores quality frames dreams training time settings'
 ).split()
+SVG_TEXT = '{http://www.w3.org/2000/svg}text'
 VOID = {'meta', 'img', 'br', 'wbr', 'link', 'input', 'hr'}
 
 
@@ -82,6 +84,9 @@ def test_a_complete_page(workdir):
   # The first screen's dream, of 6 columns by 2 rows; of two games 10 -> 8
   # columns by 4 rows, and 3 dreams.
   assert len(page.images) == 6 * 2 + 2 * (8 * 4 + 3 * 6 * 2)
+  bars = ElementTree.parse(path.with_name('bars.svg')).getroot()
+  shown = [''.join(each.itertext()).strip() for each in bars.iter(SVG_TEXT)]
+  assert {'JOWA, greedy', 'Random play'} <= set(shown)
 
 
 def test_the_page_needs_nothing_from_outside(workdir):

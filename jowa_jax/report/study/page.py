@@ -18,7 +18,6 @@ from jowa_jax.report.study.results import Agent, Results, read
 from jowa_jax.report.summary import REPS
 
 PAGE = 'index.html'
-BARS = 'bars.svg'
 
 
 def write_study(
@@ -59,8 +58,8 @@ def write_study(
     missing=results.missing,
   )
   tables.write(made, folder, PAGE)
-  if found['svg']:
-    files.write_text(folder / BARS, plots.standalone(found['svg']))
+  if found['figure']:
+    files.write_text(folder / opening.FIGURE, found['figure'])
   files.write_text(folder / PAGE, page)
   return folder / PAGE
 
@@ -86,7 +85,7 @@ def _opening(results: Results, reps: int) -> dict[str, Any]:
   shown = [name for name in shown if counts[name] == most]
   found = opening.compare(table, shown, list(table), reps)
   if not found:
-    return {'sentence': '', 'chart': None, 'caption': '', 'svg': ''}
+    return {'sentence': '', 'chart': None, 'caption': '', 'figure': ''}
   titles = {name: agent.title for name, agent in results.agents.items()}
   colors = agent_colors(results.rollouts)
   bars = [
@@ -97,18 +96,8 @@ def _opening(results: Results, reps: int) -> dict[str, Any]:
     'sentence': opening.sentence(found, table, titles),
     'chart': opening.chart(bars),
     'caption': opening.describe(found),
-    'svg': plots.bars(
-      [bar.title for bar in bars],
-      [bar.color for bar in bars],
-      [100 * bar.estimate.value for bar in bars],
-      [_percents(bar.estimate.interval) for bar in bars],
-      x_label='of the way from random play to a human, %',
-    ),
+    'figure': opening.figure(bars),
   }
-
-
-def _percents(interval: tuple[float, float] | None):
-  return interval and (100 * interval[0], 100 * interval[1])
 
 
 def _scaling(results: Results, reps: int) -> dict[str, Any] | None:
