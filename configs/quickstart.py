@@ -241,9 +241,12 @@ def _full() -> ConfigDict:
 def _scratch(smoke: bool) -> ConfigDict:
   config = _base()
   config.games = 'Freeway,RoadRunner'
-  config.data.play = (
-    _data((0, 1), 120) if smoke else _data((2, 3, 4), 12_000, 0.5)
-  )
+  if smoke:
+    config.data.play = _data((0, 1), 120)
+  else:
+    # As networks that see frames played them, which the agent can learn to do.
+    config.recordings = 'Freeway_5,RoadRunner_5'
+    config.data.play = _data((), 12_000, 0.5)
   size = '_smoke' if smoke else ''
   config.runs.jowa = _run(
     'train',
