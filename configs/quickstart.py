@@ -12,7 +12,7 @@ of it is reckoned from them, at the pace of the machine.
 
 from ml_collections import ConfigDict
 
-from configs import common, finetune, overnight, small
+from configs import finetune, overnight, small
 
 _KNOWN = 'Games it was trained on'
 _NEW = 'A game it never saw'
@@ -130,45 +130,27 @@ def _evaluate(smoke: bool) -> ConfigDict:
   )
 
 
-def _finetuning(method: str, steps: int, smoke: bool) -> ConfigDict:
-  """Some steps on all 5,000 transitions, with a checkpoint or without.
-
-  Half of them are the tokenizer's, unlike the paper's, whose tokenizer knows
-  fifteen games: four say little of a fifth's sprites.
-  """
+def _finetuning(method: str, smoke: bool) -> ConfigDict:
+  """On all 5,000 transitions, as long with a checkpoint as without."""
   size = 'smoke' if smoke else 'quickstart'
   config = finetune.get_config(f'{method}_{size}' if method else size).unlock()
+  if smoke:
+    finetune.train_tokenizer_first(config, 2, 2)
   config.data.transitions = None
   config.run.play_every = 0
-  config.run.batch_size = 4 if smoke else 16
-  tokenizer = steps // 2
-  training = config.tokenizer_training
-  training.frames_per_step = 16 if smoke else 32
-  # Codes that the new game does not use become its own.
-  training.restart_at_errors = True
-  training.restart_period = 2 if smoke else 50
-  training.restart_until = int(0.8 * tokenizer)
-  config.finetune.train_tokenizer = True
-  config.finetune.tokenizer_steps = tokenizer
-  config.finetune.tokenizer = common.optimizer(2e-3, 0.0, 0, 'cosine', 0.05)
-  stage = config.stages.finetune
-  stage.steps = config.finetune.scratch.steps = steps - tokenizer
-  for part in stage.parts:
-    stage[part].decay, stage[part].final_fraction = 'cosine', 0.05
-  scratch = config.finetune.scratch.tokenizer_training
-  scratch.restart_until = training.restart_until
+  config.finetune.scratch.steps = config.stages.finetune.steps
   config.finetune.model = 'checkpoint'
   return config
 
 
-def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
+def _new_game(config: ConfigDict, source: str, smoke: bool) -> None:
   """Adds a game from 5,000 transitions (section 5.5 of the paper)."""
   config.data.new = _data((1,), 100) if smoke else _data((4,), 5_000)
   short = dict(context_length=2)
   runs, players = config.runs, config.evaluate.agents
   minutes = 0.5 if smoke else 1.7
   runs.finetuned = _run(
-    'finetune', 'new', _finetuning('', steps, smoke), source, source, minutes
+    'finetune', 'new', _finetuning('', smoke), source, source, minutes
   )
   runs.order = (*runs.order, 'finetuned')
   players.finetuned = _player(
@@ -177,9 +159,9 @@ def _new_game(config: ConfigDict, source: str, steps: int, smoke: bool) -> None:
   if smoke:
     return
   runs.scratch = _run(
-    'finetune', 'new', _finetuning('', steps, smoke), '', source, minutes
+    'finetune', 'new', _finetuning('', smoke), '', source, minutes
   )
-  cloned = _finetuning('mtbc', steps, smoke)
+  cloned = _finetuning('mtbc', smoke)
   # The pretrained agent has no policy heads.
   cloned.init_from.params = ('tokenizer', 'backbone')
   runs.cloned = _run('finetune', 'new', cloned, source, source, minutes)
@@ -216,7 +198,7 @@ def _full() -> ConfigDict:
     context_length=2,
   )
   players.shipped_beam = _planner('shipped', 2.3)
-  _new_game(config, 'shipped', 400, False)
+  _new_game(config, 'shipped', False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
     dict(
@@ -286,7 +268,7 @@ def _scratch(smoke: bool) -> ConfigDict:
     )
   )
   if smoke:
-    _new_game(config, 'jowa', 4, smoke)
+    _new_game(config, 'jowa', smoke)
     config.evaluate.chapters.new = _chapter(
       _NEW, 'Fine-tuned.', ('random', 'data', 'finetuned')
     )

@@ -36,8 +36,8 @@ def _shrink(config: ConfigDict, smoke: bool) -> None:
   config.heads.dropout = 0.1
   config.tokenizer_training.frames_per_step = 16 if smoke else 32
   config.data.games = ()  # filled in
-  # Play begins its contexts anywhere, and so must segments: four frames long
-  # and four apart, all would begin at multiples of four.
+  # Play meets a frame anywhere in its context, and so must training: in
+  # segments of four frames, four apart, each frame would have one place.
   config.data.stride = 1
   config.data.held_out_fraction = 0.1
   config.data.balance_games = True

@@ -156,11 +156,12 @@ def _objectives(config: JowaConfig) -> dict[str, Objective]:
   }
   outputs = model.backbone.num_actions * model.returns.num_atoms
   q_flops = flops.ensemble(model.backbone, model.heads, outputs)
-  # Segments whose actions are hidden do not train the world heads.
-  shown = 1 - config.losses.hide_actions
+  # Segments whose actions are hidden do not train the world heads: of all, but
+  # for the rounding of small batches.
+  hidden = config.losses.hide_actions
   joint_flops = {
     **world_flops,
-    'world_heads': shown * world_flops['world_heads'],
+    'world_heads': (1 - hidden) * world_flops['world_heads'],
     'q_heads': q_flops,
     'target_q_heads': q_flops,
   }
@@ -176,7 +177,8 @@ def _objectives(config: JowaConfig) -> dict[str, Objective]:
       functools.partial(loss, True),
       joint_flops,
       augment=imagine if imagination.policy else None,
-      rows=2 if imagination.policy else 1,
+      # Half of them dreamed; some hidden and some not: none can be all of it.
+      rows=2 if imagination.policy or 0 < hidden < 1 else 1,
       decays=decays,
     ),
   }

@@ -212,7 +212,13 @@ def world_action_losses(
       takes the world part at full weight (stage 1).
     tokens: [B, T, K] int32, the encoded frames.
     batch: the segments.
-    key: for dropout and REM; None switches dropout off.
+    key: for dropout, REM and which rows' actions are hidden; None switches
+      dropout and hiding off, so that metrics of Q are of the actions that were
+      taken there, and in training partly of drawn ones.
+
+  Raises:
+    ValueError: REM has no key, or the rows cannot be divided, see
+      `copycat.count_hidden`.
   """
   keys = [None] * 3 if key is None else jax.random.split(key, 3)
   backbone = config.backbone
@@ -228,6 +234,8 @@ def world_action_losses(
       jax.random.fold_in(key, 3),
     )
     # The others alone get logits of tokens, which cost a quarter of a step.
+    # They lie anywhere in the batch: where it is spread over devices, each
+    # device computes those of all.
     rows = len(hidden_rows)
     shown = rows - count_hidden(losses.hide_actions, rows)
     of_world = jnp.flatnonzero(~hidden_rows, size=shown)

@@ -82,7 +82,7 @@ def write_report(
   summary = summarize(table, inputs.rollouts, reps)
   names, colors = _names(inputs), agent_colors(inputs.rollouts)
   first = opening.first_screen(inputs, table, names, colors, reps)
-  text = _render(inputs, table, summary, first)
+  text = _render(inputs, table, summary, first, names, colors)
   # Page and tables are of one command, whichever of two is the last.
   lock = page.with_name(f'.{page.name}.owner')
   with ownership.owned(lock, wait=True):
@@ -91,8 +91,7 @@ def write_report(
       folder = page.parent if workdir is None else pathlib.Path(workdir)
       files.write_text(folder / 'scores.json', figures + '\n')
       write_tables(page.parent, table, summary)
-      if first['figure']:
-        files.write_text(page.with_name(opening.FIGURE), first['figure'])
+    opening.write_figure(first['figure'], page.parent)
     files.write_text(page, text)
   return page
 
@@ -102,14 +101,14 @@ def _render(
   table: scores_lib.ScoreTable,
   summary: Summary,
   first: Mapping[str, Any],
+  names: Mapping[str, labels.Label],
+  colors: Mapping[str, int],
 ) -> str:
   """The page as HTML text, with what `opening.first_screen` put first."""
   games = sorted(
     {*table, *inputs.quality, *inputs.latents, *inputs.reconstructions}
     | {*inputs.dreams}
   )
-  colors = agent_colors(inputs.rollouts)
-  names = _names(inputs)
   return template('page.html.jinja').render(
     title=_title(inputs, games),
     opening=first,

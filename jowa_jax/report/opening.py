@@ -1,11 +1,13 @@
 """What a page begins with: a sentence, bars, the best film, a dream."""
 
 import math
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jowa_jax import files
 from jowa_jax import games as games_lib
 from jowa_jax.eval.findings import Dreams
 from jowa_jax.report import labels, numerals, pictures, plots
@@ -212,6 +214,15 @@ def figure(bars: Sequence[Bar]) -> str:
       x_label='of the way from random play to a human, %',
     )
   )
+
+
+def write_figure(svg: str | None, folder: pathlib.Path) -> None:
+  """Writes `figure` beside the page; without any, removes an earlier one."""
+  path = folder / FIGURE
+  if svg:
+    files.write_text(path, svg)
+  else:
+    path.unlink(missing_ok=True)
 
 
 def best_film(

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.stats
 
 from jowa_jax import games as games_lib
 from jowa_jax.eval.records import Rollout, by_run
@@ -18,6 +17,7 @@ from jowa_jax.report.statistics import (
   GameScores,
   Noise,
   Profile,
+  interquartile_mean,
 )
 
 REPS = 2000  # bootstrap resamples
@@ -261,10 +261,8 @@ def _scaling(
   return {
     agent: (
       size,
-      float(
-        scipy.stats.trim_mean(
-          [table[game][agent].human_normalized for game in common], 0.25
-        )
+      interquartile_mean(
+        np.array([[table[game][agent].human_normalized for game in common]])
       ),
     )
     for agent, size in sizes.items()

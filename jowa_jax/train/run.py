@@ -250,6 +250,7 @@ class Run:
       DataError: the data is missing, damaged or of another kind, or lacks what
         a stage reads.
     """
+    self._data.warn_if_apart(self.method.spec.length)
     data = TrainingData(
       self._data, self.method.spec, self._run.batch_size, self._run.seed
     )

@@ -27,7 +27,7 @@ def test_every_config_makes_a_run(name, tmp_path):
     run = Run(resolved, tmp_path / 'run')
     # What was pretrained with the config of the same name fits.
     assert not finetuning.model_differences(_pretraining(name), run.config)
-    (stage,) = run.stages
+    *first, stage = run.stages
     if name in ('40m', '70m', '150m'):
       # Appendix E.2 of the paper.
       assert run.config['run']['batch_size'] == 32
@@ -56,6 +56,16 @@ def test_every_config_makes_a_run(name, tmp_path):
       assert stage.optimizers['q'].learning_rate == 5e-5
       assert run.config['augmentation'] == {'crop': 4, 'rotation': 5.0}
     has_tokenizer = 'tokenizer' in run.config
+    if has_tokenizer and name.endswith('quickstart'):
+      # It is trained alone at first, with a checkpoint or without.
+      assert [(*each.optimizers, each.steps) for each in first] == [
+        ('tokenizer', 200)
+      ]
+      assert run.config['run']['batch_size'] == 16
+      assert stage.steps == (200 if checkpoint else 1500)
+      assert 'tokenizer' not in stage.optimizers
+      continue
+    assert not first
     assert ('tokenizer' in stage.optimizers) == (
       has_tokenizer and checkpoint is None
     )

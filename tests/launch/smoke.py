@@ -94,7 +94,10 @@ EXTRA = (
     *('finetune', '--config.data.held_out_fraction='),
     f'{_TUNED} --config.data.held_out_fraction=0 --config.run.evaluate_every=0',
   ),
-  ('finetune', '--config=configs/finetune.py:quickstart', _TUNED),
+  (
+    *('finetune', '--config=configs/finetune.py:quickstart'),
+    f'{_TUNED} --config.finetune.tokenizer_steps=2',
+  ),
   ('finetune', '--config=configs/finetune.py:scaled_ql', _TUNED),
   ('finetune', '--config=configs/finetune.py:ficc', _TUNED),
   ('finetune', '', f'{_TUNED} {_TINY}'),
@@ -260,6 +263,7 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
     path, test_networks.random_network(0, 'RoadRunner')
   ),
   # In the place of agents that the package had before.
+  'strided.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'noisy.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'players.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'searched.safetensors': lambda path: shutil.copy(packed.shipped(), path),

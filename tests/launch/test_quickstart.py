@@ -12,11 +12,10 @@ import pytest
 
 from configs import quickstart as quickstart_config
 from jowa_jax.bench import passes
-from jowa_jax.collect import recordings
 from jowa_jax.configuration import ConfigError
 from jowa_jax.data.episodes import DataError
 from jowa_jax.methods.jowa_dreams import DECODERS
-from jowa_jax.recipes.quickstart import quickstart
+from jowa_jax.recipes.quickstart import quickstart, recorded
 from jowa_jax.recipes.quickstart.plan import make_plan
 from tests.train import helpers
 
@@ -305,7 +304,7 @@ def test_runs_of_one_tokenizer_share_what_it_encoded(config, tmp_path):
 
 def test_scratch_asks_for_what_the_package_records():
   config = quickstart_config.get_config('scratch')
-  assert set(config.games.split(',')) <= set(recordings.packaged())
+  assert set(config.games.split(',')) == set(recorded.read(config.recordings))
   assert config.runs.order == ('jowa', 'mtbc') and not config.pretrained
 
 

@@ -30,7 +30,7 @@ class DataConfig:
     directory: of the data sets (see `stored.load_episodes`).
     games: games, or names of lists of them.
     stride: steps between neighbouring segments, better fewer than they have:
-      where none overlap, a model never sees one that begins elsewhere.
+      where none overlap, a step is always seen at the same place of one.
     padding: the side on which short segments are padded, 'right' or 'left'.
     held_out_fraction: share of each game's episodes kept from training.
     balance_games: draw all games equally often, whatever their sizes.
@@ -83,6 +83,16 @@ class DataConfig:
         'from 0.001 to 1, or 0 for none'
       )
 
+  def warn_if_apart(self, length: int) -> None:
+    """Logs it where segments of so many steps do not overlap."""
+    if self.stride >= length > 1:
+      logging.warning(
+        'data.stride=%d: segments of %d steps do not overlap, so each step is '
+        'learned at one place of a segment alone, and play meets it at any; '
+        'data.stride=1 draws segments from every step',
+        *(self.stride, length),
+      )
+
 
 class TrainingData:
   """Segments for training and, if any are held out, for evaluation.
@@ -130,13 +140,6 @@ class TrainingData:
       episodes, config.held_out_fraction, seed
     )
     self.episodes = episodes
-    if config.stride >= spec.length > 1:
-      logging.warning(
-        'data.stride=%d: segments of %d steps do not overlap, so all begin at '
-        'multiples of %d, and play begins its contexts anywhere; '
-        'data.stride=1 draws segments from every step',
-        *(config.stride, spec.length, config.stride),
-      )
     self.train = SegmentDataset(
       train, spec.length, config.stride, config.padding, **spec.reading
     )

@@ -58,8 +58,7 @@ def write_study(
     missing=results.missing,
   )
   tables.write(made, folder, PAGE)
-  if found['figure']:
-    files.write_text(folder / opening.FIGURE, found['figure'])
+  opening.write_figure(found['figure'], folder)
   files.write_text(folder / PAGE, page)
   return folder / PAGE
 

@@ -232,10 +232,8 @@ def test_held_out_batches_are_fixed_and_spread(split):
   ('length', 'stride', 'apart'),
   [(4, 4, True), (4, 5, True), (4, 3, False), (1, 1, False)],
 )
-def test_says_that_segments_do_not_overlap(
-  atari_data_dir, caplog, length, stride, apart
-):
-  _data(atari_data_dir, length=length, stride=stride)
+def test_says_that_segments_do_not_overlap(caplog, length, stride, apart):
+  DataConfig('data', GAMES, stride=stride).warn_if_apart(length)
   assert ('data.stride=1 draws segments' in caplog.text) == apart
 
 
