@@ -1,6 +1,6 @@
 """Tables of agents that are compared, `study.py:NAME`.
 
-`laptop` is every method at one to two million parameters on recorded play of
+`laptop` is every method at 0.7 to 2.2 million parameters on recorded play of
 two games, three seeds, two to three hours of two cores; `overnight` the same on
 five games for 65 minutes each, 21 hours in all. `paper` is the paper's
 tables: 15 games, all methods and sizes, ablations, planners, fine-tuning.
@@ -142,7 +142,7 @@ def _small(
   """All methods on recorded play, for as many minutes each, three seeds."""
   config = cells.study(
     title,
-    'Every method at one to two million parameters, trained for as many steps '
+    'Every method at 0.7 to 2.2 million parameters, trained for as many steps '
     f'as are about {minutes:g} minutes of two CPU cores, on the same recorded '
     f'play of {len(games)} games. 16 episodes of at most 1,000 decisions, '
     '5 % of them random; planning plays four.',
