@@ -228,7 +228,7 @@ def _scratch(smoke: bool) -> ConfigDict:
   else:
     # As networks that see frames played them, which the agent can learn to do.
     config.recordings = 'Freeway_5,RoadRunner_5'
-    config.data.play = _data((), 12_000, 0.5)
+    config.data.play = _data((), 12_000, 1.2)
   size = '_smoke' if smoke else ''
   config.runs.jowa = _run(
     'train',

@@ -80,7 +80,8 @@ def test_a_resumed_run_repeats_steps_and_the_later_record_counts(tmp_path):
 
 def _truncate(path):
   data = path.read_bytes()
-  path.write_bytes(data[: len(data) // 2])
+  # Within a line: a file of whole lines may be one of fewer.
+  path.write_bytes(data[: len(data) // 2].rstrip(b'\n}'))
 
 
 @pytest.mark.parametrize(
