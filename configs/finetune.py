@@ -200,7 +200,7 @@ def get_config(name: str = '150m') -> ConfigDict:
     if size == 'quickstart':
       config.run.batch_size = 16
       config.tokenizer_training.frames_per_step = 32
-      train_tokenizer_first(config, 200, 200)
+      train_tokenizer_first(config, 200, 600)
   if config.method == 'scaled_ql':
     # Section E.1.5, too: the game's head is new. Augmentation's sizes are ours.
     config.init_from.task_row = 'new'
