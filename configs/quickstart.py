@@ -151,12 +151,16 @@ def _new_game(config: ConfigDict, source: str, smoke: bool) -> None:
   short = dict(context_length=2)
   runs, players = config.runs, config.evaluate.agents
   minutes = 0.5 if smoke else 3.2
-  runs.finetuned = _run(
-    'finetune', 'new', _finetuning('', smoke), source, source, minutes
-  )
+  finetuned = _finetuning('', smoke)
+  # With the pretrained heads it plays worse (launch/results).
+  finetuned.init_from.params = ('tokenizer', 'backbone')
+  runs.finetuned = _run('finetune', 'new', finetuned, source, source, minutes)
   runs.order = (*runs.order, 'finetuned')
   players.finetuned = _player(
-    'finetuned', 'JOWA, fine-tuned', 'from the pretrained agent', **short
+    'finetuned',
+    'JOWA, fine-tuned',
+    'from the pretrained tokenizer and backbone',
+    **short,
   )
   if smoke:
     return
@@ -213,8 +217,9 @@ def _full() -> ConfigDict:
       ),
       new=_chapter(
         _NEW,
-        'The same agent, fine-tuned on 5,000 transitions, beside as many steps '
-        'from scratch and behaviour cloning, on the same transitions.',
+        'The same agent with new heads, fine-tuned on 5,000 transitions, '
+        'beside as many steps from scratch and behaviour cloning, on the same '
+        'transitions.',
         ('random', 'data', 'scratch', 'cloned', 'finetuned'),
       ),
     )
