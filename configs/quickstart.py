@@ -152,14 +152,15 @@ def _new_game(config: ConfigDict, source: str, smoke: bool) -> None:
   runs, players = config.runs, config.evaluate.agents
   minutes = 0.5 if smoke else 3.2
   finetuned = _finetuning('', smoke)
-  # With the pretrained heads it plays worse (launch/results).
-  finetuned.init_from.params = ('tokenizer', 'backbone')
+  # With the pretrained heads, and with the backbone, it plays worse
+  # (launch/results).
+  finetuned.init_from.params = ('tokenizer',)
   runs.finetuned = _run('finetune', 'new', finetuned, source, source, minutes)
   runs.order = (*runs.order, 'finetuned')
   players.finetuned = _player(
     'finetuned',
     'JOWA, fine-tuned',
-    'from the pretrained tokenizer and backbone',
+    'from the pretrained tokenizer',
     **short,
   )
   if smoke:
@@ -217,9 +218,9 @@ def _full() -> ConfigDict:
       ),
       new=_chapter(
         _NEW,
-        'The same agent with new heads, fine-tuned on 5,000 transitions, '
-        'beside as many steps from scratch and behaviour cloning, on the same '
-        'transitions.',
+        'On 5,000 transitions: JOWA that begins with the tokenizer of this '
+        'agent, beside as many steps from scratch, and of behaviour cloning '
+        'that begins with its tokenizer and backbone.',
         ('random', 'data', 'scratch', 'cloned', 'finetuned'),
       ),
     )
