@@ -1,10 +1,10 @@
 """What `launch.quickstart` does, `quickstart.py:full|scratch|smoke`.
 
 `full` plays with a trained agent (`pretrained.shipped`: a run, a packed agent
-or 'pretrained', the one of the package), and fine-tunes it to a game it never
-saw, beside the same steps from scratch and cloning. `scratch` trains everything
-from nothing on two games. `smoke` does both at tiny sizes, for tests:
-it fine-tunes what it trained.
+or 'pretrained', the one of the package), and learns a game it never saw with
+its tokenizer, beside the same steps from scratch and cloning. `scratch` trains
+everything from nothing on two games. `smoke` does both at tiny sizes, for
+tests: it fine-tunes what it trained.
 
 `minutes` are those of two idle cores (AMD EPYC at 2.4 GHz): what is left of all
 of it is reckoned from them, at the pace of the machine.
