@@ -155,6 +155,7 @@ def _new_game(config: ConfigDict, source: str, smoke: bool) -> None:
   # With the pretrained heads, and with the backbone, it plays worse
   # (launch/results).
   finetuned.init_from.params = ('tokenizer',)
+  finetuned.init_from.task_row = None  # the backbone's, which is new
   runs.finetuned = _run('finetune', 'new', finetuned, source, source, minutes)
   runs.order = (*runs.order, 'finetuned')
   players.finetuned = _player(
