@@ -221,7 +221,9 @@ def _full() -> ConfigDict:
         _NEW,
         'On 5,000 transitions: JOWA that begins with the tokenizer of this '
         'agent, beside as many steps from scratch, and of behaviour cloning '
-        'that begins with its tokenizer and backbone.',
+        'that begins with its tokenizer and backbone. Complete games of it are '
+        'far longer than these episodes, and the published scores are of '
+        'complete games: human-normalised, all figures here are below 0.',
         ('random', 'data', 'scratch', 'cloned', 'finetuned'),
       ),
     )
