@@ -28,7 +28,9 @@ from jowa_jax.report.inputs import (
   read_inputs,
 )
 from jowa_jax.report.score_sections import (
+  LEARNING,
   agent_colors,
+  learning_figure,
   matrix,
   over_games,
   players,
@@ -55,7 +57,8 @@ def write_report(
     workdir: what a quickstart left, see `inputs.read_inputs`. Whatever is
       absent is left out, and the page says so.
     output: the page, `<workdir>/report/index.html` by default. Its tables are
-      written beside it, as CSV, Markdown and LaTeX, and its bars as `bars.svg`.
+      written beside it, as CSV, Markdown and LaTeX, its bars as `bars.svg`, and
+      the scores of checkpoints, of two at least, as `learning.svg`.
     results: more files of rollouts, or folders of them.
     runs: more directories of training runs.
     pictures: what `launch.judge` wrote, and videos, see `inputs.read_inputs`.
@@ -92,6 +95,9 @@ def write_report(
       files.write_text(folder / 'scores.json', figures + '\n')
       write_tables(page.parent, table, summary)
     opening.write_figure(first['figure'], page.parent)
+    opening.write_figure(
+      learning_figure(summary, colors, names), page.parent, LEARNING
+    )
     files.write_text(page, text)
   return page
 

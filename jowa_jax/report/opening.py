@@ -216,9 +216,11 @@ def figure(bars: Sequence[Bar]) -> str:
   )
 
 
-def write_figure(svg: str | None, folder: pathlib.Path) -> None:
-  """Writes `figure` beside the page; without any, removes an earlier one."""
-  path = folder / FIGURE
+def write_figure(
+  svg: str | None, folder: pathlib.Path, name: str = FIGURE
+) -> None:
+  """Writes an SVG file beside the page; without any, removes an earlier one."""
+  path = folder / name
   if svg:
     files.write_text(path, svg)
   else:

@@ -61,6 +61,7 @@ class Line(NamedTuple):
   y: Sequence[float]  # [N]
   band: np.ndarray | None = None  # [2, N] low and high
   dashed: bool = False
+  label: str = ''  # in the plot's own legend; none if all are empty
 
 
 def curve(
@@ -141,7 +142,10 @@ def lines(
         ls=(0, (3, 2)) if line.dashed else '-',
         marker='o' if len(line.x) < 12 else None,
         ms=3.5,
+        label=line.label or None,
       )
+    if any(line.label for line in series):
+      axes.legend(frameon=False)
     axes.grid(axis='y', color=_FAINT, lw=0.5, alpha=0.7)
     axes.set_axisbelow(True)
     axes.spines['left'].set_visible(False)

@@ -12,6 +12,7 @@ from jowa_jax.report.scores import Score, ScoreTable
 from jowa_jax.report.statistics import Estimate
 from jowa_jax.report.summary import Summary
 
+LEARNING = 'learning.svg'  # scores of checkpoints as a file, beside the page
 Names = Mapping[str, labels.Label]  # by agent
 
 _FIGURES = {
@@ -186,16 +187,7 @@ def _plots(summary: Summary, colors: Mapping[str, int]):
     yield {
       'title': 'Learning',
       'note': 'mean over games of checkpoints that were evaluated',
-      'svg': markupsafe.Markup(
-        plots.lines(
-          [
-            plots.Line(colors[agent], *zip(*points, strict=True))
-            for agent, points in summary.learning.items()
-          ],
-          x_label='training steps',
-          y_label='human-normalised score',
-        )
-      ),
+      'svg': markupsafe.Markup(_learning(summary, colors, {})),
     }
   if summary.scaling:
     yield {
@@ -213,6 +205,33 @@ def _plots(summary: Summary, colors: Mapping[str, int]):
         )
       ),
     }
+
+
+def _learning(
+  summary: Summary, colors: Mapping[str, int], legend: Mapping[str, str]
+) -> str:
+  return plots.lines(
+    [
+      plots.Line(
+        colors[agent],
+        *zip(*points, strict=True),
+        label=legend.get(agent, ''),
+      )
+      for agent, points in summary.learning.items()
+    ],
+    x_label='training steps',
+    y_label='human-normalised score',
+  )
+
+
+def learning_figure(
+  summary: Summary, colors: Mapping[str, int], names: Names
+) -> str | None:
+  """Scores of checkpoints as an SVG file of their own; None without any."""
+  if not summary.learning:
+    return None
+  legend = {agent: names[agent].title for agent in summary.learning}
+  return plots.standalone(_learning(summary, colors, legend))
 
 
 def matrix(

@@ -1,4 +1,5 @@
 import base64
+import dataclasses
 import html.parser
 import io
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jowa_jax.eval import records
 from jowa_jax.report import html as html_lib
 from jowa_jax.report import numerals, write_report
 
@@ -87,6 +89,32 @@ def test_a_complete_page(workdir):
   bars = ElementTree.parse(path.with_name('bars.svg')).getroot()
   shown = [''.join(each.itertext()).strip() for each in bars.iter(SVG_TEXT)]
   assert {'JOWA, greedy', 'Random play'} <= set(shown)
+
+
+def test_scores_of_checkpoints_are_drawn_in_a_file(workdir, tmp_path):
+  path = workdir / 'eval' / 'jowa.jsonl'
+  last = [
+    dataclasses.replace(
+      r, setup={'run': 'a', 'checkpoint_step': 20, 'weights': 'more'}
+    )
+    for r in records.read_rollouts(path)
+  ]
+  first = [
+    dataclasses.replace(
+      r, setup={'run': 'a', 'checkpoint_step': 10, 'weights': 'less'}
+    )
+    for r in last
+  ]
+  steps = tmp_path / 'steps.jsonl'
+  records.write_rollouts(steps, [*first, *last])
+  page = write_report(None, tmp_path / 'page.html', results=[steps], reps=REPS)
+  figure = page.with_name('learning.svg')
+  drawn = ElementTree.parse(figure).getroot()
+  shown = [''.join(each.itertext()).strip() for each in drawn.iter(SVG_TEXT)]
+  assert {'training steps', 'JOWA, greedy'} <= set(shown)
+  records.write_rollouts(steps, last)
+  write_report(None, page, results=[steps], reps=REPS)
+  assert not figure.exists()
 
 
 def test_the_page_needs_nothing_from_outside(workdir):
