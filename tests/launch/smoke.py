@@ -88,6 +88,8 @@ EXTRA = (
     *('distill_player', ''),
     '--rounds=1 --decisions=40 --environments=2 --steps=2 --final_steps=2',
   ),
+  # Of the checkpoints of a long run there is the last one.
+  ('evaluate', '--step=', f'{_SHORT} --step=4'),
   ('evaluate', '', _SHORT),
   # One episode cannot be held out of one.
   (
