@@ -28,7 +28,7 @@ SUBSTITUTIONS = (
   (r'(configs/(jowa|finetune)\.py):40m', r'\1:smoke'),
   (r'(configs/finetune_online\.py):(resnet34|quickstart)', r'\1:smoke'),
   (r'(configs/study\.py):(laptop|overnight)', r'\1:smoke'),
-  (r'(configs/quickstart\.py):full', r'\1:smoke'),
+  (r'(configs/quickstart\.py):(full|scratch)', r'\1:smoke'),
   (r'^--games=pretrain$', '--games=Assault,Carnival'),
   (r'^--games=Freeway,MsPacman,Qbert,RoadRunner$', '--games=RoadRunner'),
   (r'^--fraction=0\.1', '--fraction=0.5'),
