@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from configs import small
 
-# By networks that see frames, as the agent does: it can learn what they do, the
-# more so where noise leads them to what an imitator's mistakes lead to.
-RECORDINGS = ('Freeway_5', 'Gopher_5', 'KungFuMaster_5', 'RoadRunner_5')
 GAMES = ('Freeway', 'Gopher', 'KungFuMaster', 'RoadRunner')
+# From random to good play: by networks that know the memory (4), whose noise
+# leads to what an imitator's mistakes lead to, and by their pupils (5), who see
+# frames as the agent does, so that it can learn what they do.
+RECORDINGS = tuple(f'{game}_{kind}' for game in GAMES for kind in (4, 5))
 # Checkpoints of the recordings; what is poor in a search's is mostly random.
 _ALL = (0, 1, 2, 3, 4)
 _BETTER = (2, 3, 4)
