@@ -27,11 +27,14 @@ class Reconstructions(NamedTuple):
 class Dreams(NamedTuple):
   """Real continuations and dreamed ones under the same actions.
 
-  Both begin with the last frame of the real context.
+  All begin with the last frame of the real context.
   """
 
   real: np.ndarray  # [S, L, 84, 84] uint8
   dreamed: np.ndarray  # [S, L, 84, 84] uint8
+  # [S, L, 84, 84] uint8, what the tokenizer keeps of the real ones: a dream
+  # cannot be sharper. None in files of earlier versions.
+  reconstructed: np.ndarray | None = None
 
 
 def standard_error(values: Sequence[float]) -> float | None:

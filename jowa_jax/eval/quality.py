@@ -139,11 +139,15 @@ def dream(
     }
     shown = _most_moving(frames[:, context - 1 :], 6)
     known = frames[shown, context - 1 :]
+    first = known[:, :1]
     results[game] = (
       metrics,
       Dreams(
         real=known,
-        dreamed=np.concatenate([known[:, :1], dreamed.frames[shown]], axis=1),
+        dreamed=np.concatenate([first, dreamed.frames[shown]], axis=1),
+        reconstructed=np.concatenate(
+          [first, dreamed.reconstructions[shown]], axis=1
+        ),
       ),
     )
   return results

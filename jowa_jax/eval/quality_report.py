@@ -78,6 +78,7 @@ def _judge(
       f'{game}/{key}': array
       for game, (_, pictures) in results.items()
       for key, array in pictures._asdict().items()
+      if array is not None
     }
     with files.written_whole(folder / f'{name}.npz') as temporary:
       np.savez_compressed(temporary, **arrays)

@@ -278,11 +278,17 @@ class _Reader:
       games.setdefault(game, {})[kind] = array
     return games
 
-  def _pairs(self, name: str, kinds: tuple[str, str], rank: int):
-    """Yields (game, arrays) after checking that `kinds` are there and agree."""
+  def _pairs(
+    self, name: str, kinds: tuple[str, str], rank: int, beside: str = ''
+  ):
+    """Yields (game, arrays) after checking that `kinds` are there and agree.
+
+    So must what may be `beside` them.
+    """
     for game, arrays in self._arrays(name).items():
       shapes = [arrays[kind].shape for kind in kinds if kind in arrays]
-      if len(shapes) != 2 or shapes[0] != shapes[1] or len(shapes[0]) != rank:
+      known = {arrays[k].shape for k in (*kinds, beside) if k in arrays}
+      if len(shapes) != 2 or len(known) != 1 or len(shapes[0]) != rank:
         raise ValueError(
           f'{self._where(name)}: {game!r} needs {kinds[0]!r} and {kinds[1]!r} '
           f'of one shape with {rank} axes; found '
@@ -302,8 +308,14 @@ class _Reader:
 
   def dreams(self, name: str) -> dict[str, Dreams]:
     return {
-      game: Dreams(real=arrays['real'], dreamed=arrays['dreamed'])
-      for game, arrays in self._pairs(name, ('real', 'dreamed'), 4)
+      game: Dreams(
+        real=arrays['real'],
+        dreamed=arrays['dreamed'],
+        reconstructed=arrays.get('reconstructed'),
+      )
+      for game, arrays in self._pairs(
+        name, ('real', 'dreamed'), 4, beside='reconstructed'
+      )
     }
 
 

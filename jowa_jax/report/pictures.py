@@ -32,18 +32,26 @@ def _difference(frames: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def dream_grid(arrays: Dreams) -> dict[str, Any]:
-  """Captions of steps, and real and dreamed frames of some sequences."""
+  """Captions of steps, and frames of some sequences.
+
+  What came, what the tokenizer keeps of it, as far as that is known, and what
+  was dreamed.
+  """
   steps = _spread(arrays.real.shape[1])
+  rows = {
+    'Real': arrays.real,
+    'Reconstructed': arrays.reconstructed,
+    'Dreamed': arrays.dreamed,
+  }
   return {
     'steps': ['last real frame' if s == 0 else f'+{s}' for s in steps],
     'sequences': [
       [
-        ('Real', [image_uri(frame) for frame in real[steps]]),
-        ('Dreamed', [image_uri(frame) for frame in dreamed[steps]]),
+        (title, [image_uri(frame) for frame in frames[sequence][steps]])
+        for title, frames in rows.items()
+        if frames is not None
       ]
-      for real, dreamed in zip(
-        arrays.real[:_MAX_DREAMS], arrays.dreamed[:_MAX_DREAMS], strict=True
-      )
+      for sequence in range(min(len(arrays.real), _MAX_DREAMS))
     ],
   }
 

@@ -236,9 +236,9 @@ def test_first_and_last_step_are_those_of_dream(agent, random_play):
     first, last = curves[name]
     assert first == metrics[name] and last == metrics[f'{name}_at_horizon']
   assert np.mean(curves['reward_accuracy']) == metrics['reward_accuracy']
-  real, dreamed = pictures
   # The pictures are of six of the eight.
-  assert real.shape == dreamed.shape == (6, 1 + HORIZON, 84, 84)
+  for frames in pictures:
+    assert frames.shape == (6, 1 + HORIZON, 84, 84)
   assert np.all(np.array(curves['persistence_pixel_error']) > 0.2)
 
 

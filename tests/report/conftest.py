@@ -79,6 +79,7 @@ def workdir(tmp_path, played):
     reconstructions[f'{game}/reconstructions'] = seen[::6] // 2
     reconstructions[f'{game}/median'] = np.median(seen, 0).astype(np.uint8)
     dreams[f'{game}/real'] = seen[:24].reshape(4, 6, 84, 84)
+    dreams[f'{game}/reconstructed'] = dreams[f'{game}/real'] // 2
     dreams[f'{game}/dreamed'] = seen[1:25].reshape(4, 6, 84, 84)
   np.savez(root / 'eval' / 'reconstructions.npz', **reconstructions)
   np.savez(root / 'eval' / 'dreams.npz', **dreams)

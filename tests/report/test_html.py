@@ -83,9 +83,9 @@ def test_a_complete_page(workdir):
   ):
     assert words in page.words
   assert 'Not found' not in page.words
-  # The first screen's dream, of 6 columns by 2 rows; of two games 10 -> 8
+  # The first screen's dream, of 6 columns by 3 rows; of two games 10 -> 8
   # columns by 4 rows, and 3 dreams.
-  assert len(page.images) == 6 * 2 + 2 * (8 * 4 + 3 * 6 * 2)
+  assert len(page.images) == 6 * 3 + 2 * (8 * 4 + 3 * 6 * 3)
   bars = ElementTree.parse(path.with_name('bars.svg')).getroot()
   shown = [''.join(each.itertext()).strip() for each in bars.iter(SVG_TEXT)]
   assert {'JOWA, greedy', 'Random play'} <= set(shown)
@@ -129,8 +129,8 @@ def test_images_are_the_frames(workdir):
   page = _Page(write_report(workdir, reps=REPS).read_text())
   with np.load(workdir / 'eval' / 'reconstructions.npz') as archive:
     frames = archive['Assault/frames']
-  # After the first screen's dream.
-  encoded = page.images[12].removeprefix('data:image/png;base64,')
+  # After the first screen's dream, of 6 columns by 3 rows.
+  encoded = page.images[18].removeprefix('data:image/png;base64,')
   image = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
   np.testing.assert_array_equal(image, frames[0])
 
@@ -224,6 +224,7 @@ def test_a_broken_file_leaves_the_old_page(workdir):
   assert sorted(p.name for p in path.parent.iterdir()) == sorted(
     [
       'index.html',
+      'bars.svg',
       *(f'{n}.{kind}' for n in ('scores', 'aggregates') for kind in kinds),
     ]
   )

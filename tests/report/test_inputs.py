@@ -221,6 +221,19 @@ def test_frames_of_another_shape_or_without_a_partner(workdir):
   np.savez(path, **{'Pong/real': real, 'Pong/dreamed': real[:, :2]})
   with pytest.raises(ValueError, match="dreams.npz: 'Pong' needs"):
     read_inputs(workdir)
+  np.savez(
+    path,
+    **{
+      'Pong/real': real,
+      'Pong/dreamed': real,
+      'Pong/reconstructed': real[:1],
+    },
+  )
+  with pytest.raises(ValueError, match="dreams.npz: 'Pong' needs"):
+    read_inputs(workdir)
+  # As files of earlier versions have it.
+  np.savez(path, **{'Pong/real': real, 'Pong/dreamed': real})
+  assert read_inputs(workdir).dreams['Pong'].reconstructed is None
   np.savez(path, **{'Pong/real': real})
   with pytest.raises(ValueError, match="'real' and 'dreamed'"):
     read_inputs(workdir)

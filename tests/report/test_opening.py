@@ -123,11 +123,14 @@ def test_the_best_film_and_the_liveliest_dream():
   real[1, 2] = 9
   dreams = Dreams(real=real, dreamed=np.zeros_like(real))
   assert opening.liveliest(dreams) == 1
-  curves = {'Pong': {'changed_token_accuracy': [None, 0.4]}}
-  assert opening.dreamed_game({'Assault': dreams, 'Pong': dreams}, curves) == (
-    'Pong'
-  )
-  assert opening.dreamed_game({}, {}) is None
+  # As wrong as the last real frame, half as wrong, and without any motion.
+  games = {
+    'Assault': dreams,
+    'Pong': Dreams(real=real, dreamed=real // 2),
+    'Zaxxon': Dreams(real=0 * real, dreamed=0 * real),
+  }
+  assert opening.dreamed_game(games) == 'Pong'
+  assert opening.dreamed_game({}) is None
 
 
 @pytest.mark.slow
