@@ -65,8 +65,7 @@ def config(recording, packed):
       evaluate__films=('shipped_beam',),
     )
     config.evaluate.protocol.update(rollouts=1, max_frames=40)
-    for name in ('shipped', 'finetuned', 'scratch', 'cloned'):
-      config.evaluate.agents[name].options = short
+    config.evaluate.agents.shipped.options = short
     config.evaluate.agents.shipped_beam.options.update(horizon=1, **short)
     for name in config.runs.order:
       changes = dict(save_every=2, log_every=1, batch_size=4)
