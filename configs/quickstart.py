@@ -146,19 +146,19 @@ def _finetuning(method: str, smoke: bool) -> ConfigDict:
 def _new_game(config: ConfigDict, source: str, smoke: bool) -> None:
   """Adds a game from 5,000 transitions (section 5.5 of the paper)."""
   # Three decisions in ten of this play are random: the best of four shares
-  # after 200 joint steps, in one seed (launch/results).
+  # after 200 joint steps, in one seed (launch/results/students).
   config.data.new = _data((1,), 100 if smoke else 5_000)
   runs, players = config.runs, config.evaluate.agents
   minutes = 0.5 if smoke else 3.2
   finetuned = _finetuning('', smoke)
   # With the pretrained heads, and with the backbone, it plays worse
-  # (launch/results).
+  # (launch/results/students).
   finetuned.init_from.params = ('tokenizer',)
   finetuned.init_from.task_row = None  # the backbone's, which is new
   runs.finetuned = _run('finetune', 'new', finetuned, source, source, minutes)
   runs.order = (*runs.order, 'finetuned')
   # None of these plans: each sees as many frames as it has room for, four. With
-  # two they score two thirds (launch/results).
+  # two they score two thirds, over three seeds (launch/results).
   players.finetuned = _player(
     'finetuned',
     'JOWA, known tokenizer',
@@ -222,7 +222,7 @@ def _full() -> ConfigDict:
         'agent, beside as many steps from scratch, and of behaviour cloning '
         'that begins with its tokenizer and backbone. Complete games of it are '
         'far longer than these episodes, and the published scores are of '
-        'complete games: human-normalised, all figures here are below 0.',
+        'complete games: human-normalised figures say nothing here.',
         ('random', 'data', 'scratch', 'cloned', 'finetuned'),
       ),
     )

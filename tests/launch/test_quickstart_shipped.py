@@ -88,6 +88,12 @@ def test_the_new_game_is_learned_in_as_many_steps_by_all():
   assert len(set(steps.values())) == 1
 
 
+def test_a_run_of_a_game_is_found_among_recordings():
+  names = 'Freeway_4,Gopher_5,Freeway_5'
+  assert recorded_lib.of_run(names, 'Freeway', 5) == 'Freeway_5'
+  assert recorded_lib.of_run(names, 'Gopher', 4) == ''
+
+
 @pytest.mark.slow
 def test_from_a_packed_agent_to_the_page(config, tmp_path, capsys):
   page = quickstart(config, tmp_path, progress=False).read_text()

@@ -255,6 +255,18 @@ def _beginning(
   return best
 
 
+def of_run(names: str, game: str, run: int) -> str:
+  """The recordings among others that hold a run of a game, as `names` do."""
+  return ','.join(
+    name
+    for name, path in recordings.find(names).items()
+    if any(
+      (some.game, some.run) == (game, run)
+      for some in recordings.load(path).checkpoints
+    )
+  )
+
+
 def load_held_out(
   names: str,
   beginnings: Mapping[str, Beginning],
@@ -274,7 +286,8 @@ def load_held_out(
   """
   held, others = [], []
   for game, some in beginnings.items():
-    play_again(names, output, (game,), (some.checkpoint,), some.steps, progress)
+    alone = of_run(names or game, game, some.run)
+    play_again(alone, output, (game,), (some.checkpoint,), some.steps, progress)
     episodes = stored.load_episodes(output, (game,), (some.run,))
     for place, episode in enumerate(episodes):
       (held if place in some.places else others).append(episode)
