@@ -117,7 +117,7 @@ def _evaluate(smoke: bool) -> ConfigDict:
   return ConfigDict(
     dict(
       protocol=dict(
-        rollouts=1 if smoke else 4,
+        rollouts=1 if smoke else 6,
         epsilon=0.05,
         max_frames=160 if smoke else 4_000,
       ),
@@ -200,11 +200,11 @@ def _full() -> ConfigDict:
     'shipped',
     'JOWA, greedy',
     'the best Q-value, no planning',
-    0.5,
+    0.6,
     # As many frames as planning leaves room for.
     context_length=2,
   )
-  players.shipped_beam = _planner('shipped', 2.3)
+  players.shipped_beam = _planner('shipped', 3.1)
   _new_game(config, 'shipped', False)
   config.evaluate.films = ('shipped_beam', 'finetuned')
   config.evaluate.chapters = ConfigDict(
@@ -263,7 +263,7 @@ def _scratch(smoke: bool) -> ConfigDict:
     'jowa', 'JOWA, greedy', 'the best Q-value, no planning', **short
   )
   players.jowa_beam = (
-    _planner('jowa', 0.2, horizon=1) if smoke else _planner('jowa', 1.2)
+    _planner('jowa', 0.2, horizon=1) if smoke else _planner('jowa', 1.6)
   )
   config.evaluate.films = ('jowa_beam',)
   config.evaluate.chapters = ConfigDict(
