@@ -265,6 +265,7 @@ _MADE: dict[str, Callable[[pathlib.Path], None]] = {
     path, test_networks.random_network(0, 'RoadRunner')
   ),
   # In the place of agents that the package had before.
+  'students.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'strided.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'noisy.safetensors': lambda path: shutil.copy(packed.shipped(), path),
   'players.safetensors': lambda path: shutil.copy(packed.shipped(), path),
