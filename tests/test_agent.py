@@ -121,6 +121,10 @@ def test_model_quality_on_real_episodes(agent, full_episodes_dir):
   for others in (pictures.dreamed, pictures.reconstructed):
     assert others.shape == pictures.real.shape
     np.testing.assert_array_equal(pictures.real[:, 0], others[:, 0])
+  tokens = agent.tokenizer.encode(agent.variables, pictures.real[:, 1:])
+  kept = np.asarray(agent.tokenizer.decode(agent.variables, tokens))
+  apart = np.abs(pictures.reconstructed[:, 1:].astype(int) - kept)
+  assert apart.max() <= 1 and kept.std() > 0
   changed = metrics['changed_token_share']
   assert metrics['copy_token_accuracy'] == pytest.approx(1 - changed)
   right = metrics['token_accuracy']
