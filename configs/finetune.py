@@ -140,7 +140,8 @@ def _stage(config: ConfigDict, size: str) -> None:
   training.codebook_init_step = 0
   training.restart_period = 0
   training.restart_until = 0
-  # The pretrained backbone knows them.
+  # The pretrained backbone knows them; one that is not taken
+  # (`init_from.params`) gets what one from scratch does.
   training.embed_codes = 0.0
 
 
@@ -201,6 +202,10 @@ def get_config(name: str = '150m') -> ConfigDict:
       config.run.batch_size = 16
       config.tokenizer_training.frames_per_step = 32
       train_tokenizer_first(config, 200, 600)
+      if config.method == 'jowa':
+        # With half of it a new backbone's world model, after so few steps, is
+        # no better than copying the last frame (launch/results).
+        config.stages.finetune.world_action.learning_rate = 1e-3
   if config.method == 'scaled_ql':
     # Section E.1.5, too: the game's head is new. Augmentation's sizes are ours.
     config.init_from.task_row = 'new'

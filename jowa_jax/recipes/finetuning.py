@@ -124,12 +124,23 @@ def resolve(
     stages[-1]['steps'] = steps
     for section, fields in sections.items():
       config[section] |= fields
+  elif _new_backbone(config):
+    # It knows the codes no better than one from scratch.
+    of_scratch = sections.get('tokenizer_training', {})
+    if 'embed_codes' in of_scratch:
+      config['tokenizer_training']['embed_codes'] = of_scratch['embed_codes']
   if options.train_tokenizer or (checkpoint is None and options.tokenizer):
     _train_tokenizer(config['stages'], options)
   run = config['run']
   if run['play_every'] and not run['best_metric']:
     run['best_metric'] = f'play/{game}'
   return config
+
+
+def _new_backbone(config: Mapping[str, Any]) -> bool:
+  """Whether of a checkpoint other parameters are taken than the backbone."""
+  taken = config['init_from']['params']
+  return bool(taken) and 'backbone' not in taken
 
 
 def _train_tokenizer(stages: dict[str, Any], options: Finetune) -> None:

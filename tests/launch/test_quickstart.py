@@ -302,6 +302,20 @@ def test_runs_of_one_tokenizer_share_what_it_encoded(config, tmp_path):
   assert not list(tmp_path.iterdir())
 
 
+def test_with_and_without_the_tokenizer_is_learned_alike(tmp_path):
+  runs = make_plan(
+    quickstart_config.get_config('full').to_dict(), tmp_path
+  ).runs
+  known, scratch = (runs[name].config for name in ('finetuned', 'scratch'))
+  # The codes of a pretrained tokenizer are in use.
+  assert known['tokenizer_training'].pop('codebook_init_step') == 0
+  assert scratch['tokenizer_training'].pop('codebook_init_step') > 0
+  for config in (known, scratch):
+    # Where the tokenizer comes from, and where its codes are kept.
+    del config['init_from'], config['data']['token_cache']
+  assert known == scratch
+
+
 def test_scratch_asks_for_what_the_package_records():
   config = quickstart_config.get_config('scratch')
   assert set(config.games.split(',')) == set(recorded.read(config.recordings))

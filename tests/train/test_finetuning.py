@@ -126,6 +126,20 @@ def test_from_scratch_everything_is_trained(resolve):
   assert config['init_from']['task_row'] is None
 
 
+def test_a_new_backbone_begins_with_codes_as_from_scratch(resolve):
+  def embed_codes(checkpoint=True, **changes):
+    changes['finetune__scratch__tokenizer_training__embed_codes'] = 0.25
+    if not checkpoint:
+      changes['checkpoint'] = None
+    return resolve(**changes)['tokenizer_training']['embed_codes']
+
+  assert embed_codes(checkpoint=False) == 0.25
+  assert embed_codes(init_from__params=('tokenizer',)) == 0.25
+  # A pretrained one knows them.
+  assert embed_codes(init_from__params=('tokenizer', 'backbone')) == 0.0
+  assert embed_codes() == 0.0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'task_row',
