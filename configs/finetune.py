@@ -102,7 +102,9 @@ def _stage_of_frames(config: ConfigDict, size: str) -> None:
 def _stage(config: ConfigDict, size: str) -> None:
   part = _PARTS[config.method]
   few = size in ('smoke', 'quickstart')
-  rate = 5e-4 if few else 5e-5
+  # With half of the quickstart's, a new backbone's world model does not get far
+  # in so few steps (launch/results).
+  rate = {'quickstart': 1e-3, 'smoke': 5e-4}.get(size, 5e-5)
   steps = _steps(size)
   config.stages = common.stages(
     finetune=common.stage(steps, **{part: common.optimizer(rate, 0.01)})
@@ -156,7 +158,7 @@ def train_tokenizer_first(
   Args:
     config: of fine-tuning JOWA or MTBC, of few steps; gets it.
     tokenizer: steps of the tokenizer.
-    rest: steps of everything else.
+    rest: steps of everything else, with a checkpoint or without.
   """
   training = config.tokenizer_training
   # Codes that the new game does not use become its own.
@@ -167,7 +169,7 @@ def train_tokenizer_first(
   config.finetune.tokenizer_steps = tokenizer
   config.finetune.tokenizer = common.optimizer(2e-3, 0.0, 0, 'cosine', 0.05)
   stage = config.stages.finetune
-  stage.steps = rest
+  stage.steps = config.finetune.scratch.steps = rest
   for part in stage.parts:
     stage[part].decay, stage[part].final_fraction = 'cosine', 0.05
   scratch = config.finetune.scratch.tokenizer_training
@@ -202,10 +204,6 @@ def get_config(name: str = '150m') -> ConfigDict:
       config.run.batch_size = 16
       config.tokenizer_training.frames_per_step = 32
       train_tokenizer_first(config, 200, 600)
-      if config.method == 'jowa':
-        # With half of it a new backbone's world model, after so few steps, is
-        # no better than copying the last frame (launch/results).
-        config.stages.finetune.world_action.learning_rate = 1e-3
   if config.method == 'scaled_ql':
     # Section E.1.5, too: the game's head is new. Augmentation's sizes are ours.
     config.init_from.task_row = 'new'

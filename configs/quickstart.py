@@ -138,7 +138,6 @@ def _finetuning(method: str, smoke: bool) -> ConfigDict:
     finetune.train_tokenizer_first(config, 2, 2)
   config.data.transitions = None
   config.run.play_every = 0
-  config.finetune.scratch.steps = config.stages.finetune.steps
   config.finetune.model = 'checkpoint'
   return config
 
@@ -154,7 +153,6 @@ def _new_game(config: ConfigDict, source: str, smoke: bool) -> None:
   # With the pretrained heads, and with the backbone, it plays worse
   # (launch/results/students).
   finetuned.init_from.params = ('tokenizer',)
-  finetuned.init_from.task_row = None  # the backbone's, which is new
   runs.finetuned = _run('finetune', 'new', finetuned, source, source, minutes)
   runs.order = (*runs.order, 'finetuned')
   # None of these plans: each sees as many frames as it has room for, four. With

@@ -60,6 +60,11 @@ class Finetune:
     if self.model not in ('config', 'checkpoint'):
       raise ValueError(f'model={self.model!r} is neither config nor checkpoint')
 
+  @property
+  def trains_tokenizer_first(self) -> bool:
+    """Whether with a checkpoint the tokenizer has a stage of its own."""
+    return self.train_tokenizer and self.tokenizer_steps > 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
@@ -118,16 +123,15 @@ def resolve(
         f'init_from.params={config["init_from"]["params"]} are of a pretrained '
         'run: give --checkpoint'
       )
-    # From scratch all rows are new.
-    if config['init_from']['task_row'] in (RELATED, NEW):
-      config['init_from']['task_row'] = None
+    _all_rows_are_new(config)
     stages[-1]['steps'] = steps
     for section, fields in sections.items():
       config[section] |= fields
-  elif _new_backbone(config):
+  elif options.tokenizer and _new_backbone(config):
+    _all_rows_are_new(config)
     # It knows the codes no better than one from scratch.
     of_scratch = sections.get('tokenizer_training', {})
-    if 'embed_codes' in of_scratch:
+    if options.trains_tokenizer_first and 'embed_codes' in of_scratch:
       config['tokenizer_training']['embed_codes'] = of_scratch['embed_codes']
   if options.train_tokenizer or (checkpoint is None and options.tokenizer):
     _train_tokenizer(config['stages'], options)
@@ -141,6 +145,12 @@ def _new_backbone(config: Mapping[str, Any]) -> bool:
   """Whether of a checkpoint other parameters are taken than the backbone."""
   taken = config['init_from']['params']
   return bool(taken) and 'backbone' not in taken
+
+
+def _all_rows_are_new(config: Mapping[str, Any]) -> None:
+  """The backbone is new, and so are its rows of all games."""
+  if config['init_from']['task_row'] in (RELATED, NEW):
+    config['init_from']['task_row'] = None
 
 
 def _train_tokenizer(stages: dict[str, Any], options: Finetune) -> None:

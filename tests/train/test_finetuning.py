@@ -127,17 +127,23 @@ def test_from_scratch_everything_is_trained(resolve):
 
 
 def test_a_new_backbone_begins_with_codes_as_from_scratch(resolve):
-  def embed_codes(checkpoint=True, **changes):
+  def resolved(**changes):
     changes['finetune__scratch__tokenizer_training__embed_codes'] = 0.25
-    if not checkpoint:
-      changes['checkpoint'] = None
-    return resolve(**changes)['tokenizer_training']['embed_codes']
+    config = resolve(init_from__task_row='related', **changes)
+    codes = config['tokenizer_training']['embed_codes']
+    return codes, config['init_from']['task_row']
 
-  assert embed_codes(checkpoint=False) == 0.25
-  assert embed_codes(init_from__params=('tokenizer',)) == 0.25
+  first = dict(finetune__train_tokenizer=True, finetune__tokenizer_steps=5)
+  alone = dict(init_from__params=('tokenizer',))
+  assert resolved(checkpoint=None, **first) == (0.25, None)
+  assert resolved(**alone, **first) == (0.25, None)
+  # Nothing would put codes of a tokenizer there that has no stage of its own.
+  assert resolved(**alone) == (0.0, None)
+  assert resolved(**alone, finetune__train_tokenizer=True) == (0.0, None)
   # A pretrained one knows them.
-  assert embed_codes(init_from__params=('tokenizer', 'backbone')) == 0.0
-  assert embed_codes() == 0.0
+  both = dict(init_from__params=('tokenizer', 'backbone'))
+  assert resolved(**both, **first) == (0.0, 'related')
+  assert resolved(**first) == (0.0, 'related')
 
 
 @pytest.mark.slow
