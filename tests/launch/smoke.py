@@ -72,6 +72,12 @@ EXTRA = (
   ),
   ('collect', '--replay=RoadRunner-', _ALONE),
   (
+    # One of two episodes is held out, of as many transitions as `_TUNED` has.
+    *('collect', '--output=data/climber_2'),
+    f'{_ALONE} --config.replay.steps_per_checkpoint=20 '
+    '--config.replay.checkpoints=(2,3)',
+  ),
+  (
     *('collect', '--replay'),
     f'{_ALONE} --config.replay.steps_per_checkpoint=60',
   ),
