@@ -46,6 +46,12 @@ _SLOTS = flags.DEFINE_integer('slots', None, 'Environments per game at once.')
 _ENVIRONMENTS = flags.DEFINE_integer(
   'max_environments', evaluation.MAX_ENVIRONMENTS, 'At once, of all games.'
 )
+_SHRINK = flags.DEFINE_bool(
+  'shrink',
+  False,
+  'Halve the batch when half of its episodes are over: faster where they are '
+  'of different lengths.',
+)
 _ROMS = common.define_path(
   'rom_directory', '', "Of other cartridges than ale-py's: pong.bin, ..."
 )
@@ -77,6 +83,7 @@ def main() -> None:
     shard=shard,
     slots_per_game=_SLOTS.value,
     max_environments=_ENVIRONMENTS.value,
+    shrink=_SHRINK.value,
     rom_directory=_ROMS.value,
     progress=_PROGRESS.value,
   )

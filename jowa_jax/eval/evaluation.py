@@ -124,6 +124,7 @@ def play(
   shard: Shard = WHOLE,
   slots_per_game: int | None = None,
   max_environments: int = MAX_ENVIRONMENTS,
+  shrink: bool = False,
   rom_directory: str | os.PathLike = '',
   progress: bool = True,
 ) -> list[Rollout]:
@@ -141,6 +142,8 @@ def play(
     slots_per_game: environments of a game at once; by default one for each of
       its rollouts, as far as `max_environments` reaches.
     max_environments: of a batch, of one or several games.
+    shrink: whether a batch gets smaller as episodes end, see
+      `rollout.evaluate`.
     rom_directory: of other cartridges than ale-py's, see `envs.ale.rom_path`.
     progress: whether to draw a progress bar.
 
@@ -174,7 +177,7 @@ def play(
   ]
   setups = {
     game: _setup(player, protocol, seed, batch, slots)
-    | {'rom': ale.rom_checksum(game, rom_directory)}
+    | {'shrinks': shrink, 'rom': ale.rom_checksum(game, rom_directory)}
     for batch in batches
     for game in batch.games
   }
@@ -196,6 +199,7 @@ def play(
         numbers=numbers,
         done=done,
         slots_per_game=slots,
+        shrink=shrink,
         setups=setups,
         on_rollout=append,
         rom_directory=rom_directory,

@@ -128,7 +128,7 @@ def data_rollouts(
 # tell which it is, and how many rollouts there will be, which changes none.
 _NO_MATTER = ('checkpoint', 'run', 'rollouts')
 # How rollouts were put together: it changes them by rounding at most.
-_BATCHING = ('environments', 'devices')
+_BATCHING = ('environments', 'devices', 'shrinks')
 # What does not depend on the game.
 _SHARED = ('method', 'weights', 'protocol', 'seed')
 # What is the same of all training seeds of one agent.
@@ -136,7 +136,7 @@ _OF_ALL_SEEDS = ('method', 'parameters', 'options', 'protocol', 'rom')
 # A training run that was packed into a file: the same agent by other weights.
 _PACKED = ('.safetensors', 'pretrained')
 # What records were written without before it was asked about.
-_LATER = ('rom',)
+_LATER = ('rom', 'shrinks')
 
 
 def merge(rollouts: Iterable[Rollout]) -> list[Rollout]:
@@ -306,9 +306,9 @@ def _check_setup(
     raise RecordError(
       f'{path} holds rollouts of {rollout.game} of another evaluation; give '
       'another --output, or restore what differs (environments: --games, '
-      '--rollouts, --slots and --max_environments; devices of a CPU, one for '
-      'each of its cores, four at most: JAX_NUM_CPU_DEVICES):\n  '
-      + '\n  '.join(changed)
+      '--rollouts, --slots and --max_environments; shrinks: --shrink; devices '
+      'of a CPU, one for each of its cores, four at most: '
+      'JAX_NUM_CPU_DEVICES):\n  ' + '\n  '.join(changed)
     )
 
 

@@ -9,11 +9,11 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tqdm
 
 from jowa_jax import games as games_lib
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.envs.vector import AtariEnvs
+from jowa_jax.eval.progress import Progress
 from jowa_jax.eval.records import Rollout
 from jowa_jax.methods.base import Policy, check_actions
 from jowa_jax.methods.factory import make_method
@@ -76,6 +76,7 @@ def evaluate(
   numbers: Sequence[int] | None = None,
   done: Collection[tuple[str, int]] = (),
   slots_per_game: int | None = None,
+  shrink: bool = False,
   setups: Mapping[str, Mapping[str, Any]] | None = None,
   on_rollout: Callable[[Rollout], None] = lambda rollout: None,
   before_decision: Callable[[], None] = lambda: None,
@@ -88,12 +89,13 @@ def evaluate(
   All games and slots share one `policy.act` call per decision, of a fixed
   batch shape, divided over the devices of this process. Rollout i of the list
   is played in slot i % slots of its game; a slot that has played all of its
-  rollouts idles in the batch. `protocol.epsilon` is the policy's business: it
-  is applied inside `act`.
+  rollouts idles in the batch, unless that shrinks. `protocol.epsilon` is the
+  policy's business: it is applied inside `act`.
 
   The emulator's and the policy's random numbers depend on (seed, game,
   rollout) and the decision alone, and so does the place in the batch: whatever
-  is `done` already, the others come out the same.
+  is `done` already, the others come out the same; by rounding alone they may
+  not if the batch shrinks, as that depends on which of the others run.
 
   Args:
     policy: what plays.
@@ -107,6 +109,8 @@ def evaluate(
     done: rollouts (game, number) to leave out.
     slots_per_game: environments of each game, one for each of `numbers` by
       default; fewer make the batch smaller.
+    shrink: whether the batch is halved, and `policy.act` compiled again, when
+      half of it idles for good: for episodes of very different lengths.
     setups: of each game, to write into the records.
     on_rollout: called with every rollout as it ends.
     before_decision: called before each decision of all environments.
@@ -144,18 +148,27 @@ def evaluate(
   state = jax.device_put(policy.init(envs.tasks), place)
   _, rollouts = tally.take_next()
   time_step = envs.reset(seed, rollouts)
+  lanes = np.arange(envs.num_envs)  # the environments in the batch
   limit = protocol.max_decisions
-  with _Progress(agent, tally.total, limit, progress) as bar:
+  with Progress(agent, tally.total, limit, progress) as bar:
     while tally.active.any():
       before_decision()
-      keys = decision_keys(seed, envs.tasks, envs.rollouts, tally.decisions)
-      actions, state, _ = policy.act(
+      if shrink and tally.leaves_idle(lanes, mesh.size):
+        kept = tally.half(lanes)
+        state = jax.tree.map(lambda leaf, kept=kept: leaf[kept], state)
+        state, lanes = jax.device_put(state, place), lanes[kept]
+      keys = decision_keys(
+        seed, envs.tasks[lanes], envs.rollouts[lanes], tally.decisions[lanes]
+      )
+      shown = jax.tree.map(lambda leaf, lanes=lanes: leaf[lanes], time_step)
+      chosen, state, _ = policy.act(
         variables,
         state,
-        jax.device_put(time_step, place),
+        jax.device_put(shown, place),
         jax.device_put(keys, place),
       )
-      actions = check_actions(actions, envs.tasks)
+      actions = np.zeros(envs.num_envs, np.int32)
+      actions[lanes] = check_actions(chosen, envs.tasks[lanes])
       following, rewards, terminated, truncated = envs.step(
         actions, tally.active
       )
@@ -204,6 +217,30 @@ class _Tally:
     """Decisions so far of each running episode."""
     return self.decisions[self.active]
 
+  def leaves_idle(self, lanes: np.ndarray, devices: int) -> bool:
+    """Whether half of a batch has no more to play, and can be left out.
+
+    What remains is more than one environment, for which planners decode in
+    another way, and divides over the devices.
+
+    Args:
+      lanes: the environments in the batch.
+      devices: that it is divided over.
+    """
+    half = len(lanes) // 2
+    left = np.count_nonzero(self.active)
+    alone = not any(self._queues) and left <= half
+    return alone and half > 1 and half % devices == 0
+
+  def half(self, lanes: np.ndarray) -> np.ndarray:
+    """The places in a batch of the active environments, and of idle ones.
+
+    Args:
+      lanes: the environments in the batch, at most half of them active.
+    """
+    active_first = np.argsort(~self.active[lanes], kind='stable')
+    return np.sort(active_first[: len(lanes) // 2])
+
   def add(self, rewards, terminated, truncated) -> list[Rollout]:
     """Counts one step of the active slots; returns the episodes it ended."""
     self._score += rewards
@@ -242,80 +279,6 @@ class _Tally:
       terminated=terminated,
       setup=dict(self._setups.get(game, {})),
     )
-
-
-class _Progress:
-  """A bar of decisions, with the pace, the time left and mean scores.
-
-  How long an episode will be is not known: see `expected_decisions`.
-  """
-
-  def __init__(self, agent: str, total: int, limit: int, enabled: bool):
-    self._bar = tqdm.tqdm(
-      desc=f'evaluate {agent}',
-      unit='decision',
-      disable=not enabled,
-      dynamic_ncols=True,
-    )
-    self._episodes, self._limit = total, limit
-    self._finished: list[Rollout] = []
-    self._shown = time.monotonic()
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, failure, *unused):
-    if failure is None:
-      self._bar.total = self._bar.n
-    self._bar.close()
-
-  def count(self, running: np.ndarray):
-    """Counts one more decision of the running episodes of given lengths."""
-    self._bar.n += len(running)
-    if time.monotonic() - self._shown > 1:
-      self._shown = time.monotonic()
-      self._bar.total = expected_decisions(
-        [rollout.decisions for rollout in self._finished],
-        running,
-        self._episodes,
-        self._limit,
-      )
-      self._bar.refresh()
-
-  def finish(self, rollout: Rollout):
-    self._finished.append(rollout)
-    scores: dict[str, list[float]] = {}
-    for done in self._finished:
-      scores.setdefault(done.game, []).append(done.score)
-    means = [f'{game} {np.mean(s):.0f}' for game, s in list(scores.items())[:4]]
-    ended = f'{len(self._finished)}/{self._episodes} episodes'
-    self._bar.set_postfix_str(', '.join([ended, *means]), refresh=False)
-
-
-def expected_decisions(
-  finished: Sequence[int], running: Sequence[int], episodes: int, limit: int
-) -> int:
-  """A guess at the decisions of all episodes.
-
-  An unfinished episode is taken to be as long as the finished ones on average,
-  or twice as long when it is longer already, and so on; before one has
-  finished, to last as long again as it has so far. None is longer than allowed.
-
-  Args:
-    finished: decisions of the finished episodes.
-    running: decisions so far of the running ones.
-    episodes: how many there will be, those not begun included.
-    limit: decisions after which an episode is cut off.
-  """
-  running = np.asarray(running, float)
-  if len(finished):
-    typical = np.mean(finished)
-    expected = np.minimum((running // typical + 1) * typical, limit)
-  else:
-    expected = np.minimum(2 * running, limit)
-    typical = np.mean(expected)
-  waiting = episodes - len(finished) - len(running)
-  return round(sum(finished) + expected.sum() + waiting * typical)
 
 
 def make_player(

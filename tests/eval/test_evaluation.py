@@ -66,6 +66,7 @@ def test_records_say_what_they_depend_on(tmp_path):
     'seed': 0,
     'environments': 4,
     'devices': [1, 'cpu'],
+    'shrinks': False,
     'rom': ale.rom_checksum(GAMES[0]),
   }
 
@@ -145,8 +146,10 @@ def test_more_shards_than_rollouts(tmp_path):
 
 
 @pytest.mark.slow
-def test_another_seed_is_refused(tmp_path):
+def test_another_seed_or_batch_is_refused(tmp_path):
   run(tmp_path / 'random.jsonl')
+  with pytest.raises(records.RecordError, match='shrinks: was False, now True'):
+    run(tmp_path / 'random.jsonl', shrink=True)
   with pytest.raises(records.RecordError, match='seed: was 0, now 1'):
     run(tmp_path / 'random.jsonl', seed=1)
 
@@ -262,7 +265,12 @@ def test_a_killed_evaluation_ends_as_if_nothing_had_happened(
       *(f'--{name}={value}' for name, value in PLANNED.items()),
     ],
     cwd=ROOT,
-    env={**os.environ, 'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'},
+    env={
+      **os.environ,
+      'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
+      # As here, and not one for each core.
+      'JAX_NUM_CPU_DEVICES': str(jax.local_device_count()),
+    },
     stderr=subprocess.PIPE,
     text=True,
   )

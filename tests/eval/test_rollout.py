@@ -8,6 +8,7 @@ import pytest
 from jowa_jax import games
 from jowa_jax.envs.protocol import Protocol
 from jowa_jax.envs.vector import AtariEnvs, rollout_seed
+from jowa_jax.eval import progress as progress_lib
 from jowa_jax.eval import rollout as rollout_lib
 from jowa_jax.methods.base import Policy
 
@@ -136,6 +137,24 @@ def test_queueing_keeps_the_batch_shape_and_resets_the_context():
 
 
 @pytest.mark.slow
+def test_a_batch_that_shrinks_plays_the_same():
+  calls = []
+  policy = _scripted_policy(0, calls)
+  assert _without_seconds(
+    _evaluate(policy, slots_per_game=2, shrink=True)
+  ) == _without_seconds(_evaluate(policy, slots_per_game=2))
+  sizes = [len(first) for _, first, _ in calls]
+  # In the second round one slot of each game plays.
+  assert sizes == [4] * 60 + [2] * 60 + [4] * 120
+  (frames, _, _), (whole, _, _) = calls[100], calls[220]
+  np.testing.assert_array_equal(frames, np.asarray(whole)[[0, 2]])
+  # What each remembers goes with it.
+  assert calls[119][2].tolist() == [59, 59]
+  random = _without_seconds(_evaluate(slots_per_game=2, shrink=True))
+  assert random == _without_seconds(_evaluate(slots_per_game=2))
+
+
+@pytest.mark.slow
 def test_complete_episodes_of_a_real_game_end_in_game_over():
   rollouts = _evaluate(
     games=['Assault'], protocol=Protocol(rollouts=4), slots_per_game=4
@@ -174,7 +193,7 @@ def test_slots_are_checked():
 
 
 def test_how_many_decisions_to_expect():
-  expect = rollout_lib.expected_decisions
+  expect = progress_lib.expected_decisions
   # Nothing ended: as long again as so far, the waiting ones like the others.
   assert expect([], [100, 300], 2, 900) == 800
   assert expect([], [100, 300], 3, 900) == 1200
