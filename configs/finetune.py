@@ -125,6 +125,8 @@ def _stage(config: ConfigDict, size: str) -> None:
       tokenizer=common.optimizer(5e-4 if few else 1e-4, 0.0),
       # Where it is trained: of a stage of its own before the rest; 0 beside it.
       tokenizer_steps=0,
+      # What is otherwise if the checkpoint's backbone is not taken.
+      without=dict(backbone=dict()),
       # Without a checkpoint the tokenizer is trained, with its recipe of
       # pretraining, for this many steps in place of the stage's.
       scratch=dict(
@@ -142,8 +144,7 @@ def _stage(config: ConfigDict, size: str) -> None:
   training.codebook_init_step = 0
   training.restart_period = 0
   training.restart_until = 0
-  # The pretrained backbone knows them; one that is not taken
-  # (`init_from.params`) gets what one from scratch does.
+  # The pretrained backbone knows them.
   training.embed_codes = 0.0
 
 
@@ -173,6 +174,10 @@ def train_tokenizer_first(
   for part in stage.parts:
     stage[part].decay, stage[part].final_fraction = 'cosine', 0.05
   scratch = config.finetune.scratch.tokenizer_training
+  # A new backbone knows the codes no better than one from scratch.
+  config.finetune.without.backbone.tokenizer_training = ConfigDict(
+    dict(embed_codes=scratch.embed_codes)
+  )
   scratch.restart_until = training.restart_until
 
 

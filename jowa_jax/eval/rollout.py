@@ -141,34 +141,16 @@ def evaluate(
     for slot in range(slots)
   ]
   tally = _Tally(envs, agent, queues, setups or {})
-  # Environments are divided over the devices.
-  mesh = sharding.acting_mesh(envs.num_envs)
-  place = sharding.batch_sharding(mesh)
-  variables = jax.device_put(variables, sharding.replicated(mesh))
-  state = jax.device_put(policy.init(envs.tasks), place)
+  batch = _Batch(policy, variables, envs)
   _, rollouts = tally.take_next()
   time_step = envs.reset(seed, rollouts)
-  lanes = np.arange(envs.num_envs)  # the environments in the batch
   limit = protocol.max_decisions
   with Progress(agent, tally.total, limit, progress) as bar:
     while tally.active.any():
       before_decision()
-      if shrink and tally.leaves_idle(lanes, mesh.size):
-        kept = tally.half(lanes)
-        state = jax.tree.map(lambda leaf, kept=kept: leaf[kept], state)
-        state, lanes = jax.device_put(state, place), lanes[kept]
-      keys = decision_keys(
-        seed, envs.tasks[lanes], envs.rollouts[lanes], tally.decisions[lanes]
-      )
-      shown = jax.tree.map(lambda leaf, lanes=lanes: leaf[lanes], time_step)
-      chosen, state, _ = policy.act(
-        variables,
-        state,
-        jax.device_put(shown, place),
-        jax.device_put(keys, place),
-      )
-      actions = np.zeros(envs.num_envs, np.int32)
-      actions[lanes] = check_actions(chosen, envs.tasks[lanes])
+      if shrink and not tally.waiting:
+        batch.shrink(tally.active)
+      actions = batch.act(seed, tally.decisions, time_step)
       following, rewards, terminated, truncated = envs.step(
         actions, tally.active
       )
@@ -187,6 +169,66 @@ def evaluate(
       time_step = following
   order = {game: i for i, game in enumerate(envs.games)}
   return sorted(tally.finished, key=lambda r: (order[r.game], r.rollout))
+
+
+class _Batch:
+  """The environments that a policy acts for, and what it remembers of them.
+
+  They are divided over the devices.
+  """
+
+  def __init__(self, policy: Policy, variables: Any, envs: AtariEnvs):
+    self._act = policy.act
+    self._envs = envs
+    mesh = sharding.acting_mesh(envs.num_envs)
+    self._devices = mesh.size
+    self._place = sharding.batch_sharding(mesh)
+    self._variables = jax.device_put(variables, sharding.replicated(mesh))
+    self._state = jax.device_put(policy.init(envs.tasks), self._place)
+    self._members = np.arange(envs.num_envs)
+
+  def act(
+    self, seed: int, decisions: np.ndarray, time_step: TimeStep
+  ) -> np.ndarray:
+    """Actions [E] int32 of all environments, 0 for those that were left out.
+
+    Args:
+      seed: of the evaluation.
+      decisions: [E], taken in each rollout.
+      time_step: of all environments.
+    """
+    envs, members = self._envs, self._members
+    keys = decision_keys(
+      seed, envs.tasks[members], envs.rollouts[members], decisions[members]
+    )
+    shown = jax.tree.map(lambda leaf: leaf[members], time_step)
+    chosen, self._state, _ = self._act(
+      self._variables,
+      self._state,
+      jax.device_put(shown, self._place),
+      jax.device_put(keys, self._place),
+    )
+    actions = np.zeros(envs.num_envs, np.int32)
+    actions[members] = check_actions(chosen, envs.tasks[members])
+    return actions
+
+  def shrink(self, active: np.ndarray) -> None:
+    """Leaves idle environments out, if half of the batch are.
+
+    What remains divides over the devices and is more than one environment,
+    for which planners decode in another way.
+
+    Args:
+      active: [E] bool; the others have no more to play.
+    """
+    running = active[self._members]
+    half = len(running) // 2
+    if running.sum() > half or half < 2 or half % self._devices:
+      return
+    kept = np.sort(np.argsort(~running, kind='stable')[:half])
+    state = jax.tree.map(lambda leaf: leaf[kept], self._state)
+    self._state = jax.device_put(state, self._place)
+    self._members = self._members[kept]
 
 
 class _Tally:
@@ -217,29 +259,10 @@ class _Tally:
     """Decisions so far of each running episode."""
     return self.decisions[self.active]
 
-  def leaves_idle(self, lanes: np.ndarray, devices: int) -> bool:
-    """Whether half of a batch has no more to play, and can be left out.
-
-    What remains is more than one environment, for which planners decode in
-    another way, and divides over the devices.
-
-    Args:
-      lanes: the environments in the batch.
-      devices: that it is divided over.
-    """
-    half = len(lanes) // 2
-    left = np.count_nonzero(self.active)
-    alone = not any(self._queues) and left <= half
-    return alone and half > 1 and half % devices == 0
-
-  def half(self, lanes: np.ndarray) -> np.ndarray:
-    """The places in a batch of the active environments, and of idle ones.
-
-    Args:
-      lanes: the environments in the batch, at most half of them active.
-    """
-    active_first = np.argsort(~self.active[lanes], kind='stable')
-    return np.sort(active_first[: len(lanes) // 2])
+  @property
+  def waiting(self) -> bool:
+    """Whether there are rollouts that have not begun."""
+    return any(self._queues)
 
   def add(self, rewards, terminated, truncated) -> list[Rollout]:
     """Counts one step of the active slots; returns the episodes it ended."""

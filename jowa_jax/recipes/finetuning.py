@@ -41,6 +41,9 @@ class Finetune:
     tokenizer: how it is optimized; empty for a method without a tokenizer.
     tokenizer_steps: of a stage of its own, before the others, that it is
       trained in where it is trained; 0 for beside the rest, in all stages.
+    without: by top-level name of parameters that have rows of games, what is
+      otherwise where a checkpoint is given and they are not taken of it: by
+      section some of its fields.
     model: where the model's sections are from, 'config' or 'checkpoint'.
   """
 
@@ -48,6 +51,7 @@ class Finetune:
   train_tokenizer: bool = False
   tokenizer: dict = dataclasses.field(default_factory=dict)
   tokenizer_steps: int = 0
+  without: dict = dataclasses.field(default_factory=dict)
   model: str = 'config'
 
   def __post_init__(self):
@@ -59,11 +63,6 @@ class Finetune:
       raise ValueError(f'tokenizer_steps={self.tokenizer_steps} is negative')
     if self.model not in ('config', 'checkpoint'):
       raise ValueError(f'model={self.model!r} is neither config nor checkpoint')
-
-  @property
-  def trains_tokenizer_first(self) -> bool:
-    """Whether with a checkpoint the tokenizer has a stage of its own."""
-    return self.train_tokenizer and self.tokenizer_steps > 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,12 +126,13 @@ def resolve(
     stages[-1]['steps'] = steps
     for section, fields in sections.items():
       config[section] |= fields
-  elif options.tokenizer and _new_backbone(config):
-    _all_rows_are_new(config)
-    # It knows the codes no better than one from scratch.
-    of_scratch = sections.get('tokenizer_training', {})
-    if options.trains_tokenizer_first and 'embed_codes' in of_scratch:
-      config['tokenizer_training']['embed_codes'] = of_scratch['embed_codes']
+  for name, sections in options.without.items():
+    _check_sections(sections, config, f'finetune.without.{name}')
+    taken = config['init_from']['params']
+    if taken and name not in taken:
+      _all_rows_are_new(config)
+      for section, fields in sections.items():
+        config[section] |= fields
   if options.train_tokenizer or (checkpoint is None and options.tokenizer):
     _train_tokenizer(config['stages'], options)
   run = config['run']
@@ -141,14 +141,8 @@ def resolve(
   return config
 
 
-def _new_backbone(config: Mapping[str, Any]) -> bool:
-  """Whether of a checkpoint other parameters are taken than the backbone."""
-  taken = config['init_from']['params']
-  return bool(taken) and 'backbone' not in taken
-
-
 def _all_rows_are_new(config: Mapping[str, Any]) -> None:
-  """The backbone is new, and so are its rows of all games."""
+  """Those of games, where what has them begins anew."""
   if config['init_from']['task_row'] in (RELATED, NEW):
     config['init_from']['task_row'] = None
 
@@ -173,14 +167,18 @@ def _scratch(
   steps = sections.pop('steps', None)
   if not isinstance(steps, int):
     raise ConfigError(f'finetune.scratch.steps must be int, got {steps!r}')
+  _check_sections(sections, config, 'finetune.scratch')
+  return steps, sections
+
+
+def _check_sections(
+  sections: Mapping[str, Any], config: Mapping[str, Any], where: str
+) -> None:
+  """Raises ConfigError unless all are fields of sections of a config."""
   for section, fields in sections.items():
     if not isinstance(fields, Mapping):
-      raise ConfigError(
-        f'finetune.scratch.{section} must be a section, got {fields!r}'
-      )
-    where = f'finetune.scratch.{section}'
-    check_names(fields, (), config.get(section, {}), where)
-  return steps, sections
+      raise ConfigError(f'{where}.{section} must be a section, got {fields!r}')
+    check_names(fields, (), config.get(section, {}), f'{where}.{section}')
 
 
 def wants_model(config: Mapping[str, Any]) -> bool:

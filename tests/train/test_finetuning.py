@@ -128,22 +128,19 @@ def test_from_scratch_everything_is_trained(resolve):
 
 def test_a_new_backbone_begins_with_codes_as_from_scratch(resolve):
   def resolved(**changes):
-    changes['finetune__scratch__tokenizer_training__embed_codes'] = 0.25
+    codes = dict(tokenizer_training=dict(embed_codes=0.25))
+    changes['finetune__without__backbone'] = codes
     config = resolve(init_from__task_row='related', **changes)
     codes = config['tokenizer_training']['embed_codes']
     return codes, config['init_from']['task_row']
 
-  first = dict(finetune__train_tokenizer=True, finetune__tokenizer_steps=5)
-  alone = dict(init_from__params=('tokenizer',))
-  assert resolved(checkpoint=None, **first) == (0.25, None)
-  assert resolved(**alone, **first) == (0.25, None)
-  # Nothing would put codes of a tokenizer there that has no stage of its own.
-  assert resolved(**alone) == (0.0, None)
-  assert resolved(**alone, finetune__train_tokenizer=True) == (0.0, None)
+  assert resolved(init_from__params=('tokenizer',)) == (0.25, None)
   # A pretrained one knows them.
-  both = dict(init_from__params=('tokenizer', 'backbone'))
-  assert resolved(**both, **first) == (0.0, 'related')
-  assert resolved(**first) == (0.0, 'related')
+  both = ('tokenizer', 'backbone')
+  assert resolved(init_from__params=both) == (0.0, 'related')
+  assert resolved() == (0.0, 'related')
+  # What scratch is given is its own section's.
+  assert resolved(checkpoint=None) == (0.0, None)
 
 
 @pytest.mark.slow
@@ -358,6 +355,14 @@ def test_another_size_is_named_with_the_config_that_fits(resolve):
     (
       dict(finetune__scratch__tokenizer_training={'restart': 3}),
       'Unknown field finetune.scratch.tokenizer_training.restart',
+    ),
+    (
+      dict(finetune__without__backbone={'tokenizer_training': 3}),
+      'finetune.without.backbone.tokenizer_training must be a section, got 3',
+    ),
+    (
+      dict(finetune__without__backbone={'backbone': {'depth': 3}}),
+      'Unknown field finetune.without.backbone.backbone.depth',
     ),
   ],
 )
