@@ -125,8 +125,7 @@ def _stage(config: ConfigDict, size: str) -> None:
       tokenizer=common.optimizer(5e-4 if few else 1e-4, 0.0),
       # Where it is trained: of a stage of its own before the rest; 0 beside it.
       tokenizer_steps=0,
-      # What is otherwise if the checkpoint's backbone is not taken.
-      without=dict(backbone=dict()),
+      without=dict(),
       # Without a checkpoint the tokenizer is trained, with its recipe of
       # pretraining, for this many steps in place of the stage's.
       scratch=dict(
@@ -175,9 +174,8 @@ def train_tokenizer_first(
     stage[part].decay, stage[part].final_fraction = 'cosine', 0.05
   scratch = config.finetune.scratch.tokenizer_training
   # A new backbone knows the codes no better than one from scratch.
-  config.finetune.without.backbone.tokenizer_training = ConfigDict(
-    dict(embed_codes=scratch.embed_codes)
-  )
+  codes = dict(tokenizer_training=dict(embed_codes=scratch.embed_codes))
+  config.finetune.without = ConfigDict(dict(backbone=codes))
   scratch.restart_until = training.restart_until
 
 

@@ -185,8 +185,9 @@ def _classes(config: Mapping[str, Any]) -> dict[str, type]:
 def _meaning(
   path: str, classes: Mapping[str, type], comments: Mapping[str, str]
 ) -> str:
-  # A config's own fields, as they are otherwise from scratch.
-  path = path.removeprefix('finetune.scratch.')
+  # A config's own fields, as they are otherwise from scratch or without
+  # parameters of the checkpoint.
+  path = re.sub(r'^finetune\.(scratch|without\.\w+)\.', '', path)
   section, _, name = path.rpartition('.')
   if path in comments:
     return comments[path]

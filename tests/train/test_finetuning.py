@@ -129,7 +129,7 @@ def test_from_scratch_everything_is_trained(resolve):
 def test_a_new_backbone_begins_with_codes_as_from_scratch(resolve):
   def resolved(**changes):
     codes = dict(tokenizer_training=dict(embed_codes=0.25))
-    changes['finetune__without__backbone'] = codes
+    changes['finetune__without'] = dict(backbone=codes)
     config = resolve(init_from__task_row='related', **changes)
     codes = config['tokenizer_training']['embed_codes']
     return codes, config['init_from']['task_row']
@@ -357,11 +357,11 @@ def test_another_size_is_named_with_the_config_that_fits(resolve):
       'Unknown field finetune.scratch.tokenizer_training.restart',
     ),
     (
-      dict(finetune__without__backbone={'tokenizer_training': 3}),
+      dict(finetune__without={'backbone': {'tokenizer_training': 3}}),
       'finetune.without.backbone.tokenizer_training must be a section, got 3',
     ),
     (
-      dict(finetune__without__backbone={'backbone': {'depth': 3}}),
+      dict(finetune__without={'backbone': {'backbone': {'depth': 3}}}),
       'Unknown field finetune.without.backbone.backbone.depth',
     ),
   ],
