@@ -126,19 +126,16 @@ def test_from_scratch_everything_is_trained(resolve):
   assert config['init_from']['task_row'] is None
 
 
-def test_a_new_backbone_begins_with_codes_as_from_scratch(resolve):
-  def resolved(**changes):
-    codes = dict(tokenizer_training=dict(embed_codes=0.25))
-    changes['finetune__without'] = dict(backbone=codes)
-    config = resolve(init_from__task_row='related', **changes)
+def test_without_the_backbone_other_fields_count_and_rows_are_new(resolve):
+  def resolved(*params, **changes):
+    fields = dict(tokenizer_training=dict(embed_codes=0.25))
+    changes |= dict(init_from__params=params, init_from__task_row='related')
+    config = resolve(finetune__without=dict(backbone=fields), **changes)
     codes = config['tokenizer_training']['embed_codes']
     return codes, config['init_from']['task_row']
 
-  assert resolved(init_from__params=('tokenizer',)) == (0.25, None)
-  # A pretrained one knows them.
-  both = ('tokenizer', 'backbone')
-  assert resolved(init_from__params=both) == (0.0, 'related')
-  assert resolved() == (0.0, 'related')
+  assert resolved('tokenizer') == (0.25, None)
+  assert resolved('tokenizer', 'backbone') == resolved() == (0.0, 'related')
   # What scratch is given is its own section's.
   assert resolved(checkpoint=None) == (0.0, None)
 
